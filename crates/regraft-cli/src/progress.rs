@@ -1,0 +1,174 @@
+//! Progress on stderr: bars with the time left on a terminal, one line a stage elsewhere.
+
+use std::cell::RefCell;
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use regraft::Progress;
+
+use crate::console_text::{safe_line, to_stderr};
+
+/// Often enough to see that it is alive.
+const TICK: Duration = Duration::from_millis(100);
+/// Columns of stage names.
+const NAME_WIDTH: usize = 12;
+
+/// Where progress goes.
+#[derive(Clone, Debug)]
+pub(crate) enum Screen {
+    /// Bars that are drawn again and again.
+    Bars(MultiProgress),
+    /// Plain lines, for files and pipes.
+    Lines,
+    /// Nothing.
+    Quiet,
+}
+
+impl Screen {
+    /// Returns what fits stderr.
+    pub(crate) fn new(quiet: bool) -> Self {
+        let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        if quiet {
+            Self::Quiet
+        } else if std::io::stderr().is_terminal() && !is_dumb {
+            Self::Bars(MultiProgress::with_draw_target(ProgressDrawTarget::stderr()))
+        } else {
+            Self::Lines
+        }
+    }
+
+    /// Writes one line above the bars, even if quiet was asked for: the user did something.
+    pub(crate) fn say(&self, text: &str) {
+        match self {
+            Self::Bars(bars) => bars.suspend(|| to_stderr(&format!("{text}\n"))),
+            Self::Lines | Self::Quiet => to_stderr(&format!("{text}\n")),
+        }
+    }
+}
+
+/// The stage under way.
+#[derive(Debug)]
+struct Stage {
+    name: String,
+    started: Instant,
+    bar: Option<ProgressBar>,
+}
+
+/// Shows the progress of one run.
+#[derive(Debug)]
+pub(crate) struct Reporter {
+    screen: Screen,
+    stop: Arc<AtomicBool>,
+    stage: RefCell<Option<Stage>>,
+}
+
+impl Reporter {
+    /// Returns progress on `screen`, stopped through `stop`.
+    pub(crate) fn new(screen: Screen, stop: Arc<AtomicBool>) -> Self {
+        Self {
+            screen,
+            stop,
+            stage: RefCell::new(None),
+        }
+    }
+
+    /// Ends the last stage, `done` if it was finished.
+    pub(crate) fn close(&self, done: bool) {
+        let Some(stage) = self.stage.take() else {
+            return;
+        };
+        if let Some(bar) = &stage.bar {
+            bar.finish_and_clear();
+        }
+        if !done || matches!(self.screen, Screen::Quiet) {
+            return;
+        }
+        let seconds = stage.started.elapsed().as_secs_f64();
+        let name = &stage.name;
+        self.screen.say(&format!(
+            "\u{1b}[32m✓\u{1b}[0m {name:<NAME_WIDTH$} \u{1b}[2m{seconds:>7.1} s\u{1b}[0m"
+        ));
+    }
+}
+
+impl Progress for Reporter {
+    fn stage(&self, name: &str) {
+        self.close(true);
+        let name = safe_line(name);
+        let bar = match &self.screen {
+            Screen::Bars(bars) => {
+                let bar = bars.add(ProgressBar::new_spinner());
+                bar.set_style(spinner_style());
+                bar.set_prefix(name.clone());
+                bar.enable_steady_tick(TICK);
+                Some(bar)
+            }
+            Screen::Lines | Screen::Quiet => None,
+        };
+        self.stage.replace(Some(Stage {
+            name,
+            started: Instant::now(),
+            bar,
+        }));
+    }
+
+    fn step(&self, done: usize, total: usize, what: &str) {
+        let stage = self.stage.borrow();
+        let Some(bar) = stage.as_ref().and_then(|s| s.bar.as_ref()) else {
+            return;
+        };
+        if bar.length() != Some(total as u64) {
+            bar.set_length(total as u64);
+            bar.set_style(bar_style());
+        }
+        bar.set_position(done as u64);
+        bar.set_message(safe_line(what));
+    }
+
+    fn note(&self, text: &str) {
+        if !matches!(self.screen, Screen::Quiet) {
+            self.screen.say(&format!("  {}", safe_line(text)));
+        }
+    }
+
+    fn cancelled(&self) -> bool {
+        self.stop.load(Ordering::SeqCst)
+    }
+}
+
+fn spinner_style() -> ProgressStyle {
+    style("{spinner:.cyan} {prefix:12} {elapsed:>7.dim}")
+}
+
+fn bar_style() -> ProgressStyle {
+    style("{spinner:.cyan} {prefix:12} {elapsed:>7.dim} {bar:24.cyan/dim} {pos:>3}/{len} {eta:>4} left  {wide_msg:.dim}")
+        .progress_chars("━╸─")
+}
+
+/// The templates are ours and a test reads them; the plain bar is for a slip all the same.
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+#[cfg(test)]
+mod tests {
+    use indicatif::ProgressStyle;
+
+    #[test]
+    fn the_templates_are_read() {
+        // `style` hides a slip, so the text is taken from the source itself.
+        let source = include_str!("progress.rs");
+        let templates: Vec<&str> = source
+            .lines()
+            .filter_map(|l| l.trim().strip_prefix("style(\""))
+            .collect();
+        assert_eq!(templates.len(), 2);
+        for line in templates {
+            let template = line.split("\")").next().unwrap();
+            assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
+        }
+    }
+}

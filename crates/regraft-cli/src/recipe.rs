@@ -1,0 +1,288 @@
+//! Options over recipe over defaults.
+
+use std::path::{Path, PathBuf};
+
+use regraft::{AugmentName, Recipe, ScoreName, Tuning};
+
+use crate::args::{
+    Augment, DataOptions, GroupOptions, JudgeOptions, PruneOptions, RebuildOptions, RunOptions,
+    SampleOptions, Score, Tune, WidthOptions,
+};
+use crate::failure::Failure;
+
+/// Largest recipe or plan that is read: a plan of a million channels is 10 MB.
+const MAX_TEXT_BYTES: u64 = 64 << 20;
+
+/// Returns the recipe file's content, or the defaults, with the options of the run on top.
+pub(crate) fn start(options: &RunOptions) -> Result<Recipe, Failure> {
+    let mut recipe = match &options.recipe {
+        Some(path) => Recipe::from_toml(&read_text(path)?)?,
+        None => Recipe::default(),
+    };
+    set(&mut recipe.threads, options.threads);
+    recipe.allow_nonfinite |= options.allow_nonfinite;
+    Ok(recipe)
+}
+
+/// Returns a small text file; a huge one is refused before it is read.
+pub(crate) fn read_text(path: &Path) -> Result<String, Failure> {
+    use std::io::Read as _;
+
+    let failed = |error: std::io::Error| Failure::io("read", path, &error);
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_TEXT_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    if bytes.len() as u64 > MAX_TEXT_BYTES {
+        return Err(failed(std::io::Error::other(
+            "larger than 64 MiB: not a recipe or plan",
+        )));
+    }
+    String::from_utf8(bytes).map_err(|e| failed(std::io::Error::other(e)))
+}
+
+/// One group of options that can be laid over a recipe.
+pub(crate) trait Merge {
+    /// Replaces what was given.
+    fn merge(&self, recipe: &mut Recipe) -> Result<(), Failure>;
+}
+
+impl Merge for DataOptions {
+    fn merge(&self, recipe: &mut Recipe) -> Result<(), Failure> {
+        set(&mut recipe.data, self.data.clone());
+        replace(&mut recipe.mean, self.mean.clone());
+        replace(&mut recipe.std, self.std.clone());
+        set(&mut recipe.scale, self.scale);
+        set(&mut recipe.resize, self.resize);
+        Ok(())
+    }
+}
+
+impl Merge for SampleOptions {
+    fn merge(&self, recipe: &mut Recipe) -> Result<(), Failure> {
+        replace(&mut recipe.calib, self.calib);
+        replace(&mut recipe.seed, self.seed);
+        Ok(())
+    }
+}
+
+impl Merge for PruneOptions {
+    fn merge(&self, recipe: &mut Recipe) -> Result<(), Failure> {
+        if self.latency.is_some() {
+            return Err(Failure::usage(
+                "`--latency` comes with a later version",
+                "give a budget as --macs or --params; the report shows the latency reached",
+            ));
+        }
+        // One budget replaces another one of the recipe.
+        if self.macs.is_some() || self.params.is_some() {
+            recipe.macs = self.macs;
+            recipe.params = self.params;
+        }
+        Ok(())
+    }
+}
+
+impl Merge for GroupOptions {
+    fn merge(&self, recipe: &mut Recipe) -> Result<(), Failure> {
+        replace(
+            &mut recipe.ignore,
+            Some(self.ignore.clone()).filter(|p| !p.is_empty()),
+        );
+        replace(
+            &mut recipe.only,
+            Some(self.only.clone()).filter(|p| !p.is_empty()),
+        );
+        Ok(())
+    }
+}
+
+impl Merge for WidthOptions {
+    fn merge(&self, recipe: &mut Recipe) -> Result<(), Failure> {
+        replace(&mut recipe.multiple_of, self.multiple_of);
+        replace(&mut recipe.score, self.score.map(score));
+        Ok(())
+    }
+}
+
+impl Merge for RebuildOptions {
+    fn merge(&self, recipe: &mut Recipe) -> Result<(), Failure> {
+        replace(&mut recipe.tune, self.tune.map(tuning));
+        replace(&mut recipe.epochs, self.epochs);
+        set(&mut recipe.joint_epochs, self.joint_epochs);
+        replace(&mut recipe.augment, self.augment.map(augmentation));
+        replace(&mut recipe.damping, self.damping);
+        Ok(())
+    }
+}
+
+impl Merge for JudgeOptions {
+    fn merge(&self, recipe: &mut Recipe) -> Result<(), Failure> {
+        if self.max_drop.is_some_and(f64::is_nan) {
+            return Err(Failure::usage(
+                "`--max-drop` is not a number",
+                "give it in points: 0.5 is half a point",
+            ));
+        }
+        set(&mut recipe.max_drop, self.max_drop);
+        replace(&mut recipe.latency_batch, self.batch);
+        Ok(())
+    }
+}
+
+/// Returns the recipe's model or data path, replaced by what was given.
+pub(crate) fn set<T>(slot: &mut Option<T>, given: Option<T>) {
+    if given.is_some() {
+        *slot = given;
+    }
+}
+
+fn replace<T>(slot: &mut T, given: Option<T>) {
+    if let Some(given) = given {
+        *slot = given;
+    }
+}
+
+/// Returns the path a positional argument gives, or the recipe's, which must then have one.
+pub(crate) fn need_model(recipe: &mut Recipe, given: Option<&PathBuf>) -> Result<(), Failure> {
+    set(&mut recipe.model, given.cloned());
+    if recipe.model.is_some() {
+        return Ok(());
+    }
+    Err(Failure::usage(
+        "no network is given",
+        "name an ONNX file, or a --recipe that does",
+    ))
+}
+
+fn score(score: Score) -> ScoreName {
+    match score {
+        Score::Obs => ScoreName::Obs,
+        Score::L1 => ScoreName::L1,
+        Score::L2 => ScoreName::L2,
+        Score::BatchNorm => ScoreName::BatchNorm,
+        Score::Activation => ScoreName::Activation,
+        Score::Random => ScoreName::Random,
+    }
+}
+
+fn augmentation(augment: Augment) -> AugmentName {
+    match augment {
+        Augment::Auto => AugmentName::Auto,
+        Augment::None => AugmentName::None,
+        Augment::Shift => AugmentName::Shift,
+        Augment::FlipShift => AugmentName::FlipShift,
+    }
+}
+
+fn tuning(tune: Tune) -> Tuning {
+    match tune {
+        Tune::None => Tuning::None,
+        Tune::Blocks => Tuning::Blocks,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+    use regraft::Recipe;
+
+    use super::{Merge, need_model, start};
+    use crate::args::{Cli, Verb};
+
+    /// Returns the recipe of a `shrink` command line, or the message.
+    fn shrink(words: &[&str]) -> Result<Recipe, String> {
+        let cli = Cli::try_parse_from(["regraft", "shrink"].iter().chain(words))
+            .map_err(|e| e.to_string())?;
+        let Verb::Shrink(a) = cli.verb else {
+            return Err("not shrink".to_owned());
+        };
+        let all = || {
+            let mut recipe = start(&a.run)?;
+            need_model(&mut recipe, a.model.as_ref())?;
+            for part in [
+                &a.data as &dyn Merge,
+                &a.samples,
+                &a.prune,
+                &a.groups,
+                &a.widths,
+                &a.rebuild,
+                &a.judge,
+            ] {
+                part.merge(&mut recipe)?;
+            }
+            Ok(recipe)
+        };
+        all().map_err(|f: crate::failure::Failure| format!("{f:?}"))
+    }
+
+    #[test]
+    fn options_win_over_the_recipe_and_the_rest_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("r.toml");
+        std::fs::write(
+            &file,
+            "model = 'a.onnx'\nmacs = 0.5\ncalib = 64\nmean = [1.0]\n",
+        )
+        .unwrap();
+        let file = file.to_str().unwrap();
+        let r = shrink(&["--recipe", file, "--params", "0.25", "--mean", "-1,0.5"]).unwrap();
+        assert_eq!((r.macs, r.params), (None, Some(0.25)));
+        assert_eq!((r.calib, r.mean), (64, vec![-1.0, 0.5]));
+        let r = shrink(&[
+            "b.onnx", "--recipe", file, "--calib", "7", "--resize", "8x9",
+        ])
+        .unwrap();
+        assert_eq!(
+            (r.model, r.macs, r.calib, r.resize),
+            (Some("b.onnx".into()), Some(0.5), 7, Some([8, 9]))
+        );
+    }
+
+    #[test]
+    fn nothing_given_is_the_default_recipe() {
+        let recipe = Recipe {
+            model: Some("a.onnx".into()),
+            ..Recipe::default()
+        };
+        assert_eq!(shrink(&["a.onnx"]).unwrap(), recipe);
+    }
+
+    #[test]
+    fn latency_is_not_there_yet() {
+        assert!(
+            shrink(&["a.onnx", "--latency", "0.5"])
+                .unwrap_err()
+                .contains("later version")
+        );
+    }
+
+    #[test]
+    fn the_help_names_the_real_defaults() {
+        let d = Recipe::default();
+        let mut command = Cli::command();
+        let help = command
+            .find_subcommand_mut("shrink")
+            .unwrap()
+            .render_help()
+            .to_string();
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        for (text, value) in [
+            ("calibrate on, held-out ones included", d.calib.to_string()),
+            (
+                "multiples of this many channels: vector lanes",
+                d.multiple_of.to_string(),
+            ),
+            ("for each tuned block", d.epochs.to_string()),
+            ("power of a layer's inputs", d.damping.to_string()),
+            ("when latency is measured", d.latency_batch.to_string()),
+            ("Seed of every random choice", d.seed.to_string()),
+        ] {
+            assert!(
+                help.contains(&format!("{text} [default: {value}]")),
+                "{text}: {value}\n{help}"
+            );
+        }
+    }
+}

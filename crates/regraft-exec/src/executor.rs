@@ -1,0 +1,381 @@
+//! Runs a graph, whole or in part.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use regraft_graph::{Graph, NodeId, ValueId};
+
+use crate::error::{OpError, OpResult};
+use crate::kernels::KernelError;
+use crate::ops::{Context, Inputs};
+use crate::plan::plan;
+use crate::silence::{install, silence_thread};
+use crate::value::Value;
+use crate::{ExecError, HostData, HostTensor};
+
+/// The largest tensor that a run may make, in elements: 2^31, 8 GiB of floats.
+pub const DEFAULT_MAX_ELEMENTS: usize = 1 << 31;
+
+/// How a graph is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExecOptions {
+    /// Worker threads, at least 1. The results do not depend on it.
+    pub threads: usize,
+    /// The largest number of elements of one value.
+    pub max_elements: usize,
+}
+
+impl Default for ExecOptions {
+    fn default() -> Self {
+        Self {
+            threads: 1,
+            max_elements: DEFAULT_MAX_ELEMENTS,
+        }
+    }
+}
+
+/// What a run fetched, and what it held.
+#[derive(Clone, Debug, Default)]
+pub struct RunResult {
+    /// The values asked for.
+    pub values: BTreeMap<ValueId, HostTensor>,
+    /// The largest sum of the bytes of all values alive at once, weights not counted.
+    pub peak_live_bytes: usize,
+}
+
+/// A graph ready to run: its weights are in the engine, its threads are started.
+///
+/// Shapes are read from what is given, so that one executor serves every batch size.
+#[derive(Debug)]
+pub struct Executor {
+    pub(crate) graph: Graph,
+    pub(crate) weights: BTreeMap<ValueId, Value>,
+    pool: ThreadPool,
+    options: ExecOptions,
+}
+
+pub(crate) type Values = BTreeMap<ValueId, Value>;
+
+impl Executor {
+    /// Returns an executor of `graph`.
+    ///
+    /// # Errors
+    /// [`ExecError::Threads`] if the threads cannot be started. An initializer of a type that is
+    /// not computed with is an error only when a run needs it.
+    pub fn new(graph: &Graph, options: ExecOptions) -> Result<Self, ExecError> {
+        install();
+        let threads = options.threads.max(1);
+        let pool = ThreadPoolBuilder::new()
+            .num_threads(threads)
+            // What runs in these threads runs in `guarded`.
+            .start_handler(|_| silence_thread())
+            .build()
+            .map_err(|error| ExecError::Threads {
+                threads,
+                message: error.to_string(),
+            })?;
+        let mut weights = BTreeMap::new();
+        for (&id, initializer) in graph.initializers() {
+            if let Ok(value) = Value::from_tensor(&initializer.tensor) {
+                weights.insert(id, value);
+            }
+        }
+        Ok(Self {
+            graph: graph.clone(),
+            weights,
+            pool,
+            options: ExecOptions { threads, ..options },
+        })
+    }
+
+    /// Returns the graph that is run; changes by [`set_initializer`](Self::set_initializer) are
+    /// not in it.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// Returns the graph outputs, in file order.
+    ///
+    /// # Errors
+    /// As [`run_captured`](Self::run_captured).
+    pub fn run(&self, inputs: &[(ValueId, HostTensor)]) -> Result<Vec<HostTensor>, ExecError> {
+        let outputs = self.graph.outputs().to_vec();
+        let mut found = self.fetch(inputs, &outputs)?.values;
+        let mut results = Vec::with_capacity(outputs.len());
+        for id in outputs {
+            // A value can be listed as output twice.
+            match found.get(&id) {
+                Some(_) if results.len() + 1 == self.graph.outputs().len() => {
+                    results.extend(found.remove(&id));
+                }
+                Some(tensor) => results.push(tensor.clone()),
+                None => {}
+            }
+        }
+        Ok(results)
+    }
+
+    /// Returns the values `capture`, computing only what they need.
+    ///
+    /// `feeds` may name any value, not only graph inputs: what lies before a fed value is not run,
+    /// so that "feed these, capture those" runs the part of the graph between. A fed value may be
+    /// captured as well.
+    /// # Errors
+    /// [`ExecError::MissingValue`] if something needed was not fed, [`ExecError::Value`] if a fed
+    /// tensor does not fill its shape, [`ExecError::Node`] where inputs do not fit an op,
+    /// [`ExecError::Unsupported`] for nodes without a rule.
+    pub fn run_captured(
+        &self,
+        feeds: &[(ValueId, HostTensor)],
+        capture: &[ValueId],
+    ) -> Result<BTreeMap<ValueId, HostTensor>, ExecError> {
+        Ok(self.fetch(feeds, capture)?.values)
+    }
+
+    /// Returns what [`run_captured`](Self::run_captured) returns, and the peak of live bytes.
+    ///
+    /// # Errors
+    /// As [`run_captured`](Self::run_captured).
+    pub fn fetch(
+        &self,
+        feeds: &[(ValueId, HostTensor)],
+        capture: &[ValueId],
+    ) -> Result<RunResult, ExecError> {
+        let feeds = self.check_feeds(feeds)?;
+        self.guarded(|| {
+            let (mut values, peak_live_bytes) = self.evaluate(feeds, capture)?;
+            let mut fetched = BTreeMap::new();
+            for &id in capture {
+                if let Some(value) = values.remove(&id) {
+                    let tensor = value.into_host().map_err(|message| ExecError::Engine {
+                        place: format!("value `{}`", self.graph.value(id).name),
+                        message,
+                    })?;
+                    fetched.insert(id, tensor);
+                }
+            }
+            Ok(RunResult {
+                values: fetched,
+                peak_live_bytes,
+            })
+        })
+    }
+
+    /// Replaces the elements of a float initializer for the runs to come.
+    ///
+    /// # Errors
+    /// [`ExecError::Value`] if `id` is not a float initializer of that many elements.
+    pub fn set_initializer(&mut self, id: ValueId, data: &[f32]) -> Result<(), ExecError> {
+        let shape = match self.graph.tensor(id) {
+            Some(tensor) if tensor.dtype().is_float() && tensor.len() == data.len() => {
+                tensor.shape().to_vec()
+            }
+            Some(tensor) => {
+                return Err(self.value_error(
+                    id,
+                    format!(
+                        "{} numbers for an initializer {}{:?}",
+                        data.len(),
+                        tensor.dtype(),
+                        tensor.shape()
+                    ),
+                ));
+            }
+            None => return Err(self.value_error(id, "it is not an initializer".to_owned())),
+        };
+        let value = Value::from_host(HostTensor::f32(shape, data.to_vec()));
+        self.weights.insert(id, value);
+        Ok(())
+    }
+
+    /// Returns the elements of a float initializer as the runs see it.
+    pub fn initializer(&self, id: ValueId) -> Option<Vec<f32>> {
+        match self.weights.get(&id)?.clone() {
+            Value::Float(tensor) => tensor.into_vec().ok(),
+            Value::Int(_) | Value::Bool(_) => None,
+        }
+    }
+
+    pub(crate) fn value_error(&self, id: ValueId, reason: String) -> ExecError {
+        let value = if id.index() < self.graph.n_values() {
+            self.graph.value(id).name.clone()
+        } else {
+            format!("{id:?}")
+        };
+        ExecError::Value { value, reason }
+    }
+
+    pub(crate) fn check_known(&self, ids: &[ValueId]) -> Result<(), ExecError> {
+        match ids.iter().find(|id| id.index() >= self.graph.n_values()) {
+            Some(&id) => Err(self.value_error(id, "it is not a value of this graph".to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn check_feeds(&self, feeds: &[(ValueId, HostTensor)]) -> Result<Values, ExecError> {
+        let mut values = Values::new();
+        for (id, tensor) in feeds {
+            self.check_known(&[*id])?;
+            if !tensor.fills_shape() {
+                return Err(self.value_error(
+                    *id,
+                    format!(
+                        "{} elements do not fill the shape {:?}",
+                        tensor.len(),
+                        tensor.shape
+                    ),
+                ));
+            }
+            if let (HostData::F32(_), Some(declared)) =
+                (&tensor.data, &self.graph.value(*id).declared)
+                && !declared.dtype.is_float()
+            {
+                let reason = format!("floats are given for {}", declared.dtype);
+                return Err(self.value_error(*id, reason));
+            }
+            values.insert(*id, Value::from_host(tensor.clone()));
+        }
+        Ok(values)
+    }
+
+    /// Runs `work` in the executor's threads; a panic of the engine becomes an error.
+    pub(crate) fn guarded<T: Send>(
+        &self,
+        work: impl FnOnce() -> Result<T, ExecError> + Send,
+    ) -> Result<T, ExecError> {
+        let run = || self.pool.install(work);
+        catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|payload| {
+            Err(ExecError::Engine {
+                place: "the end of the run".to_owned(),
+                message: message_of(payload.as_ref()),
+            })
+        })
+    }
+
+    /// Returns the values `wanted` and the peak of live bytes.
+    pub(crate) fn evaluate(
+        &self,
+        mut live: Values,
+        wanted: &[ValueId],
+    ) -> Result<(Values, usize), ExecError> {
+        self.check_known(wanted)?;
+        let given = |id| live.contains_key(&id) || self.weights.contains_key(&id);
+        let plan = plan(&self.graph, given, wanted)?;
+        let mut uses = plan.uses;
+        let mut bytes: usize = live.values().map(Value::size_bytes).sum();
+        let mut peak = bytes;
+        for &id in &plan.nodes {
+            let node = self.graph.node(id);
+            let mut inputs = Vec::with_capacity(node.inputs.len());
+            for &read in &node.inputs {
+                inputs.push(read.and_then(|v| self.take(v, &mut live, &mut uses, &mut bytes)));
+            }
+            let outputs = self.run_node(id, inputs)?;
+            for (port, value) in node.outputs.iter().zip(outputs) {
+                if let Some(v) = port.filter(|v| uses.contains_key(v)) {
+                    bytes += value.size_bytes();
+                    live.insert(v, value);
+                }
+            }
+            peak = peak.max(bytes);
+        }
+        let mut results = Values::new();
+        for &id in wanted {
+            match live.get(&id).or_else(|| self.weights.get(&id)) {
+                Some(value) => {
+                    results.insert(id, value.clone());
+                }
+                None => {
+                    return Err(ExecError::MissingValue {
+                        value: self.graph.value(id).name.clone(),
+                    });
+                }
+            }
+        }
+        Ok((results, peak))
+    }
+
+    /// Returns a value for a node to read; on its last use it is given away, so that the engine
+    /// may write in place.
+    fn take(
+        &self,
+        id: ValueId,
+        live: &mut Values,
+        uses: &mut BTreeMap<ValueId, usize>,
+        bytes: &mut usize,
+    ) -> Option<Value> {
+        if let Some(count) = uses.get_mut(&id) {
+            *count = count.saturating_sub(1);
+            if *count == 0
+                && let Some(value) = live.remove(&id)
+            {
+                *bytes -= value.size_bytes();
+                return Some(value);
+            }
+        }
+        live.get(&id).or_else(|| self.weights.get(&id)).cloned()
+    }
+
+    fn run_node(&self, id: NodeId, inputs: Vec<Option<Value>>) -> Result<Vec<Value>, ExecError> {
+        let node = self.graph.node(id);
+        let context = Context {
+            threads: self.options.threads,
+            max_elements: self.options.max_elements,
+            n_outputs: node.outputs.len(),
+        };
+        let shapes: Vec<String> = inputs
+            .iter()
+            .map(|i| i.as_ref().map_or("none".to_owned(), Value::describe))
+            .collect();
+        let run = || crate::ops::run(&node.op, Inputs(inputs), &context);
+        let outcome: OpResult<Vec<Value>> = match catch_unwind(AssertUnwindSafe(run)) {
+            Ok(outcome) => outcome,
+            Err(payload) => {
+                return Err(ExecError::Engine {
+                    place: format!(
+                        "node `{}` ({}) with inputs {}",
+                        self.graph.node_label(id),
+                        node.op.name(),
+                        shapes.join(", ")
+                    ),
+                    message: message_of(payload.as_ref()),
+                });
+            }
+        };
+        let (label, op) = (self.graph.node_label(id), node.op.name().to_owned());
+        outcome.map_err(|error| match error {
+            OpError::Invalid(reason) => ExecError::Node {
+                node: label,
+                op,
+                inputs: shapes.join(", "),
+                reason,
+            },
+            OpError::Unsupported(reason) => ExecError::Unsupported {
+                node: label,
+                op,
+                reason,
+            },
+            OpError::TooLarge(shape) => ExecError::TooLarge {
+                node: label,
+                shape,
+                limit: self.options.max_elements,
+            },
+        })
+    }
+}
+
+/// Returns what a panic said.
+fn message_of(payload: &(dyn Any + Send)) -> String {
+    if let Some(error) = payload.downcast_ref::<KernelError>() {
+        return error.to_string();
+    }
+    if let Some(text) = payload.downcast_ref::<&str>() {
+        return (*text).to_owned();
+    }
+    match payload.downcast_ref::<String>() {
+        Some(text) => text.clone(),
+        None => "a panic without a message".to_owned(),
+    }
+}

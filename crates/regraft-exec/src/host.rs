@@ -1,0 +1,110 @@
+//! Tensors as callers give and get them.
+
+use regraft_graph::DType;
+
+/// The elements of a [`HostTensor`], row-major.
+#[derive(Clone, Debug, PartialEq)]
+pub enum HostData {
+    /// Floating-point numbers; everything floating is computed in 32 bits.
+    F32(Vec<f32>),
+    /// Integers; every integer type is computed in 64 bits.
+    I64(Vec<i64>),
+    /// Truth values.
+    Bool(Vec<bool>),
+}
+
+/// A dense array in host memory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostTensor {
+    /// The extent of each axis.
+    pub shape: Vec<usize>,
+    /// The elements, as many as the product of `shape`.
+    pub data: HostData,
+}
+
+impl HostTensor {
+    /// Returns a tensor of 32-bit floats. The length is checked when the tensor is used.
+    pub fn f32(shape: impl Into<Vec<usize>>, data: Vec<f32>) -> Self {
+        Self {
+            shape: shape.into(),
+            data: HostData::F32(data),
+        }
+    }
+
+    /// Returns a tensor of integers. The length is checked when the tensor is used.
+    pub fn i64(shape: impl Into<Vec<usize>>, data: Vec<i64>) -> Self {
+        Self {
+            shape: shape.into(),
+            data: HostData::I64(data),
+        }
+    }
+
+    /// Returns a tensor of truth values. The length is checked when the tensor is used.
+    pub fn bool(shape: impl Into<Vec<usize>>, data: Vec<bool>) -> Self {
+        Self {
+            shape: shape.into(),
+            data: HostData::Bool(data),
+        }
+    }
+
+    /// Returns the elements if they are floats.
+    pub fn as_f32(&self) -> Option<&[f32]> {
+        match &self.data {
+            HostData::F32(v) => Some(v),
+            HostData::I64(_) | HostData::Bool(_) => None,
+        }
+    }
+
+    /// Returns the elements if they are integers.
+    pub fn as_i64(&self) -> Option<&[i64]> {
+        match &self.data {
+            HostData::I64(v) => Some(v),
+            HostData::F32(_) | HostData::Bool(_) => None,
+        }
+    }
+
+    /// Returns the elements if they are truth values.
+    pub fn as_bool(&self) -> Option<&[bool]> {
+        match &self.data {
+            HostData::Bool(v) => Some(v),
+            HostData::F32(_) | HostData::I64(_) => None,
+        }
+    }
+
+    /// Returns the elements if they are floats, giving the tensor away.
+    pub fn into_f32(self) -> Option<Vec<f32>> {
+        match self.data {
+            HostData::F32(v) => Some(v),
+            HostData::I64(_) | HostData::Bool(_) => None,
+        }
+    }
+
+    /// Returns the element type.
+    pub fn dtype(&self) -> DType {
+        match &self.data {
+            HostData::F32(_) => DType::F32,
+            HostData::I64(_) => DType::I64,
+            HostData::Bool(_) => DType::Bool,
+        }
+    }
+
+    /// Returns the number of elements held.
+    pub fn len(&self) -> usize {
+        match &self.data {
+            HostData::F32(v) => v.len(),
+            HostData::I64(v) => v.len(),
+            HostData::Bool(v) => v.len(),
+        }
+    }
+
+    /// Returns true if no element is held.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Returns true if the elements fill the shape.
+    pub(crate) fn fills_shape(&self) -> bool {
+        let len = self.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+        len == Some(self.len())
+    }
+}

@@ -1,0 +1,489 @@
+//! Elementwise ops, with broadcast inputs where ONNX has them.
+
+use std::cmp::Ordering;
+
+use regraft_graph::DType;
+use regraft_graph::op::{Activation, BinaryOp, CompareOp, UnaryOp, VariadicOp};
+
+use super::{Context, Inputs, axis_of, pointwise};
+use crate::engine::Float;
+use crate::error::{OpResult, invalid, unsupported};
+use crate::value::{Array, Value, broadcast_shape, pad_rank};
+
+/// Returns max(x, 0) + log(1 + exp(-|x|)), which neither over- nor underflows.
+fn softplus(x: Float) -> Float {
+    let tail = x.clone().abs().neg().exp().log1p();
+    x.relu().add(tail)
+}
+
+fn unary_float(op: UnaryOp, x: Float) -> OpResult<Float> {
+    Ok(match op {
+        UnaryOp::Relu => x.relu(),
+        UnaryOp::Sigmoid => x.sigmoid(),
+        UnaryOp::Tanh => x.tanh(),
+        UnaryOp::Abs => x.abs(),
+        UnaryOp::Neg => x.neg(),
+        UnaryOp::Exp => x.exp(),
+        UnaryOp::Log => x.log(),
+        UnaryOp::Sqrt => x.sqrt(),
+        UnaryOp::Reciprocal => x.recip(),
+        UnaryOp::Floor => x.floor(),
+        UnaryOp::Ceil => x.ceil(),
+        UnaryOp::Round => x.round(),
+        UnaryOp::Sign => x.sign(),
+        UnaryOp::Sin => x.sin(),
+        UnaryOp::Cos => x.cos(),
+        UnaryOp::Erf => x.erf(),
+        UnaryOp::Softplus => softplus(x),
+        UnaryOp::Softsign => {
+            let below = x.clone().abs().add_scalar(1.0);
+            x.div(below)
+        }
+        UnaryOp::HardSwish => {
+            let gate = unit_ramp(x.clone(), 1.0 / 6.0, 0.5);
+            x.mul(gate)
+        }
+        UnaryOp::Mish => {
+            let gate = softplus(x.clone()).tanh();
+            x.mul(gate)
+        }
+        UnaryOp::Not => return invalid("floats have no logical negation"),
+        UnaryOp::Identity | UnaryOp::Dropout => x,
+    })
+}
+
+fn unary_int(op: UnaryOp, a: &Array<i64>) -> OpResult<Value> {
+    let map = |f: fn(i64) -> i64| {
+        Ok(Value::Int(Array::new(
+            a.shape.clone(),
+            a.data.iter().map(|&x| f(x)).collect(),
+        )))
+    };
+    match op {
+        UnaryOp::Relu => map(|x| x.max(0)),
+        UnaryOp::Abs => map(i64::wrapping_abs),
+        UnaryOp::Neg => map(i64::wrapping_neg),
+        UnaryOp::Sign => map(i64::signum),
+        UnaryOp::Identity | UnaryOp::Dropout | UnaryOp::Floor | UnaryOp::Ceil | UnaryOp::Round => {
+            map(|x| x)
+        }
+        UnaryOp::Sigmoid
+        | UnaryOp::Tanh
+        | UnaryOp::Exp
+        | UnaryOp::Log
+        | UnaryOp::Sqrt
+        | UnaryOp::Reciprocal
+        | UnaryOp::Sin
+        | UnaryOp::Cos
+        | UnaryOp::Erf
+        | UnaryOp::Softplus
+        | UnaryOp::Softsign
+        | UnaryOp::HardSwish
+        | UnaryOp::Mish
+        | UnaryOp::Not => invalid(format!("{} of integers", op.name())),
+    }
+}
+
+pub(super) fn unary(op: UnaryOp, inputs: &mut Inputs, context: &Context) -> OpResult<Value> {
+    match inputs.value(0)? {
+        Value::Float(x) if op == UnaryOp::Relu => Ok(Value::Float(pointwise::relu(x, context))),
+        Value::Float(x) => unary_float(op, x).map(Value::Float),
+        Value::Int(a) => unary_int(op, &a),
+        Value::Bool(a) if op == UnaryOp::Not => Ok(Value::Bool(Array::new(
+            a.shape.clone(),
+            a.data.iter().map(|x| !x).collect(),
+        ))),
+        same @ Value::Bool(_) if matches!(op, UnaryOp::Identity | UnaryOp::Dropout) => Ok(same),
+        Value::Bool(_) => invalid(format!("{} of truth values", op.name())),
+    }
+}
+
+/// Returns clamp(slope · x + offset, 0, 1).
+fn unit_ramp(x: Float, slope: f32, offset: f32) -> Float {
+    x.mul_scalar(slope)
+        .add_scalar(offset)
+        .clamp_min(0.0)
+        .clamp_max(1.0)
+}
+
+/// Returns x above zero and alpha · (exp(x / scale) − 1) below.
+fn exponential(x: Float, alpha: f32, scale: f32) -> Float {
+    let below = x.clone().clamp_max(0.0).mul_scalar(1.0 / scale).exp();
+    x.relu().add(below.add_scalar(-1.0).mul_scalar(alpha))
+}
+
+pub(super) fn activation(op: Activation, inputs: &mut Inputs) -> OpResult<Float> {
+    let x = inputs.float(0)?;
+    Ok(match op {
+        Activation::LeakyRelu { alpha } => {
+            let below = x.clone().clamp_max(0.0).mul_scalar(alpha);
+            x.relu().add(below)
+        }
+        Activation::Elu { alpha } => exponential(x, alpha, 1.0),
+        Activation::Selu { alpha, gamma } => exponential(x, alpha, 1.0).mul_scalar(gamma),
+        Activation::Celu { alpha } => exponential(x, alpha, alpha),
+        Activation::HardSigmoid { alpha, beta } => unit_ramp(x, alpha, beta),
+        Activation::ThresholdedRelu { alpha } => {
+            let shape = x.shape();
+            let numbers = numbers(x.clone())?;
+            let below = numbers.iter().map(|&v| v <= alpha).collect();
+            x.replace(below, Float::full(0.0, &shape))
+        }
+        Activation::Gelu { tanh: false } => {
+            let gate = x.clone().mul_scalar(std::f32::consts::FRAC_1_SQRT_2).erf();
+            x.mul(gate.add_scalar(1.0)).mul_scalar(0.5)
+        }
+        Activation::Gelu { tanh: true } => {
+            // sqrt(2 / pi) and 0.044715: the constants of the tanh approximation.
+            let cubic = x
+                .clone()
+                .mul(x.clone())
+                .mul(x.clone())
+                .mul_scalar(0.044_715);
+            let gate = x.clone().add(cubic).mul_scalar(0.797_884_6).tanh();
+            x.mul(gate.add_scalar(1.0)).mul_scalar(0.5)
+        }
+    })
+}
+
+/// Returns the elements of a float tensor.
+fn numbers(tensor: Float) -> OpResult<Vec<f32>> {
+    match tensor.into_vec() {
+        Ok(v) => Ok(v),
+        Err(message) => invalid(message),
+    }
+}
+
+/// Returns both tensors with the same rank, ones in front of the shorter shape.
+pub(super) fn same_rank(a: Float, b: Float) -> (Float, Float) {
+    let (shape_a, shape_b) = (a.shape(), b.shape());
+    let rank = shape_a.len().max(shape_b.len());
+    (
+        a.reshape(&pad_rank(&shape_a, rank)),
+        b.reshape(&pad_rank(&shape_b, rank)),
+    )
+}
+
+fn single(tensor: &Float) -> Option<f32> {
+    if tensor.len() != 1 || tensor.is_tracked() {
+        return None;
+    }
+    tensor.clone().into_vec().ok()?.first().copied()
+}
+
+fn binary_float(op: BinaryOp, a: Float, b: Float) -> OpResult<Float> {
+    let shape = broadcast_shape(&a.shape(), &b.shape())?;
+    let rank = shape.len();
+    // A constant of one element needs no broadcast, and a constant exponent has a gradient
+    // for negative bases as well.
+    if let (Some(number), true) = (single(&b), a.shape() == shape) {
+        match op {
+            BinaryOp::Add => return Ok(a.add_scalar(number)),
+            BinaryOp::Sub => return Ok(a.add_scalar(-number)),
+            BinaryOp::Mul => return Ok(a.mul_scalar(number)),
+            BinaryOp::Pow => return Ok(a.pow_scalar(number)),
+            BinaryOp::Div | BinaryOp::Mod => {}
+        }
+    }
+    if rank == 0 {
+        let a = a.reshape(&[1]);
+        let b = b.reshape(&[1]);
+        return binary_float(op, a, b).map(|t| t.reshape(&[]));
+    }
+    let (a, b) = same_rank(a, b);
+    Ok(match op {
+        BinaryOp::Add => a.add(b),
+        BinaryOp::Sub => a.sub(b),
+        BinaryOp::Mul => a.mul(b),
+        BinaryOp::Div => a.div(b),
+        BinaryOp::Pow => a.expand(&shape).pow(b.expand(&shape)),
+        BinaryOp::Mod => return unsupported("the remainder of floats"),
+    })
+}
+
+/// Returns `f` of both arrays, broadcast.
+fn zip<A: Copy, B: Copy, C: Copy>(
+    a: &Array<A>,
+    b: &Array<B>,
+    f: impl Fn(A, B) -> C,
+) -> OpResult<Array<C>> {
+    let shape = broadcast_shape(&a.shape, &b.shape)?;
+    let (a, b) = (a.broadcast(&shape), b.broadcast(&shape));
+    let data = a.data.iter().zip(b.data.iter()).map(|(&x, &y)| f(x, y));
+    Ok(Array::new(shape, data.collect()))
+}
+
+fn binary_int(op: BinaryOp, a: &Array<i64>, b: &Array<i64>) -> OpResult<Value> {
+    if matches!(op, BinaryOp::Div | BinaryOp::Mod) && b.data.contains(&0) {
+        return invalid("an integer is divided by zero");
+    }
+    let array = match op {
+        BinaryOp::Add => zip(a, b, i64::wrapping_add),
+        BinaryOp::Sub => zip(a, b, i64::wrapping_sub),
+        BinaryOp::Mul => zip(a, b, i64::wrapping_mul),
+        BinaryOp::Div => zip(a, b, i64::wrapping_div),
+        // The remainder takes the sign of the divisor.
+        BinaryOp::Mod => zip(a, b, |x, y| {
+            x.wrapping_rem(y).wrapping_add(y).wrapping_rem(y)
+        }),
+        BinaryOp::Pow => zip(a, b, |x, y| match u32::try_from(y) {
+            Ok(y) => x.wrapping_pow(y),
+            Err(_) => i64::from(x == 1),
+        }),
+    };
+    array.map(Value::Int)
+}
+
+pub(super) fn binary(op: BinaryOp, inputs: &mut Inputs, context: &Context) -> OpResult<Value> {
+    let (a, b) = (inputs.value(0)?, inputs.value(1)?);
+    context.check_size(&broadcast_shape(&a.shape(), &b.shape())?)?;
+    match (a, b) {
+        (Value::Float(a), Value::Float(b)) if op == BinaryOp::Add && a.shape() == b.shape() => {
+            pointwise::add(a, b, context).map(Value::Float)
+        }
+        (Value::Float(a), Value::Float(b)) => binary_float(op, a, b).map(Value::Float),
+        (Value::Int(a), Value::Int(b)) => binary_int(op, &a, &b),
+        // Pow is the one op that mixes element types.
+        (Value::Float(a), Value::Int(b)) if op == BinaryOp::Pow => {
+            let b = Float::new(b.data.iter().map(|&x| x as f32).collect(), &b.shape);
+            binary_float(op, a, b).map(Value::Float)
+        }
+        (a, b) => invalid(format!("{} and {} do not mix", a.describe(), b.describe())),
+    }
+}
+
+/// Returns the larger (or smaller) of each pair of elements.
+fn extremum(a: Float, b: Float, largest: bool) -> OpResult<Float> {
+    let shape = broadcast_shape(&a.shape(), &b.shape())?;
+    let (a, b) = same_rank(a, b);
+    let (a, b) = (a.expand(&shape), b.expand(&shape));
+    let (x, y) = (numbers(a.clone())?, numbers(b.clone())?);
+    let take_b = x
+        .iter()
+        .zip(&y)
+        .map(|(x, y)| if largest { y > x } else { y < x })
+        .collect();
+    Ok(a.replace(take_b, b))
+}
+
+pub(super) fn variadic(op: VariadicOp, inputs: Inputs, context: &Context) -> OpResult<Value> {
+    let mut values = inputs.0.into_iter().flatten();
+    let Some(mut total) = values.next() else {
+        return invalid("there is no input");
+    };
+    let mut count = 1;
+    for value in values {
+        count += 1;
+        context.check_size(&broadcast_shape(&total.shape(), &value.shape())?)?;
+        total = match (total, value) {
+            (Value::Float(a), Value::Float(b)) => Value::Float(match op {
+                VariadicOp::Sum | VariadicOp::Mean => binary_float(BinaryOp::Add, a, b)?,
+                VariadicOp::Max => extremum(a, b, true)?,
+                VariadicOp::Min => extremum(a, b, false)?,
+            }),
+            (Value::Int(a), Value::Int(b)) => Value::Int(match op {
+                VariadicOp::Max => zip(&a, &b, i64::max)?,
+                VariadicOp::Min => zip(&a, &b, i64::min)?,
+                VariadicOp::Sum | VariadicOp::Mean => zip(&a, &b, i64::wrapping_add)?,
+            }),
+            (a, b) => return invalid(format!("{} and {} do not mix", a.describe(), b.describe())),
+        };
+    }
+    match (op, total) {
+        (VariadicOp::Mean, Value::Float(t)) => Ok(Value::Float(t.mul_scalar(1.0 / count as f32))),
+        (VariadicOp::Mean, Value::Int(_) | Value::Bool(_)) => invalid("the mean needs floats"),
+        (VariadicOp::Sum | VariadicOp::Max | VariadicOp::Min, total) => Ok(total),
+    }
+}
+
+fn holds<T: PartialOrd + Copy>(op: CompareOp, x: T, y: T) -> bool {
+    let order = x.partial_cmp(&y);
+    match op {
+        CompareOp::Equal => order == Some(Ordering::Equal),
+        CompareOp::Greater => order == Some(Ordering::Greater),
+        CompareOp::Less => order == Some(Ordering::Less),
+        CompareOp::GreaterOrEqual => matches!(order, Some(Ordering::Greater | Ordering::Equal)),
+        CompareOp::LessOrEqual => matches!(order, Some(Ordering::Less | Ordering::Equal)),
+        CompareOp::And | CompareOp::Or | CompareOp::Xor => false,
+    }
+}
+
+pub(super) fn compare(op: CompareOp, inputs: &mut Inputs) -> OpResult<Value> {
+    let logical = matches!(op, CompareOp::And | CompareOp::Or | CompareOp::Xor);
+    let array = match (inputs.value(0)?, inputs.value(1)?) {
+        (Value::Float(a), Value::Float(b)) if !logical => {
+            let a = Array::new(a.shape(), numbers(a)?);
+            let b = Array::new(b.shape(), numbers(b)?);
+            zip(&a, &b, |x, y| holds(op, x, y))
+        }
+        (Value::Int(a), Value::Int(b)) if !logical => zip(&a, &b, |x, y| holds(op, x, y)),
+        (Value::Bool(a), Value::Bool(b)) => match op {
+            CompareOp::And => zip(&a, &b, |x, y| x && y),
+            CompareOp::Or => zip(&a, &b, |x, y| x || y),
+            CompareOp::Xor => zip(&a, &b, |x, y| x != y),
+            CompareOp::Equal => zip(&a, &b, |x, y| x == y),
+            CompareOp::Greater
+            | CompareOp::Less
+            | CompareOp::GreaterOrEqual
+            | CompareOp::LessOrEqual => invalid("truth values have no order"),
+        },
+        (a, b) => invalid(format!(
+            "{} and {} do not compare",
+            a.describe(),
+            b.describe()
+        )),
+    };
+    array.map(Value::Bool)
+}
+
+pub(super) fn choose(inputs: &mut Inputs) -> OpResult<Value> {
+    let Value::Bool(condition) = inputs.value(0)? else {
+        return invalid("the condition does not hold truth values");
+    };
+    let (x, y) = (inputs.value(1)?, inputs.value(2)?);
+    let shape = broadcast_shape(&broadcast_shape(&x.shape(), &y.shape())?, &condition.shape)?;
+    let mask = condition.broadcast(&shape);
+    match (x.broadcast(&shape), y.broadcast(&shape)) {
+        (Value::Float(x), Value::Float(y)) => Ok(Value::Float(y.replace(mask.data.to_vec(), x))),
+        (Value::Int(x), Value::Int(y)) => Ok(Value::Int(pick(&mask, &x, &y))),
+        (Value::Bool(x), Value::Bool(y)) => Ok(Value::Bool(pick(&mask, &x, &y))),
+        (x, y) => invalid(format!("{} and {} do not mix", x.describe(), y.describe())),
+    }
+}
+
+fn pick<T: Copy>(mask: &Array<bool>, x: &Array<T>, y: &Array<T>) -> Array<T> {
+    let pairs = x.data.iter().zip(y.data.iter());
+    let data = mask
+        .data
+        .iter()
+        .zip(pairs)
+        .map(|(&m, (&x, &y))| if m { x } else { y });
+    Array::new(mask.shape.clone(), data.collect())
+}
+
+pub(super) fn clip(
+    bounds: [Option<f32>; 2],
+    from_inputs: bool,
+    inputs: &mut Inputs,
+) -> OpResult<Value> {
+    match inputs.value(0)? {
+        Value::Float(mut x) => {
+            let mut given = bounds;
+            if from_inputs {
+                for (slot, port) in given.iter_mut().zip(1..) {
+                    *slot = match inputs.optional_float(port)? {
+                        Some(bound) => numbers(bound)?.first().copied(),
+                        None => None,
+                    };
+                }
+            }
+            if let Some(min) = given[0] {
+                x = x.clamp_min(min);
+            }
+            if let Some(max) = given[1] {
+                x = x.clamp_max(max);
+            }
+            Ok(Value::Float(x))
+        }
+        Value::Int(a) => {
+            let bound = |array: Option<Array<i64>>| array.and_then(|a| a.data.first().copied());
+            let min = bound(inputs.ints(1)?).unwrap_or(i64::MIN);
+            let max = bound(inputs.ints(2)?).unwrap_or(i64::MAX);
+            let data = a.data.iter().map(|&x| x.max(min).min(max)).collect();
+            Ok(Value::Int(Array::new(a.shape.clone(), data)))
+        }
+        Value::Bool(_) => invalid("truth values have no bounds"),
+    }
+}
+
+pub(super) fn prelu(inputs: &mut Inputs) -> OpResult<Float> {
+    let (x, slope) = (inputs.float(0)?, inputs.float(1)?);
+    if broadcast_shape(&x.shape(), &slope.shape())? != x.shape() {
+        return invalid(format!(
+            "slope {:?} does not fit {:?}",
+            slope.shape(),
+            x.shape()
+        ));
+    }
+    let (x, slope) = same_rank(x, slope);
+    let below = x.clone().clamp_max(0.0).mul(slope);
+    Ok(x.relu().add(below))
+}
+
+pub(super) fn softmax(axis: i64, flatten: bool, log: bool, inputs: &mut Inputs) -> OpResult<Float> {
+    let x = inputs.float(0)?;
+    let shape = x.shape();
+    let axis = axis_of(axis, shape.len())?;
+    let apply = |x: Float, axis: usize| {
+        if log {
+            x.log_softmax(axis)
+        } else {
+            x.softmax(axis)
+        }
+    };
+    if !flatten {
+        return Ok(apply(x, axis));
+    }
+    let rows: usize = shape[..axis].iter().product();
+    let columns: usize = shape[axis..].iter().product();
+    Ok(apply(x.reshape(&[rows, columns]), 1).reshape(&shape))
+}
+
+pub(super) fn cast(to: DType, inputs: &mut Inputs) -> OpResult<Value> {
+    let value = inputs.value(0)?;
+    let shape = value.shape();
+    match to {
+        DType::F32 | DType::F64 => Ok(Value::Float(match value {
+            Value::Float(t) => t,
+            Value::Int(a) => Float::new(a.data.iter().map(|&x| x as f32).collect(), &shape),
+            Value::Bool(a) => Float::new(
+                a.data.iter().map(|&x| f32::from(u8::from(x))).collect(),
+                &shape,
+            ),
+        })),
+        DType::Bool => Ok(Value::Bool(Array::new(
+            shape,
+            match value {
+                Value::Float(t) => numbers(t)?.iter().map(|&x| x != 0.0).collect(),
+                Value::Int(a) => a.data.iter().map(|&x| x != 0).collect(),
+                Value::Bool(a) => a.data.to_vec(),
+            },
+        ))),
+        DType::I8
+        | DType::I16
+        | DType::I32
+        | DType::I64
+        | DType::U8
+        | DType::U16
+        | DType::U32
+        | DType::U64 => Ok(Value::Int(Array::new(
+            shape,
+            match value {
+                Value::Float(t) => numbers(t)?.iter().map(|&x| wrap(x as i64, to)).collect(),
+                Value::Int(a) => a.data.iter().map(|&x| wrap(x, to)).collect(),
+                Value::Bool(a) => a.data.iter().map(|&x| i64::from(x)).collect(),
+            },
+        ))),
+        DType::F16 | DType::Bf16 | DType::Other(_) => unsupported(format!("conversion to {to}")),
+    }
+}
+
+/// Returns the number as the narrower type would hold it.
+fn wrap(x: i64, to: DType) -> i64 {
+    match to {
+        DType::I8 => i64::from(x as i8),
+        DType::I16 => i64::from(x as i16),
+        DType::I32 => i64::from(x as i32),
+        DType::U8 => i64::from(x as u8),
+        DType::U16 => i64::from(x as u16),
+        DType::U32 => i64::from(x as u32),
+        DType::I64
+        | DType::U64
+        | DType::F32
+        | DType::F64
+        | DType::F16
+        | DType::Bf16
+        | DType::Bool
+        | DType::Other(_) => x,
+    }
+}

@@ -1,0 +1,73 @@
+//! Attributes of pooling.
+
+/// How the padding of a window op is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum AutoPad {
+    /// The explicit `pads`.
+    #[default]
+    NotSet,
+    /// Output extent is the input extent over the stride, rounded up; odd padding at the end.
+    SameUpper,
+    /// As `SameUpper`, odd padding at the begin.
+    SameLower,
+    /// No padding.
+    Valid,
+}
+
+/// What a window is reduced to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PoolKind {
+    /// The largest element.
+    Max,
+    /// The mean.
+    Average {
+        /// True if padding counts as elements.
+        count_include_pad: bool,
+    },
+}
+
+/// Attributes of a window pooling. Lists are empty where the file leaves them out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pool {
+    /// Max or average.
+    pub kind: PoolKind,
+    /// Window extents.
+    pub kernel_shape: Vec<usize>,
+    /// Strides; empty: 1.
+    pub strides: Vec<usize>,
+    /// Dilations; empty: 1.
+    pub dilations: Vec<usize>,
+    /// Padding at the begin of each spatial axis, then at the end; empty: 0.
+    pub pads: Vec<usize>,
+    /// How padding is found.
+    pub auto_pad: AutoPad,
+    /// True if a window that starts inside but ends outside still counts.
+    pub ceil_mode: bool,
+}
+
+impl Pool {
+    pub(crate) fn name(&self) -> &'static str {
+        match self.kind {
+            PoolKind::Max => "MaxPool",
+            PoolKind::Average { .. } => "AveragePool",
+        }
+    }
+}
+
+/// Pooling over all spatial axes, which stay with extent 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GlobalPool {
+    /// The mean.
+    Average,
+    /// The largest element.
+    Max,
+}
+
+impl GlobalPool {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Average => "GlobalAveragePool",
+            Self::Max => "GlobalMaxPool",
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Elementwise ops.
+
+use regraft_graph::op::{Activation, BinaryOp, UnaryOp};
+use regraft_graph::{DType, Op};
+
+use crate::attributes::{Content, NodeReader, Refusal, Setting};
+use crate::tensor::{dtype, dtype_code};
+
+/// The operator set from which on `Clip` takes its bounds as inputs.
+const CLIP_INPUTS: i64 = 11;
+/// Defaults of `Selu`, as the specification writes them.
+const SELU_ALPHA: f32 = 1.673_263_2;
+const SELU_GAMMA: f32 = 1.050_701;
+
+pub(super) fn parse_unary(node: &mut NodeReader, op: UnaryOp) -> Result<Op, Refusal> {
+    if op == UnaryOp::Dropout {
+        node.float("ratio")?;
+        node.int("seed")?;
+        if node.opset < 7 && !node.flag("is_test", false)? {
+            return Err(Refusal::Opaque("it is in training mode".to_owned()));
+        }
+        if node.has_output(1) {
+            return Err(Refusal::Opaque(
+                "its output of a mask is not modelled".to_owned(),
+            ));
+        }
+        if node.has_input(2) {
+            return Err(Refusal::Opaque("its training mode is an input".to_owned()));
+        }
+    }
+    Ok(Op::Unary(op))
+}
+
+pub(super) fn parse_binary(node: &mut NodeReader, op: BinaryOp) -> Result<Op, Refusal> {
+    if op == BinaryOp::Mod && node.flag("fmod", false)? {
+        return Err(Refusal::Opaque(
+            "the remainder with the sign of the dividend is not modelled".to_owned(),
+        ));
+    }
+    Ok(Op::Binary(op))
+}
+
+pub(super) fn parse_activation(node: &mut NodeReader) -> Result<Option<Activation>, Refusal> {
+    Ok(Some(match node.node.op_type() {
+        "LeakyRelu" => Activation::LeakyRelu {
+            alpha: node.float("alpha")?.unwrap_or(0.01),
+        },
+        "Elu" => Activation::Elu {
+            alpha: node.float("alpha")?.unwrap_or(1.0),
+        },
+        "Selu" => Activation::Selu {
+            alpha: node.float("alpha")?.unwrap_or(SELU_ALPHA),
+            gamma: node.float("gamma")?.unwrap_or(SELU_GAMMA),
+        },
+        "Celu" => Activation::Celu {
+            alpha: node.float("alpha")?.unwrap_or(1.0),
+        },
+        "HardSigmoid" => Activation::HardSigmoid {
+            alpha: node.float("alpha")?.unwrap_or(0.2),
+            beta: node.float("beta")?.unwrap_or(0.5),
+        },
+        "ThresholdedRelu" => Activation::ThresholdedRelu {
+            alpha: node.float("alpha")?.unwrap_or(1.0),
+        },
+        "Gelu" => Activation::Gelu {
+            tanh: match node.text("approximate")?.as_deref() {
+                None | Some("none") => false,
+                Some("tanh") => true,
+                Some(other) => {
+                    return Err(node
+                        .fault(format!("attribute `approximate` is `{other}`"))
+                        .into());
+                }
+            },
+        },
+        _ => return Ok(None),
+    }))
+}
+
+pub(super) fn emit_activation(activation: Activation) -> Vec<Setting> {
+    match activation {
+        Activation::LeakyRelu { alpha } => vec![Setting::float("alpha", alpha, 0.01)],
+        Activation::Elu { alpha }
+        | Activation::Celu { alpha }
+        | Activation::ThresholdedRelu { alpha } => {
+            vec![Setting::float("alpha", alpha, 1.0)]
+        }
+        Activation::Selu { alpha, gamma } => {
+            vec![
+                Setting::float("alpha", alpha, SELU_ALPHA),
+                Setting::float("gamma", gamma, SELU_GAMMA),
+            ]
+        }
+        Activation::HardSigmoid { alpha, beta } => {
+            vec![
+                Setting::float("alpha", alpha, 0.2),
+                Setting::float("beta", beta, 0.5),
+            ]
+        }
+        Activation::Gelu { tanh } => {
+            vec![Setting::text(
+                "approximate",
+                if tanh { "tanh" } else { "none" },
+                "none",
+            )]
+        }
+    }
+}
+
+pub(super) fn parse_clip(node: &mut NodeReader) -> Result<Op, Refusal> {
+    if node.opset >= CLIP_INPUTS {
+        return Ok(Op::Clip {
+            min: None,
+            max: None,
+            from_inputs: true,
+        });
+    }
+    Ok(Op::Clip {
+        min: node.float("min")?,
+        max: node.float("max")?,
+        from_inputs: false,
+    })
+}
+
+pub(super) fn emit_clip(min: Option<f32>, max: Option<f32>, from_inputs: bool) -> Vec<Setting> {
+    let bound = |x: Option<f32>| x.filter(|_| !from_inputs).map(Content::Float);
+    vec![
+        Setting::optional("max", bound(max)),
+        Setting::optional("min", bound(min)),
+    ]
+}
+
+pub(super) fn parse_cast(node: &mut NodeReader) -> Result<Op, Refusal> {
+    let code = node
+        .int("to")?
+        .ok_or_else(|| node.fault("attribute `to` is missing"))?;
+    let to = dtype(i32::try_from(code).unwrap_or(-1));
+    if let DType::Other(_) = to {
+        return Err(Refusal::Opaque(format!(
+            "element type {code} is not modelled"
+        )));
+    }
+    // Both concern the 8-bit floats only.
+    node.ignore("saturate");
+    node.ignore("round_mode");
+    Ok(Op::Cast { to })
+}
+
+pub(super) fn emit_cast(to: DType) -> Vec<Setting> {
+    vec![Setting::required("to", Content::Int(dtype_code(to).into()))]
+}

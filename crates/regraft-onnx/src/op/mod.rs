@@ -1,0 +1,165 @@
+//! Nodes to typed ops and back: one line an op, each calling the file of its family.
+
+mod arity;
+mod convolution;
+mod elementwise;
+mod normalization;
+mod pool;
+mod recurrent;
+mod reduce;
+mod shape;
+
+use regraft_graph::Op;
+use regraft_graph::op::{BinaryOp, CompareOp, UnaryOp, VariadicOp};
+
+use crate::attributes::{NodeReader, Refusal, Setting};
+
+/// Returns the typed op of a node of the standard domain.
+///
+/// # Errors
+/// [`Refusal::Opaque`] if the op or its attributes are not modelled, [`Refusal::Fault`] if they break
+/// the specification.
+pub(crate) fn parse(node: &mut NodeReader) -> Result<Op, Refusal> {
+    let op = typed(node)?;
+    if let Some(name) = node.unread() {
+        return Err(Refusal::Opaque(format!(
+            "its attribute `{name}` is not modelled"
+        )));
+    }
+    arity::check(node, &op)?;
+    Ok(op)
+}
+
+fn typed(node: &mut NodeReader) -> Result<Op, Refusal> {
+    let op_type = node.node.op_type();
+    match op_type {
+        "Conv" => convolution::parse_conv(node),
+        "ConvTranspose" => convolution::parse_transposed(node),
+        "Gemm" => convolution::parse_gemm(node),
+        "MatMul" => Ok(Op::MatMul),
+        "BatchNormalization" => normalization::parse_batch(node),
+        "LayerNormalization" => normalization::parse_layer(node),
+        "InstanceNormalization" => normalization::parse_instance(node),
+        "Softmax" => normalization::parse_softmax(node, false),
+        "LogSoftmax" => normalization::parse_softmax(node, true),
+        "MaxPool" | "AveragePool" => pool::parse(node),
+        "GlobalAveragePool" | "GlobalMaxPool" => Ok(pool::parse_global(op_type)),
+        "Clip" => elementwise::parse_clip(node),
+        "Cast" => elementwise::parse_cast(node),
+        "Where" => Ok(Op::Where),
+        // Before operator set 7 the slope is per channel, not broadcast.
+        "PRelu" if node.opset < 7 => Err(Refusal::Opaque("its slope is not broadcast".to_owned())),
+        "PRelu" => Ok(Op::PRelu),
+        "ArgMax" => reduce::parse_arg(node, true),
+        "ArgMin" => reduce::parse_arg(node, false),
+        "Shape" => shape::parse_shape(node),
+        "Size" => Ok(Op::Size),
+        "Reshape" => shape::parse_reshape(node),
+        "Flatten" => shape::parse_flatten(node),
+        "Transpose" => shape::parse_transpose(node),
+        "Squeeze" => shape::parse_squeeze(node),
+        "Unsqueeze" => shape::parse_unsqueeze(node),
+        "Concat" => shape::parse_concat(node),
+        "Split" => shape::parse_split(node),
+        "Slice" => shape::parse_slice(node),
+        "Pad" => shape::parse_pad(node),
+        "Gather" => shape::parse_gather(node),
+        "Expand" => Ok(Op::Expand),
+        "Tile" => Ok(Op::Tile),
+        "Range" => Ok(Op::Range),
+        "ConstantOfShape" => shape::parse_constant_of_shape(node),
+        "Constant" => shape::parse_constant(node),
+        "LSTM" | "GRU" | "RNN" => recurrent::parse(node),
+        _ => by_family(node),
+    }
+}
+
+/// Returns the op of a family whose members differ in nothing but their name.
+fn by_family(node: &mut NodeReader) -> Result<Op, Refusal> {
+    let op_type = node.node.op_type();
+    if let Some(op) = UnaryOp::ALL.iter().find(|u| u.name() == op_type) {
+        return elementwise::parse_unary(node, *op);
+    }
+    if let Some(op) = BinaryOp::ALL.iter().find(|b| b.name() == op_type) {
+        return elementwise::parse_binary(node, *op);
+    }
+    if let Some(op) = VariadicOp::ALL.iter().find(|v| v.name() == op_type) {
+        return Ok(Op::Variadic(*op));
+    }
+    if let Some(op) = CompareOp::ALL.iter().find(|c| c.name() == op_type) {
+        return Ok(Op::Compare(*op));
+    }
+    if let Some(activation) = elementwise::parse_activation(node)? {
+        return Ok(Op::Activation(activation));
+    }
+    if let Some(kind) = reduce::kind(op_type) {
+        return reduce::parse(node, kind);
+    }
+    Err(Refusal::Opaque(format!(
+        "the operator `{op_type}` is not modelled"
+    )))
+}
+
+/// Returns the attributes that say what `op` says.
+pub(crate) fn emit(op: &Op) -> Vec<Setting> {
+    match op {
+        Op::Conv(conv) => convolution::emit_conv(conv),
+        Op::ConvTranspose(conv) => convolution::emit_transposed(conv),
+        Op::Gemm(gemm) => convolution::emit_gemm(gemm),
+        Op::BatchNormalization { epsilon } | Op::InstanceNormalization { epsilon } => {
+            vec![Setting::float("epsilon", *epsilon, normalization::EPSILON)]
+        }
+        Op::LayerNormalization { axis, epsilon } => normalization::emit_layer(*axis, *epsilon),
+        Op::Softmax { axis, flatten, .. } => normalization::emit_softmax(*axis, *flatten),
+        Op::Pool(pool) => pool::emit(pool),
+        Op::Activation(activation) => elementwise::emit_activation(*activation),
+        Op::Clip {
+            min,
+            max,
+            from_inputs,
+        } => elementwise::emit_clip(*min, *max, *from_inputs),
+        Op::Cast { to } => elementwise::emit_cast(*to),
+        Op::Reduce {
+            axes,
+            keepdims,
+            noop_with_empty_axes,
+            ..
+        } => reduce::emit(axes.as_ref(), *keepdims, *noop_with_empty_axes),
+        Op::ArgExtremum {
+            axis,
+            keepdims,
+            select_last,
+            ..
+        } => reduce::emit_arg(*axis, *keepdims, *select_last),
+        Op::Shape { start, end } => shape::emit_shape(*start, *end),
+        Op::Reshape { allowzero } => vec![Setting::flag("allowzero", *allowzero, false)],
+        Op::Flatten { axis } => vec![Setting::int("axis", *axis, shape::FLATTEN_AXIS)],
+        Op::Transpose { perm } => vec![Setting::ints("perm", perm.as_ref())],
+        Op::Squeeze { axes } | Op::Unsqueeze { axes } => vec![Setting::ints("axes", axes.as_ref())],
+        Op::Concat { axis } => shape::emit_concat(*axis),
+        Op::Split {
+            axis,
+            split,
+            num_outputs,
+        } => shape::emit_split(*axis, split.as_ref(), *num_outputs),
+        Op::Slice(slice) => shape::emit_slice(slice),
+        Op::Pad { mode, pads, value } => shape::emit_pad(*mode, pads.as_ref(), *value),
+        Op::Gather { axis } => vec![Setting::int("axis", *axis, 0)],
+        Op::ConstantOfShape { value } => shape::emit_constant_of_shape(value),
+        Op::Constant { value } => shape::emit_constant(value),
+        Op::Recurrent(recurrent) => recurrent::emit(recurrent),
+        Op::MatMul
+        | Op::GlobalPool(_)
+        | Op::Unary(_)
+        | Op::Binary(_)
+        | Op::Variadic(_)
+        | Op::Compare(_)
+        | Op::Where
+        | Op::PRelu
+        | Op::Size
+        | Op::Expand
+        | Op::Tile
+        | Op::Range
+        | Op::Opaque { .. } => Vec::new(),
+    }
+}

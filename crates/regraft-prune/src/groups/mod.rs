@@ -1,0 +1,164 @@
+//! Coupled groups: which channels of which values must go together.
+//!
+//! Every channel that some weight makes is followed through the graph, axis by axis, with the rules
+//! of each op; indices that correspond are joined. A set of joined indices is a *unit*: the smallest
+//! thing that can be removed. Units that share an axis of a value form a *group*.
+
+mod collect;
+mod dump;
+mod elements;
+mod search;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use regraft_graph::infer::Facts;
+use regraft_graph::{Graph, NodeId, ValueId};
+
+use crate::PruneError;
+
+/// One index on one axis of one value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Member {
+    /// The value: an activation or an initializer.
+    pub value: ValueId,
+    /// The axis.
+    pub axis: usize,
+    /// The index on the axis.
+    pub index: usize,
+}
+
+/// Indices of several values that can only be removed together: the closure of one channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unit {
+    /// Every index of the unit, ordered.
+    pub members: Vec<Member>,
+    /// Why the unit has to stay, `None` if it may go.
+    pub frozen: Option<String>,
+    /// Units of one group with the same class take part in the same axes equally often and so
+    /// are interchangeable in shape and cost.
+    pub class: usize,
+}
+
+/// A node whose output channels belong to a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Producer {
+    /// The node.
+    pub node: NodeId,
+    /// Its weight.
+    pub weight: ValueId,
+    /// The axis of the weight that makes the channels.
+    pub weight_axis: usize,
+    /// The value it writes.
+    pub output: ValueId,
+    /// The channel axis of that value.
+    pub output_axis: usize,
+}
+
+/// A node that sums over channels of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Consumer {
+    /// The node.
+    pub node: NodeId,
+    /// Its weight.
+    pub weight: ValueId,
+    /// The axis of the weight that is summed over.
+    pub weight_axis: usize,
+    /// The value it reads.
+    pub input: ValueId,
+    /// The axis of that value that is summed over.
+    pub input_axis: usize,
+}
+
+/// Units that share axes, with the nodes that make and read them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// The name of the first producer, made unique.
+    pub name: String,
+    /// The units, in the order of the first producer's channels, then the next one's.
+    pub units: Vec<Unit>,
+    /// The nodes that make the channels, in graph order.
+    pub producers: Vec<Producer>,
+    /// The nodes that sum over the channels, in graph order.
+    pub consumers: Vec<Consumer>,
+    /// The number of classes of units.
+    pub n_classes: usize,
+}
+
+impl Group {
+    /// Returns the number of units that may be removed.
+    pub fn n_free(&self) -> usize {
+        self.units.iter().filter(|u| u.frozen.is_none()).count()
+    }
+}
+
+/// Channels that stay, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frozen {
+    /// The name of the first producer.
+    pub group: String,
+    /// The number of units that stay.
+    pub n_channels: usize,
+    /// Why, in words.
+    pub reason: String,
+    /// Multiply-accumulates of the producers, by their share of frozen units.
+    pub macs: u64,
+}
+
+/// All coupled channels of a graph.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Groups {
+    /// Groups with at least one unit that may be removed, by their first producer.
+    pub groups: Vec<Group>,
+    /// What stays: whole groups, and the frozen units of the others.
+    pub frozen: Vec<Frozen>,
+    axes: Vec<AxisOwners>,
+    index: BTreeMap<(ValueId, usize), usize>,
+}
+
+/// For each index of one axis the group and the unit it belongs to; `None` stays always.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AxisOwners {
+    pub(crate) value: ValueId,
+    pub(crate) axis: usize,
+    pub(crate) owners: Vec<Option<(u32, u32)>>,
+}
+
+impl Groups {
+    /// Returns group and unit of one index, `None` if it is not part of a group that may shrink.
+    pub fn owner(&self, member: Member) -> Option<(usize, usize)> {
+        let axis = self.index.get(&(member.value, member.axis))?;
+        let owner = self.axes[*axis].owners.get(member.index).copied().flatten();
+        owner.map(|(g, u)| (g as usize, u as usize))
+    }
+
+    /// Returns the position of the group called `name`.
+    pub fn find(&self, name: &str) -> Option<usize> {
+        self.groups.iter().position(|g| g.name == name)
+    }
+
+    /// Axes of values that are part of some group, frozen ones included.
+    pub(crate) fn axes(&self) -> &[AxisOwners] {
+        &self.axes
+    }
+
+    pub(crate) fn axis_id(&self, value: ValueId, axis: usize) -> Option<usize> {
+        self.index.get(&(value, axis)).copied()
+    }
+}
+
+/// Returns the coupled groups of `graph`; `facts` are inferred from it.
+///
+/// Graph inputs without a default and graph outputs keep all their channels. What an op does with
+/// channels is taken from one rule an op; whatever a rule does not understand stays, with a reason.
+/// # Errors
+/// [`PruneError::TooLarge`] if there are too many channel indices to follow.
+/// # Reference
+/// Fang et al., `DepGraph`: Towards Any Structural Pruning, CVPR 2023: the closure of coupled layers.
+/// Here: a union of single indices, so that partly coupled values (padded shortcuts, joined
+/// branches, broadcasts) need no special case.
+pub fn find_groups(graph: &Graph, facts: &Facts) -> Result<Groups, PruneError> {
+    let found = search::search(graph, facts)?;
+    Ok(collect::collect(graph, facts, found))
+}

@@ -1,0 +1,322 @@
+//! The cost of the network as a function of what is kept, without removing anything.
+//!
+//! Parameters and multiply-accumulates are sums of products of extents. Each product is kept as a
+//! constant and the axes whose extents may shrink, so that removing one unit updates only the
+//! products it takes part in.
+
+use std::collections::BTreeMap;
+
+use regraft_graph::cost::Cost;
+use regraft_graph::infer::Facts;
+use regraft_graph::{Dim, Graph, NodeId, Op, ValueId};
+
+use crate::{Groups, Plan, PruneError};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Elements of an initializer: parameters per element (0 or 1), bytes per element.
+    Initializer {
+        params: u64,
+        bytes: u64,
+    },
+    Macs,
+}
+
+#[derive(Clone, Debug)]
+struct Product {
+    kind: Kind,
+    coefficient: u64,
+    axes: Vec<usize>,
+}
+
+/// Parameters, multiply-accumulates and bytes of a network for any choice of kept units.
+#[derive(Clone, Debug)]
+pub struct CostModel {
+    products: Vec<Product>,
+    products_of_axis: Vec<Vec<usize>>,
+    /// Group, unit, then each axis with the number of members on it.
+    uses: Vec<Vec<Vec<(usize, usize)>>>,
+    widths: Vec<usize>,
+    dense: Cost,
+}
+
+impl CostModel {
+    /// Returns the model of `graph` for `groups` found in it.
+    pub fn new(graph: &Graph, facts: &Facts, groups: &Groups) -> Self {
+        let widths: Vec<usize> = groups.axes().iter().map(|a| a.owners.len()).collect();
+        let mut products = initializers(graph, groups);
+        for (id, _) in graph.nodes() {
+            products.extend(node_products(graph, facts, groups, id));
+        }
+        let mut products_of_axis = vec![Vec::new(); widths.len()];
+        for (i, product) in products.iter().enumerate() {
+            for &axis in &product.axes {
+                let list: &mut Vec<usize> = &mut products_of_axis[axis];
+                if list.last() != Some(&i) {
+                    list.push(i);
+                }
+            }
+        }
+        let uses = groups
+            .groups
+            .iter()
+            .map(|g| g.units.iter().map(|u| unit_uses(groups, u)).collect())
+            .collect();
+        let mut model = Self {
+            products,
+            products_of_axis,
+            uses,
+            widths,
+            dense: Cost::default(),
+        };
+        model.dense = model.start().cost;
+        model
+    }
+
+    /// Returns the counts of the dense network.
+    pub fn dense(&self) -> Cost {
+        self.dense
+    }
+
+    /// Returns the state in which everything is kept.
+    pub fn start(&self) -> CostState<'_> {
+        let widths = self.widths.clone();
+        let mut cost = Cost::default();
+        for product in &self.products {
+            let n = product.evaluate(&widths);
+            add(&mut cost, product.kind, n);
+        }
+        CostState {
+            model: self,
+            widths,
+            cost,
+        }
+    }
+
+    /// Returns the counts of the network that `plan` leaves.
+    ///
+    /// # Errors
+    /// [`PruneError`] if the plan does not fit `groups`.
+    pub fn evaluate(&self, groups: &Groups, plan: &Plan) -> Result<Cost, PruneError> {
+        let mut state = self.start();
+        for (g, flags) in plan.flags(groups)?.iter().enumerate() {
+            for (u, _) in flags.iter().enumerate().filter(|(_, kept)| !**kept) {
+                state.remove(g, u);
+            }
+        }
+        Ok(state.cost())
+    }
+}
+
+/// The cost while units are taken away and put back.
+#[derive(Clone, Debug)]
+pub struct CostState<'a> {
+    model: &'a CostModel,
+    widths: Vec<usize>,
+    cost: Cost,
+}
+
+impl CostState<'_> {
+    /// Returns the counts of what is kept now.
+    pub fn cost(&self) -> Cost {
+        self.cost
+    }
+
+    /// Takes a kept unit away.
+    pub fn remove(&mut self, group: usize, unit: usize) {
+        self.change(group, unit, usize::saturating_sub);
+    }
+
+    /// Puts a unit back that was taken away.
+    pub fn add(&mut self, group: usize, unit: usize) {
+        self.change(group, unit, |width, n| width + n);
+    }
+
+    /// Returns what taking away a kept unit would save.
+    pub fn saving(&mut self, group: usize, unit: usize) -> Cost {
+        let before = self.cost;
+        self.remove(group, unit);
+        let after = self.cost;
+        self.add(group, unit);
+        Cost {
+            params: before.params - after.params,
+            macs: before.macs - after.macs,
+            bytes: before.bytes - after.bytes,
+        }
+    }
+
+    /// Axes of a unit with the number of its members on each.
+    pub(crate) fn uses(&self, group: usize, unit: usize) -> &[(usize, usize)] {
+        &self.model.uses[group][unit]
+    }
+
+    /// The present extent of an axis and that of the dense network.
+    pub(crate) fn width(&self, axis: usize) -> (usize, usize) {
+        (self.widths[axis], self.model.widths[axis])
+    }
+
+    fn change(&mut self, group: usize, unit: usize, f: impl Fn(usize, usize) -> usize) {
+        let model = self.model;
+        let uses = &model.uses[group][unit];
+        let mut dirty: Vec<usize> = Vec::new();
+        for (axis, _) in uses {
+            dirty.extend_from_slice(&model.products_of_axis[*axis]);
+        }
+        dirty.sort_unstable();
+        dirty.dedup();
+        for &p in &dirty {
+            let product = &model.products[p];
+            sub(&mut self.cost, product.kind, product.evaluate(&self.widths));
+        }
+        for &(axis, n) in uses {
+            self.widths[axis] = f(self.widths[axis], n);
+        }
+        for &p in &dirty {
+            let product = &model.products[p];
+            add(&mut self.cost, product.kind, product.evaluate(&self.widths));
+        }
+    }
+}
+
+impl Product {
+    fn evaluate(&self, widths: &[usize]) -> u64 {
+        self.axes
+            .iter()
+            .fold(self.coefficient, |n, &a| n.saturating_mul(widths[a] as u64))
+    }
+}
+
+fn add(cost: &mut Cost, kind: Kind, n: u64) {
+    match kind {
+        Kind::Initializer { params, bytes } => {
+            cost.params += n * params;
+            cost.bytes += n * bytes;
+        }
+        Kind::Macs => cost.macs += n,
+    }
+}
+
+fn sub(cost: &mut Cost, kind: Kind, n: u64) {
+    match kind {
+        Kind::Initializer { params, bytes } => {
+            cost.params -= n * params;
+            cost.bytes -= n * bytes;
+        }
+        Kind::Macs => cost.macs -= n,
+    }
+}
+
+fn unit_uses(groups: &Groups, unit: &crate::Unit) -> Vec<(usize, usize)> {
+    let mut uses = BTreeMap::new();
+    for m in &unit.members {
+        if let Some(axis) = groups.axis_id(m.value, m.axis) {
+            *uses.entry(axis).or_insert(0) += 1;
+        }
+    }
+    uses.into_iter().collect()
+}
+
+fn initializers(graph: &Graph, groups: &Groups) -> Vec<Product> {
+    let product = |(&v, init): (&ValueId, &regraft_graph::Initializer)| {
+        let dtype = init.tensor.dtype();
+        let mut product = Product {
+            kind: Kind::Initializer {
+                params: u64::from(dtype.is_float()),
+                bytes: dtype.size_bytes().unwrap_or(1) as u64,
+            },
+            coefficient: 1,
+            axes: Vec::new(),
+        };
+        for (axis, &n) in init.tensor.shape().iter().enumerate() {
+            product.times(groups, v, axis, n);
+        }
+        product
+    };
+    graph.initializers().iter().map(product).collect()
+}
+
+impl Product {
+    fn times(&mut self, groups: &Groups, value: ValueId, axis: usize, extent: usize) {
+        match groups.axis_id(value, axis) {
+            Some(id) => self.axes.push(id),
+            None => self.coefficient = self.coefficient.saturating_mul(extent as u64),
+        }
+    }
+}
+
+/// Which extents of a value are multiplied, and what an unknown one counts as.
+struct Factor {
+    value: Option<ValueId>,
+    from: usize,
+    to: usize,
+    unknown: Option<usize>,
+}
+
+/// The products of [`regraft_graph::cost::node_macs`], extent by extent.
+fn node_products(graph: &Graph, facts: &Facts, groups: &Groups, id: NodeId) -> Vec<Product> {
+    let node = graph.node(id);
+    let rank = |v: Option<ValueId>| v.and_then(|v| facts.shape(v)).map_or(0, <[Dim]>::len);
+    let from = |value: Option<ValueId>, from: usize| Factor {
+        value,
+        from,
+        to: rank(value),
+        unknown: None,
+    };
+    let lists = match &node.op {
+        Op::Conv(_) => vec![vec![from(node.output(0), 2), from(node.input(1), 0)]],
+        Op::ConvTranspose(_) => vec![vec![from(node.input(0), 2), from(node.input(1), 0)]],
+        Op::Gemm(_) => vec![vec![from(node.input(1), 0)]],
+        Op::MatMul => {
+            let (a, b) = (node.input(0), node.input(1));
+            let rows = Factor {
+                value: a,
+                from: 1,
+                to: rank(a).saturating_sub(1),
+                unknown: Some(1),
+            };
+            let matrix = Factor {
+                value: b,
+                from: rank(b).saturating_sub(2),
+                to: rank(b),
+                unknown: Some(1),
+            };
+            vec![vec![rows, matrix]]
+        }
+        Op::Recurrent(r) => {
+            let time = usize::from(r.batch_first);
+            let steps = || Factor {
+                value: node.input(0),
+                from: time,
+                to: time + 1,
+                unknown: Some(1),
+            };
+            vec![
+                vec![steps(), from(node.input(1), 0)],
+                vec![steps(), from(node.input(2), 0)],
+            ]
+        }
+        _ => Vec::new(),
+    };
+    let products: Option<Vec<Product>> = lists
+        .iter()
+        .map(|factors| product(facts, groups, factors))
+        .collect();
+    products.unwrap_or_default()
+}
+
+fn product(facts: &Facts, groups: &Groups, factors: &[Factor]) -> Option<Product> {
+    let mut product = Product {
+        kind: Kind::Macs,
+        coefficient: 1,
+        axes: Vec::new(),
+    };
+    for factor in factors {
+        let value = factor.value?;
+        let shape = facts.shape(value)?;
+        for axis in factor.from..factor.to.max(factor.from) {
+            let extent = shape.get(axis).and_then(Dim::fixed).or(factor.unknown)?;
+            product.times(groups, value, axis, extent);
+        }
+    }
+    Some(product)
+}

@@ -1,0 +1,48 @@
+//! Elementwise ops.
+
+use super::{Link, Port, Site, Verdict};
+
+pub(super) fn unary(site: &Site<'_>, port: Port, axis: usize) -> Verdict {
+    match port {
+        Port::In(0) | Port::Out(0) => {
+            Ok(vec![Link::same((Port::In(0), axis), (Port::Out(0), axis))])
+        }
+        Port::In(_) | Port::Out(_) => site.freeze("takes a setting from these channels"),
+    }
+}
+
+/// Axes are matched from the last one on; an input axis of extent 1 serves every channel and is
+/// coupled with none.
+pub(super) fn broadcast(site: &Site<'_>, port: Port, axis: usize) -> Verdict {
+    let y = Port::Out(0);
+    let (Some(rank), Some(own)) = (site.rank(y), site.rank(port)) else {
+        return site.unknown_shape();
+    };
+    let Some(y_axis) = (axis + rank).checked_sub(own) else {
+        return site.freeze("has a broadcast that is not understood");
+    };
+    let Some(extent) = site.extent(y, y_axis) else {
+        return site.unknown_shape();
+    };
+    if site.extent(port, axis) == Some(1) && extent != 1 {
+        return Ok(Vec::new());
+    }
+    let mut links = Vec::new();
+    for p in 0..site.node.inputs.len() {
+        if site.node.input(p).is_none() {
+            continue;
+        }
+        let Some(own) = site.rank(Port::In(p)) else {
+            return site.unknown_shape();
+        };
+        let Some(x_axis) = (y_axis + own).checked_sub(rank) else {
+            continue;
+        };
+        match site.extent(Port::In(p), x_axis) {
+            Some(1) if extent != 1 => {}
+            Some(_) => links.push(Link::same((Port::In(p), x_axis), (y, y_axis))),
+            None => return site.unknown_shape(),
+        }
+    }
+    Ok(links)
+}

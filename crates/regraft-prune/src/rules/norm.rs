@@ -1,0 +1,75 @@
+//! Normalisations.
+
+use super::{Link, Port, Site, Verdict, front};
+
+pub(super) fn batch(site: &Site<'_>, port: Port, axis: usize) -> Verdict {
+    per_channel(site, 5, port, axis, true)
+}
+
+pub(super) fn instance(site: &Site<'_>, port: Port, axis: usize) -> Verdict {
+    per_channel(site, 3, port, axis, false)
+}
+
+/// Axis 1 of X and Y with axis 0 of the parameters at ports 1 to `n_ports`.
+fn per_channel(
+    site: &Site<'_>,
+    n_ports: usize,
+    port: Port,
+    axis: usize,
+    pointwise: bool,
+) -> Verdict {
+    let (x, y) = (Port::In(0), Port::Out(0));
+    let channel = match port {
+        Port::In(0) | Port::Out(0) => axis == 1,
+        Port::In(_) => axis == 0,
+        Port::Out(_) => false,
+    };
+    if channel {
+        let mut links = vec![Link::same((x, 1), (y, 1))];
+        for p in 1..n_ports {
+            if site.node.input(p).is_some() {
+                links.push(Link::same((y, 1), (Port::In(p), 0)));
+            }
+        }
+        return Ok(links);
+    }
+    match port {
+        Port::In(0) | Port::Out(0) if pointwise || axis == 0 => {
+            Ok(vec![Link::same((x, axis), (y, axis))])
+        }
+        Port::In(_) | Port::Out(_) => site.freeze("takes statistics over this axis"),
+    }
+}
+
+pub(super) fn layer(site: &Site<'_>, from: i64, port: Port, axis: usize) -> Verdict {
+    let Some(from) = site.rank(Port::In(0)).and_then(|rank| front(from, rank)) else {
+        return site.unknown_shape();
+    };
+    match port {
+        Port::In(0) | Port::Out(0) if axis < from => {
+            Ok(vec![Link::same((Port::In(0), axis), (Port::Out(0), axis))])
+        }
+        Port::In(_) | Port::Out(_) => site.freeze("normalises over the channels"),
+    }
+}
+
+pub(super) fn softmax(
+    site: &Site<'_>,
+    over: i64,
+    flatten: bool,
+    port: Port,
+    axis: usize,
+) -> Verdict {
+    let Some(over) = site.rank(Port::In(0)).and_then(|rank| front(over, rank)) else {
+        return site.unknown_shape();
+    };
+    if axis == over || (flatten && axis > over) {
+        return site.freeze("normalises over the channels");
+    }
+    match port {
+        Port::In(0) | Port::Out(0) => {
+            Ok(vec![Link::same((Port::In(0), axis), (Port::Out(0), axis))])
+        }
+        Port::In(_) | Port::Out(_) => site.freeze("has no such port"),
+    }
+}

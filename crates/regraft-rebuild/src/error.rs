@@ -1,0 +1,82 @@
+//! What can stop a rebuild.
+
+use regraft_exec::ExecError;
+use regraft_graph::GraphError;
+use regraft_solve::SolveError;
+
+/// A rebuild that could not go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RebuildError {
+    /// A layer's weights cannot be solved for.
+    #[error("cannot rebuild node `{node}`")]
+    Solve {
+        /// The node's label.
+        node: String,
+        /// What the solver says.
+        #[source]
+        source: SolveError,
+    },
+    /// The model cannot be run.
+    #[error("cannot run the {model} model")]
+    Run {
+        /// `dense` or `pruned`.
+        model: &'static str,
+        /// What the executor says.
+        #[source]
+        source: ExecError,
+    },
+    /// A change of the graph does not hold.
+    #[error("cannot change the model")]
+    Graph(
+        /// What the graph says.
+        #[from]
+        GraphError,
+    ),
+    /// There are too few samples to work with.
+    #[error("{found} calibration samples are too few, at least {needed} are needed")]
+    TooFewSamples {
+        /// Samples given.
+        found: usize,
+        /// Samples needed.
+        needed: usize,
+    },
+    /// The two models do not belong together.
+    #[error("the pruned model does not descend from the dense one: {reason}")]
+    NotRelated {
+        /// What differs.
+        reason: String,
+    },
+    /// A value has no float data where floats are needed.
+    #[error("value `{value}` does not hold 32-bit floats")]
+    NotFloat {
+        /// The value's name.
+        value: String,
+    },
+    /// The caller asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl RebuildError {
+    pub(crate) fn solve(node: &str) -> impl FnOnce(SolveError) -> Self {
+        let node = node.to_owned();
+        move |source| Self::Solve { node, source }
+    }
+
+    pub(crate) fn run(model: &'static str) -> impl FnOnce(ExecError) -> Self {
+        move |source| Self::Run { model, source }
+    }
+
+    /// Returns advice on how to go on, where there is one.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Solve { .. } => Some("give more calibration samples (--calib)".to_owned()),
+            Self::TooFewSamples { .. } => Some("point --data at more samples".to_owned()),
+            Self::NotRelated { .. } => {
+                Some("give the model that was pruned as the dense one".to_owned())
+            }
+            Self::Run { .. } | Self::Graph(_) | Self::NotFloat { .. } | Self::Interrupted => None,
+        }
+    }
+}

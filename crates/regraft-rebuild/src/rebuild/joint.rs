@@ -1,0 +1,130 @@
+//! All blocks together, against the dense model's output and its last block outputs.
+
+use std::collections::BTreeMap;
+
+use regraft_exec::HostTensor;
+use regraft_graph::cost::total;
+use regraft_graph::infer::{InferOptions, infer};
+use regraft_graph::{Graph, Tensor, ValueId};
+
+use super::target::keep_axes;
+use super::{BlockRecord, BlockTuning, Pair, RebuildConfig};
+use crate::augment::augment;
+use crate::calibrate::n_samples;
+use crate::stream::Stream;
+use crate::tune::{MAX_JOINT_EPOCHS, Schedule, Target, Term, TuneConfig, Varied, tune};
+use crate::{Activations, Layer, Monitor, RebuildError};
+
+/// Bytes of dense block outputs that are kept for the held-out samples and as scales.
+const TARGET_BYTES: usize = 256 << 20;
+
+/// Tunes every layer on the whole network, and returns the tensors that were changed.
+pub(super) fn tune_jointly(
+    pair: Pair<'_>,
+    graph: &Graph,
+    outputs: &[ValueId],
+    layers: &[Layer],
+    inputs: &BTreeMap<ValueId, Activations>,
+    config: &RebuildConfig,
+    monitor: &dyn Monitor,
+) -> Result<BlockRecord, RebuildError> {
+    let options = config.tune.clone().unwrap_or_default();
+    let dense = Stream::new("dense", pair.dense, inputs, config.threads)?;
+    let mut pruned = Stream::new("pruned", graph, inputs, config.threads)?;
+    let n_fit = pruned.n_chunks() - config.held_out_chunks;
+    let terms = terms(pair, &dense, outputs)?;
+    let values: Vec<ValueId> = terms.iter().map(|t| t.value).collect();
+    let vary = |chunk: usize, step: u64| -> Result<Varied, RebuildError> {
+        let varied = |(v, x): (ValueId, HostTensor)| (v, augment(&x, options.augment, step));
+        let feeds: Vec<(ValueId, HostTensor)> =
+            dense.feeds(chunk).into_iter().map(varied).collect();
+        let wanted = dense.run(&feeds, &values)?;
+        let kept = values
+            .iter()
+            .zip(&wanted)
+            .map(|(v, t)| keep_axes(t, *v, pair.kept))
+            .collect();
+        Ok((feeds, kept))
+    };
+    let ids = layers
+        .iter()
+        .flat_map(|l| [Some(l.weight), l.bias])
+        .flatten();
+    let start: Vec<(ValueId, Tensor)> = ids
+        .filter_map(|id| Some((id, graph.tensor(id)?.clone())))
+        .collect();
+    let target = Target {
+        terms,
+        n_fit,
+        vary: Some(&vary),
+    };
+    let schedule = Schedule {
+        epochs: epochs(pair, graph, n_samples(inputs), &options)?,
+        learning_rate: options.joint_learning_rate,
+    };
+    let found = tune(&mut pruned, &target, &start, schedule, monitor)?;
+    let (tensors, tuning) = match found {
+        Some((tensors, tuned)) => {
+            let output = "the whole network".to_owned();
+            (tensors, vec![BlockTuning { output, tuned }])
+        }
+        None => (Vec::new(), Vec::new()),
+    };
+    let named = |(id, tensor): (ValueId, Tensor)| (graph.value(id).name.clone(), tensor);
+    Ok(BlockRecord {
+        index: 0,
+        tensors: tensors.into_iter().map(named).collect(),
+        layers: Vec::new(),
+        tuning,
+    })
+}
+
+/// The network's output, and block outputs from the last one back as long as they fit.
+fn terms(pair: Pair<'_>, dense: &Stream, outputs: &[ValueId]) -> Result<Vec<Term>, RebuildError> {
+    let mut terms: Vec<Term> = Vec::new();
+    let mut bytes = 0;
+    for &output in outputs
+        .iter()
+        .rev()
+        .filter(|v| pair.dense.producer(**v).is_some())
+    {
+        let mut chunks = Vec::new();
+        for chunk in 0..dense.n_chunks() {
+            let value = dense.chunk(chunk, &[output])?.remove(0);
+            chunks.push(keep_axes(&value, output, pair.kept));
+        }
+        bytes += chunks.iter().map(|c| c.len() * 4).sum::<usize>();
+        if !terms.is_empty() && bytes > TARGET_BYTES {
+            break;
+        }
+        terms.push(Term::new(output, chunks, 1.0));
+    }
+    // What the network gives counts as much as everything on the way to it.
+    let others = terms.len().saturating_sub(1).max(1) as f64;
+    if let Some(first) = terms.first_mut() {
+        first.weight = others;
+    }
+    Ok(terms)
+}
+
+/// As many passes as the work allows: one forward of the teacher, forward and backward of the student.
+fn epochs(
+    pair: Pair<'_>,
+    graph: &Graph,
+    samples: usize,
+    tuning: &TuneConfig,
+) -> Result<usize, RebuildError> {
+    if let Some(epochs) = tuning.joint_epochs {
+        return Ok(epochs);
+    }
+    let options = InferOptions::default();
+    let teacher = total(pair.dense, &infer(pair.dense, &options)?).macs;
+    let student = total(graph, &infer(graph, &options)?).macs;
+    let pass = teacher
+        .saturating_add(student.saturating_mul(3))
+        .saturating_mul(samples as u64)
+        .max(1);
+    Ok(usize::try_from(tuning.joint_macs / pass)
+        .unwrap_or(usize::MAX)
+        .clamp(1, MAX_JOINT_EPOCHS))
+}

@@ -1,0 +1,357 @@
+//! Refitting and tuning a pruned model in graph order.
+
+mod batch_norm;
+mod joint;
+mod refit_layer;
+mod target;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use regraft_exec::HostTensor;
+use regraft_graph::infer::{InferOptions, infer};
+use regraft_graph::{Graph, NodeId, Tensor, ValueId};
+
+use crate::blocks::{Block, find_blocks};
+use crate::layer::with_biases;
+use crate::stream::Stream;
+use crate::tune::{Schedule, Target, Term, tune};
+use crate::{Activations, Layer, Monitor, RebuildError, Stage, find_layers};
+use refit_layer::refit_layer;
+
+pub use crate::tune::{DEFAULT_JOINT_MACS, MAX_JOINT_EPOCHS, TuneConfig, Tuned};
+pub use refit_layer::LayerRefit;
+
+/// Kept indices of an axis of a dense value, `None` where nothing was removed.
+pub type KeptAxes = BTreeMap<(ValueId, usize), Vec<usize>>;
+
+/// How to rebuild.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RebuildConfig {
+    /// First damping tried, relative to the mean second moment of the inputs.
+    pub damping: f64,
+    /// Rows of each layer's least-squares problem at most.
+    pub max_rows: usize,
+    /// Tuning after each block's refit; `None` for closed form only.
+    pub tune: Option<TuneConfig>,
+    /// Chunks at the end of the samples that only judge.
+    pub held_out_chunks: usize,
+    /// Threads.
+    pub threads: usize,
+}
+
+/// One block's tuning.
+#[derive(Clone, Debug)]
+pub struct BlockTuning {
+    /// The value that leaves the block.
+    pub output: String,
+    /// What was reached.
+    pub tuned: Tuned,
+}
+
+/// A rebuilt model and what was done.
+#[derive(Clone, Debug)]
+pub struct Rebuilt {
+    /// The model.
+    pub graph: Graph,
+    /// The layers, in graph order.
+    pub layers: Vec<LayerRefit>,
+    /// The tuned blocks, in graph order.
+    pub blocks: Vec<BlockTuning>,
+}
+
+/// One finished block: enough to go on after a kill.
+#[derive(Clone, Debug)]
+pub struct BlockRecord {
+    /// The block's number.
+    pub index: usize,
+    /// The initializers it set, by name.
+    pub tensors: Vec<(String, Tensor)>,
+    /// Its layers.
+    pub layers: Vec<LayerRefit>,
+    /// Its batch normalisations and its tuning.
+    pub tuning: Vec<BlockTuning>,
+}
+
+/// Where finished blocks are kept.
+pub trait Journal {
+    /// Returns the record of a block that an earlier run finished.
+    fn find(&self, index: usize) -> Option<BlockRecord>;
+
+    /// Keeps a record.
+    fn keep(&self, record: &BlockRecord);
+}
+
+/// Keeps nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoJournal;
+
+impl Journal for NoJournal {
+    fn find(&self, _: usize) -> Option<BlockRecord> {
+        None
+    }
+
+    fn keep(&self, _: &BlockRecord) {}
+}
+
+/// The two models and what connects them.
+#[derive(Clone, Copy, Debug)]
+pub struct Pair<'a> {
+    /// The teacher.
+    pub dense: &'a Graph,
+    /// The pruned model. Its values have the identifiers of the dense one's.
+    pub pruned: &'a Graph,
+    /// What was kept of the dense values.
+    pub kept: &'a KeptAxes,
+}
+
+/// Returns the pruned model rebuilt towards the dense one.
+///
+/// Layers are refitted in graph order: inputs come from the pruned model with everything before
+/// already rebuilt, targets from the dense one. A refit or tuning that does not lower the error on
+/// the held-out chunks is not kept, and the result says so.
+///
+/// # Errors
+/// [`RebuildError`]: a model that cannot run, a Gram that has no factor on any rung, too few
+/// samples, or an interruption.
+pub fn rebuild(
+    pair: Pair<'_>,
+    inputs: &BTreeMap<ValueId, Activations>,
+    config: &RebuildConfig,
+    journal: &dyn Journal,
+    monitor: &dyn Monitor,
+) -> Result<Rebuilt, RebuildError> {
+    let options = InferOptions::default();
+    let pruned = with_biases(pair.pruned, &infer(pair.pruned, &options)?)?;
+    let facts = infer(&pruned, &options)?;
+    let layers = refittable(&pruned, find_layers(&pruned, &facts));
+    let mut walk = Walk {
+        dense: pair.dense,
+        pruned: &pruned,
+        facts: &facts,
+        kept: pair.kept,
+        layers: &layers,
+        dense_stream: Stream::new("dense", pair.dense, inputs, config.threads)?,
+        pruned_stream: Stream::new("pruned", &pruned, inputs, config.threads)?,
+        weights: BTreeMap::new(),
+        config,
+        monitor,
+    };
+    let n_chunks = walk.pruned_stream.n_chunks();
+    if n_chunks < config.held_out_chunks + 1 {
+        return Err(RebuildError::TooFewSamples {
+            found: n_chunks,
+            needed: config.held_out_chunks + 1,
+        });
+    }
+    let blocks = find_blocks(&pruned, &walk.pruned_stream, &layers);
+    let mut result = Rebuilt {
+        graph: pruned.clone(),
+        layers: Vec::new(),
+        blocks: Vec::new(),
+    };
+    for (index, block) in blocks.iter().enumerate() {
+        let label = block
+            .output
+            .map_or(String::new(), |v| pruned.value(v).name.clone());
+        monitor.progress(Stage::Rebuild, index, blocks.len(), &label);
+        let record = match journal.find(index) {
+            Some(record) => {
+                walk.replay(&record)?;
+                record
+            }
+            None => {
+                let record = walk.block(index, block)?;
+                journal.keep(&record);
+                record
+            }
+        };
+        result.layers.extend(record.layers);
+        result.blocks.extend(record.tuning);
+        walk.leave(block)?;
+    }
+    monitor.progress(Stage::Rebuild, blocks.len(), blocks.len(), "");
+    let weights = walk.weights;
+    result.graph = with_tensors(&pruned, &weights)?;
+    if config
+        .tune
+        .as_ref()
+        .is_some_and(|t| t.joint_macs > 0 && t.joint_epochs != Some(0))
+    {
+        let index = blocks.len();
+        let record = match journal.find(index) {
+            Some(record) => record,
+            None => {
+                let outputs: Vec<ValueId> = blocks.iter().filter_map(|b| b.output).collect();
+                let record = joint::tune_jointly(
+                    pair,
+                    &result.graph,
+                    &outputs,
+                    &layers,
+                    inputs,
+                    config,
+                    monitor,
+                )?;
+                let record = BlockRecord { index, ..record };
+                journal.keep(&record);
+                record
+            }
+        };
+        let named =
+            |(name, tensor): (String, Tensor)| Some((result.graph.find_value(&name)?, tensor));
+        let tensors = record.tensors.into_iter().filter_map(named).collect();
+        result.graph = with_tensors(&result.graph, &tensors)?;
+        result.blocks.extend(record.tuning);
+    }
+    Ok(result)
+}
+
+fn with_tensors(graph: &Graph, tensors: &BTreeMap<ValueId, Tensor>) -> Result<Graph, RebuildError> {
+    let mut edit = graph.edit();
+    for (id, tensor) in tensors {
+        edit.set_initializer(*id, tensor.clone());
+    }
+    Ok(edit.finish()?)
+}
+
+/// Layers whose weight only one node reads: a shared weight has no least-squares problem of its own.
+fn refittable(graph: &Graph, layers: Vec<Layer>) -> Vec<Layer> {
+    let alone = |v: ValueId| graph.consumers(v).len() == 1;
+    layers
+        .into_iter()
+        .filter(|l| alone(l.weight) && l.bias.is_none_or(alone))
+        .collect()
+}
+
+/// The two models on their way, block after block.
+struct Walk<'a> {
+    dense: &'a Graph,
+    pruned: &'a Graph,
+    facts: &'a regraft_graph::infer::Facts,
+    kept: &'a KeptAxes,
+    layers: &'a [Layer],
+    dense_stream: Stream,
+    pruned_stream: Stream,
+    // Initializers that differ from the pruned graph's.
+    weights: BTreeMap<ValueId, Tensor>,
+    config: &'a RebuildConfig,
+    monitor: &'a dyn Monitor,
+}
+
+impl Walk<'_> {
+    fn n_fit(&self) -> usize {
+        self.pruned_stream.n_chunks() - self.config.held_out_chunks
+    }
+
+    fn current(&self, id: ValueId) -> Option<Tensor> {
+        self.weights
+            .get(&id)
+            .or_else(|| self.pruned.tensor(id))
+            .cloned()
+    }
+
+    fn set(&mut self, tensors: Vec<(ValueId, Tensor)>) -> Result<(), RebuildError> {
+        self.pruned_stream.set(&tensors)?;
+        self.weights.extend(tensors);
+        Ok(())
+    }
+
+    fn replay(&mut self, record: &BlockRecord) -> Result<(), RebuildError> {
+        let mut tensors = Vec::new();
+        for (name, tensor) in &record.tensors {
+            let Some(id) = self.pruned.find_value(name) else {
+                return Err(RebuildError::NotRelated {
+                    reason: format!("no initializer `{name}`"),
+                });
+            };
+            tensors.push((id, tensor.clone()));
+        }
+        self.set(tensors)
+    }
+
+    fn block(&mut self, index: usize, block: &Block) -> Result<BlockRecord, RebuildError> {
+        let mut reports = Vec::new();
+        let mut touched = BTreeSet::new();
+        for &i in &block.layers {
+            if self.monitor.cancelled() {
+                return Err(RebuildError::Interrupted);
+            }
+            let layer = &self.layers[i];
+            let report = refit_layer(self, layer)?;
+            touched.extend([Some(layer.weight), layer.bias].into_iter().flatten());
+            reports.extend(report);
+        }
+        let mut tuning = batch_norm::re_estimate(self, block, &mut touched)?;
+        if let (Some(config), Some(output), false) =
+            (&self.config.tune, block.output, touched.is_empty())
+        {
+            tuning.extend(self.tune(config, output, &touched)?);
+        }
+        let named = |id: &ValueId| {
+            Some((
+                self.pruned.value(*id).name.clone(),
+                self.weights.get(id)?.clone(),
+            ))
+        };
+        Ok(BlockRecord {
+            index,
+            tensors: touched.iter().filter_map(named).collect(),
+            layers: reports,
+            tuning,
+        })
+    }
+
+    fn tune(
+        &mut self,
+        config: &TuneConfig,
+        output: ValueId,
+        touched: &BTreeSet<ValueId>,
+    ) -> Result<Option<BlockTuning>, RebuildError> {
+        // A value that the dense model does not have cannot be compared.
+        if self.dense.producer(output).is_none() {
+            return Ok(None);
+        }
+        let mut chunks: Vec<HostTensor> = Vec::new();
+        for chunk in 0..self.dense_stream.n_chunks() {
+            let dense = self.dense_stream.chunk(chunk, &[output])?.remove(0);
+            chunks.push(target::keep_axes(&dense, output, self.kept));
+        }
+        let start: Vec<(ValueId, Tensor)> = touched
+            .iter()
+            .filter_map(|id| Some((*id, self.current(*id)?)))
+            .collect();
+        let target = Target {
+            terms: vec![Term::new(output, chunks, 1.0)],
+            n_fit: self.n_fit(),
+            vary: None,
+        };
+        let schedule = Schedule {
+            epochs: config.epochs,
+            learning_rate: config.learning_rate,
+        };
+        let found = tune(
+            &mut self.pruned_stream,
+            &target,
+            &start,
+            schedule,
+            self.monitor,
+        )?;
+        let Some((tensors, tuned)) = found else {
+            return Ok(None);
+        };
+        self.weights.extend(tensors);
+        Ok(Some(BlockTuning {
+            output: self.pruned.value(output).name.clone(),
+            tuned,
+        }))
+    }
+
+    /// Moves both models past the block.
+    fn leave(&mut self, block: &Block) -> Result<(), RebuildError> {
+        self.pruned_stream.advance(block.end)?;
+        let dense_end = match block.output.and_then(|v| self.dense.producer(v)) {
+            Some(node) => NodeId::new(node.index() + 1),
+            None => return Ok(()),
+        };
+        self.dense_stream.advance(dense_end)
+    }
+}

@@ -1,0 +1,251 @@
+//! One layer's refit: statistics, solution, and the decision on held-out samples.
+
+use regraft_exec::HostTensor;
+use regraft_solve::{
+    Bias, LeastSquares, Matrix, OldWeights, Refit, RefitConfig, SolveError, refit,
+};
+
+use super::Walk;
+use super::target::{TargetOf, choose, difference, keep_axes};
+use crate::statistics::{Accumulator, Statistics, row_plan};
+use crate::{Layer, LayerKind, RebuildError};
+
+/// What refitting one layer did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LayerRefit {
+    /// The node's label.
+    pub node: String,
+    /// The name of its output value.
+    pub output: String,
+    /// True if the target was the sum behind the layer, minus the pruned shortcut.
+    pub sum_target: bool,
+    /// Relative squared error on the fitted samples with the weights as pruning left them.
+    pub error_before: f64,
+    /// The same with the refitted weights.
+    pub error_after: f64,
+    /// Relative squared error on held-out samples before.
+    pub held_out_before: f64,
+    /// The same with the refitted weights.
+    pub held_out_after: f64,
+    /// True if the refit was kept, which only a lower held-out error earns.
+    pub kept: bool,
+    /// The largest damping used.
+    pub damping: f64,
+    /// Rungs of the damping ladder that failed, over all groups.
+    pub damping_steps: usize,
+    /// Inputs that never were non-zero.
+    pub dead_inputs: usize,
+    /// Eigenvalues that had to be clamped because no damping was enough.
+    pub clamped: usize,
+    /// Rows the fit saw.
+    pub rows: u64,
+}
+
+/// Relative squared error that rounding explains: the layer still gives what it gave.
+const NOTHING_TO_MEND: f64 = 1e-9;
+
+/// Refits one layer; `None` where it has no target or no rows.
+pub(super) fn refit_layer(
+    walk: &mut Walk<'_>,
+    layer: &Layer,
+) -> Result<Option<LayerRefit>, RebuildError> {
+    let label = walk.pruned.node_label(layer.node);
+    let Some((fit_stats, held_stats, sum_target)) = statistics(walk, layer, &label)? else {
+        return Ok(None);
+    };
+    let bias_mode = if layer.bias.is_some() {
+        Bias::Fit
+    } else {
+        Bias::None
+    };
+    let solve = |r| RebuildError::solve(&label)(r);
+    let fit = fit_stats.problems(bias_mode).map_err(solve)?;
+    let held = held_stats.problems(bias_mode).map_err(solve)?;
+    let rows = fit_stats.grams.first().map_or(0, |g| g.n);
+    if rows < 2 || held_stats.grams.first().is_none_or(|g| g.n == 0) {
+        return Ok(None);
+    }
+    let (old_weights, old_bias) = current(walk, layer);
+    let solved =
+        solve_groups(layer, &fit, &old_weights, &old_bias, walk.config.damping).map_err(solve)?;
+    let judge = |problems: &[LeastSquares], w: &Matrix, b: &[f64]| error_of(layer, problems, w, b);
+    let report = LayerRefit {
+        node: label.clone(),
+        output: walk.pruned.value(layer.output).name.clone(),
+        sum_target,
+        error_before: judge(&fit, &old_weights, &old_bias).map_err(solve)?,
+        error_after: judge(&fit, &solved.weights, &solved.bias).map_err(solve)?,
+        held_out_before: judge(&held, &old_weights, &old_bias).map_err(solve)?,
+        held_out_after: judge(&held, &solved.weights, &solved.bias).map_err(solve)?,
+        kept: false,
+        damping: solved.damping,
+        damping_steps: solved.steps,
+        dead_inputs: solved.dead,
+        clamped: solved.clamped,
+        rows,
+    };
+    if report.error_before.max(report.held_out_before) < NOTHING_TO_MEND {
+        return Ok(None);
+    }
+    let kept = report.held_out_after < report.held_out_before;
+    if kept {
+        let tensors = layer.tensors(walk.pruned, &solved.weights, &solved.bias)?;
+        walk.set(tensors)?;
+    }
+    Ok(Some(LayerRefit { kept, ..report }))
+}
+
+type Both = (Statistics, Statistics, bool);
+
+/// Gram of the pruned inputs and cross-Gram with the targets, on fitted and on held-out chunks.
+fn statistics(walk: &Walk<'_>, layer: &Layer, label: &str) -> Result<Option<Both>, RebuildError> {
+    if walk.dense.producer(layer.output).is_none() {
+        return Ok(None);
+    }
+    let n_samples = crate::calibrate::n_samples(&walk.pruned_stream.live);
+    let plan = row_plan(
+        walk.pruned,
+        walk.facts,
+        layer,
+        n_samples,
+        walk.config.max_rows,
+    );
+    let Some(plan) = plan else { return Ok(None) };
+    let target = choose(walk.dense, walk.pruned, walk.layers, layer);
+    let threads = walk.config.threads;
+    let new = || Accumulator::new(layer, true, threads).map_err(RebuildError::solve(label));
+    let (mut fit, mut held) = (new()?, new()?);
+    let mut first_sample = 0;
+    for chunk in 0..walk.pruned_stream.n_chunks() {
+        let Some((x, y)) = rows_of_chunk(walk, layer, target, chunk)? else {
+            return Ok(None);
+        };
+        let sums = if chunk < walk.n_fit() {
+            &mut fit
+        } else {
+            &mut held
+        };
+        sums.add(&plan, first_sample, &x, Some(&y))
+            .map_err(RebuildError::solve(label))?;
+        first_sample += x.shape.first().copied().unwrap_or(0);
+    }
+    let solve = |e: SolveError| RebuildError::solve(label)(e);
+    let sum_target = matches!(target, TargetOf::Sum { .. });
+    Ok(Some((
+        fit.finish().map_err(solve)?,
+        held.finish().map_err(solve)?,
+        sum_target,
+    )))
+}
+
+/// Input and target of a layer for one chunk.
+fn rows_of_chunk(
+    walk: &Walk<'_>,
+    layer: &Layer,
+    target: TargetOf,
+    chunk: usize,
+) -> Result<Option<(HostTensor, HostTensor)>, RebuildError> {
+    Ok(match target {
+        TargetOf::Output => {
+            let x = walk.pruned_stream.chunk(chunk, &[layer.input])?.remove(0);
+            let y = walk.dense_stream.chunk(chunk, &[layer.output])?.remove(0);
+            Some((x, keep_axes(&y, layer.output, walk.kept)))
+        }
+        TargetOf::Sum { sum, other } => {
+            let mut values = walk.pruned_stream.chunk(chunk, &[layer.input, other])?;
+            let shortcut = values.remove(1);
+            let dense = walk.dense_stream.chunk(chunk, &[sum])?.remove(0);
+            let kept = keep_axes(&dense, sum, walk.kept);
+            difference(&kept, &shortcut).map(|y| (values.remove(0), y))
+        }
+    })
+}
+
+fn current(walk: &Walk<'_>, layer: &Layer) -> (Matrix, Vec<f64>) {
+    // The graph's own tensors; nothing before this refit changed them.
+    let weights = layer
+        .weights(walk.pruned)
+        .unwrap_or_else(|| Matrix::zeros(layer.n_out, layer.d));
+    (weights, layer.bias(walk.pruned))
+}
+
+struct Solved {
+    weights: Matrix,
+    bias: Vec<f64>,
+    damping: f64,
+    steps: usize,
+    dead: usize,
+    clamped: usize,
+}
+
+/// Solves each group of a layer; all but grouped convolutions have one.
+fn solve_groups(
+    layer: &Layer,
+    problems: &[LeastSquares],
+    old: &Matrix,
+    old_bias: &[f64],
+    damping: f64,
+) -> Result<Solved, SolveError> {
+    let per_group = layer.n_out / problems.len().max(1);
+    let config = RefitConfig::starting_at(damping);
+    let kept: Vec<usize> = (0..layer.d).collect();
+    let mut solved = Solved {
+        weights: old.clone(),
+        bias: old_bias.to_vec(),
+        damping: 0.0,
+        steps: 0,
+        dead: 0,
+        clamped: 0,
+    };
+    for (g, problem) in problems.iter().enumerate() {
+        let rows: Vec<usize> = (g * per_group..(g + 1) * per_group).collect();
+        let part = old.select_rows(&rows)?;
+        let bias = (layer.kind != LayerKind::MatMul)
+            .then(|| &old_bias[g * per_group..(g + 1) * per_group]);
+        let fit: Refit = refit(
+            problem,
+            &kept,
+            Some(OldWeights {
+                weights: &part,
+                bias,
+            }),
+            &config,
+        )?;
+        for (i, &o) in rows.iter().enumerate() {
+            solved
+                .weights
+                .row_mut(o)
+                .copy_from_slice(fit.weights.row(i));
+            if let Some(b) = &fit.bias {
+                solved.bias[o] = b[i];
+            }
+        }
+        solved.damping = solved.damping.max(fit.damping);
+        solved.steps += fit.ladder_steps;
+        solved.dead += fit.dead_inputs.len();
+        solved.clamped += fit.eigen_clamp.as_ref().map_or(0, |c| c.clamped);
+    }
+    Ok(solved)
+}
+
+/// Relative squared error over all groups, each weighted by its share of the target's energy.
+fn error_of(
+    layer: &Layer,
+    problems: &[LeastSquares],
+    w: &Matrix,
+    b: &[f64],
+) -> Result<f64, SolveError> {
+    let per_group = layer.n_out / problems.len().max(1);
+    let (mut error, mut energy) = (0.0, 0.0);
+    for (g, problem) in problems.iter().enumerate() {
+        let rows: Vec<usize> = (g * per_group..(g + 1) * per_group).collect();
+        let part = w.select_rows(&rows)?;
+        let bias = problem
+            .centre
+            .as_ref()
+            .map(|_| &b[g * per_group..(g + 1) * per_group]);
+        error += problem.relative_error(&part, bias)? * problem.energy.max(f64::MIN_POSITIVE);
+        energy += problem.energy;
+    }
+    Ok(if energy > 0.0 { error / energy } else { error })
+}

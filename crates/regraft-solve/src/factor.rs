@@ -1,0 +1,246 @@
+//! Factorisations on row-major buffers. The only place that names faer.
+//!
+//! A symmetric matrix is the same bytes in row-major and column-major order, so
+//! square buffers go to faer without a transpose.
+
+use faer::linalg::matmul::{matmul, triangular};
+use faer::linalg::solvers::{DenseSolveCore, Llt, LltError};
+use faer::linalg::triangular_solve as tri;
+use faer::{Accum, MatMut, MatRef, Par, Side};
+
+use crate::error::SolveError;
+use crate::matrix::Matrix;
+
+/// A pivot below this share of the largest diagonal entry is noise in f64: the
+/// factor exists, but its solution has no correct digits.
+const PIVOT_FLOOR: f64 = 1e-13;
+
+/// A Cholesky factor `H = L Lᵀ`.
+#[derive(Debug)]
+pub(crate) struct Cholesky {
+    factor: Llt<f64>,
+    n: usize,
+}
+
+fn view(m: &Matrix) -> MatRef<'_, f64> {
+    MatRef::from_row_major_slice(&m.data, m.rows, m.cols)
+}
+
+fn view_mut(m: &mut Matrix) -> MatMut<'_, f64> {
+    MatMut::from_row_major_slice_mut(&mut m.data, m.rows, m.cols)
+}
+
+/// Returns the Cholesky factor of a symmetric matrix (its lower triangle is read).
+///
+/// # Errors
+/// [`SolveError::NotPositiveDefinite`] with the first bad pivot and its value.
+pub(crate) fn cholesky(h: &Matrix) -> Result<Cholesky, SolveError> {
+    let n = h.rows;
+    let largest = h.diagonal().into_iter().fold(0.0_f64, f64::max);
+    match Llt::new(view(h), Side::Lower) {
+        Ok(factor) => {
+            let weakest = (0..n)
+                .map(|i| (i, factor.L()[(i, i)].powi(2)))
+                .min_by(|a, b| a.1.total_cmp(&b.1));
+            match weakest {
+                Some((pivot, value)) if value.is_nan() || value <= PIVOT_FLOOR * largest => {
+                    Err(SolveError::NotPositiveDefinite { pivot, n, value })
+                }
+                _ => Ok(Cholesky { factor, n }),
+            }
+        }
+        Err(LltError::NonPositivePivot { index }) => Err(SolveError::NotPositiveDefinite {
+            pivot: index,
+            n,
+            value: pivot_value(h, index),
+        }),
+    }
+}
+
+/// Returns the pivot that stopped a factorisation: the Schur complement of one entry.
+fn pivot_value(h: &Matrix, pivot: usize) -> f64 {
+    let lead = view(h).submatrix(0, 0, pivot, pivot);
+    let Ok(factor) = Llt::new(lead, Side::Lower) else {
+        return f64::NAN;
+    };
+    let mut column = h.row(pivot)[..pivot].to_vec();
+    tri::solve_lower_triangular_in_place(
+        factor.L(),
+        MatMut::from_column_major_slice_mut(&mut column, pivot, 1),
+        Par::Seq,
+    );
+    h.at(pivot, pivot) - column.iter().map(|v| v * v).sum::<f64>()
+}
+
+impl Cholesky {
+    /// Overwrites `rhs` (`n × r`) with `H⁻¹ rhs`.
+    pub(crate) fn solve(&self, rhs: &mut Matrix) {
+        self.half_solve(rhs);
+        tri::solve_upper_triangular_in_place(self.factor.L().transpose(), view_mut(rhs), Par::Seq);
+    }
+
+    /// Overwrites `rhs` (`n × r`) with `L⁻¹ rhs`.
+    pub(crate) fn half_solve(&self, rhs: &mut Matrix) {
+        tri::solve_lower_triangular_in_place(self.factor.L(), view_mut(rhs), Par::Seq);
+    }
+
+    /// Returns `H⁻¹`, symmetric.
+    pub(crate) fn inverse(&self) -> Matrix {
+        let inverse = self.factor.inverse();
+        let mut out = Matrix::zeros(self.n, self.n);
+        for i in 0..self.n {
+            for j in 0..=i {
+                let v = inverse[(i, j)];
+                out.data[i * self.n + j] = v;
+                out.data[j * self.n + i] = v;
+            }
+        }
+        out
+    }
+}
+
+/// Returns `(eigenvalues ascending, eigenvectors as columns)` of a symmetric matrix.
+pub(crate) fn symmetric_eigen(h: &Matrix) -> Option<(Vec<f64>, Matrix)> {
+    let eigen = view(h).self_adjoint_eigen(Side::Lower).ok()?;
+    let n = h.rows;
+    let values: Vec<f64> = (0..n).map(|i| eigen.S()[i]).collect();
+    let mut vectors = Matrix::zeros(n, n);
+    for i in 0..n {
+        for j in 0..n {
+            vectors.set(i, j, eigen.U()[(i, j)]);
+        }
+    }
+    values
+        .iter()
+        .all(|v| v.is_finite())
+        .then_some((values, vectors))
+}
+
+/// Returns `a b`.
+pub(crate) fn product(a: &Matrix, b: &Matrix) -> Matrix {
+    let mut out = Matrix::zeros(a.rows, b.cols);
+    if a.cols > 0 {
+        let dst = view_mut(&mut out);
+        matmul(dst, Accum::Replace, view(a), view(b), 1.0, Par::Seq);
+    }
+    out
+}
+
+/// Adds `-a b` to `out`.
+pub(crate) fn subtract_product(out: &mut Matrix, a: &Matrix, b: &Matrix) {
+    matmul(view_mut(out), Accum::Add, view(a), view(b), -1.0, Par::Seq);
+}
+
+/// Adds `-a b` to the lower triangle of the square `out`.
+pub(crate) fn subtract_product_lower(out: &mut Matrix, a: &Matrix, b: &Matrix) {
+    triangular::matmul(
+        view_mut(out),
+        triangular::BlockStructure::TriangularLower,
+        Accum::Add,
+        view(a),
+        triangular::BlockStructure::Rectangular,
+        view(b),
+        triangular::BlockStructure::Rectangular,
+        -1.0,
+        Par::Seq,
+    );
+}
+
+/// Strided f32 operand: `rows × cols` with the given strides over `data`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Strided<'a> {
+    pub(crate) data: &'a [f32],
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
+    /// Distance between rows when `by_rows`, otherwise between columns.
+    pub(crate) stride: usize,
+    pub(crate) by_rows: bool,
+}
+
+impl<'a> Strided<'a> {
+    /// Returns row `i` when stored by rows, otherwise column `i`.
+    pub(crate) fn outer(self, i: usize) -> &'a [f32] {
+        let inner = if self.by_rows { self.cols } else { self.rows };
+        &self.data[i * self.stride..i * self.stride + inner]
+    }
+
+    /// Returns the rows `from..from + len`.
+    pub(crate) fn slice_rows(self, from: usize, len: usize) -> Self {
+        let skip = if self.by_rows {
+            from * self.stride
+        } else {
+            from
+        };
+        Self {
+            data: self.data.get(skip..).unwrap_or_default(),
+            rows: len,
+            ..self
+        }
+    }
+
+    fn mat(self) -> MatRef<'a, f32> {
+        let len = |outer: usize, inner: usize| {
+            if outer == 0 || inner == 0 {
+                0
+            } else {
+                (outer - 1) * self.stride + inner
+            }
+        };
+        let (rows, cols) = (self.rows, self.cols);
+        if self.by_rows {
+            let data = &self.data[..len(rows, cols)];
+            row_major(data, rows, cols, self.stride)
+        } else {
+            let data = &self.data[..len(cols, rows)];
+            row_major(data, cols, rows, self.stride).transpose()
+        }
+    }
+}
+
+fn row_major(data: &[f32], rows: usize, cols: usize, stride: usize) -> MatRef<'_, f32> {
+    MatRef::from_row_major_slice_with_stride(data, rows, cols, stride)
+}
+
+/// Overwrites the lower triangle of `out` (`d × d`) with `xᵀ x` in f32.
+pub(crate) fn syrk_f32(out: &mut [f32], x: Strided<'_>) {
+    let d = x.cols;
+    let m = x.mat();
+    // The row-major lower triangle is the column-major upper one; asked for so, faer
+    // takes 0.8 of the time at 144 columns.
+    triangular::matmul(
+        MatMut::from_column_major_slice_mut(out, d, d),
+        triangular::BlockStructure::TriangularUpper,
+        Accum::Replace,
+        m.transpose(),
+        triangular::BlockStructure::Rectangular,
+        m,
+        triangular::BlockStructure::Rectangular,
+        1.0,
+        Par::Seq,
+    );
+}
+
+/// Overwrites `out` (`d_in × d_out`) with `xᵀ y` in f32.
+pub(crate) fn cross_f32(out: &mut [f32], x: Strided<'_>, y: Strided<'_>) {
+    matmul(
+        MatMut::from_row_major_slice_mut(out, x.cols, y.cols),
+        Accum::Replace,
+        x.mat().transpose(),
+        y.mat(),
+        1.0,
+        Par::Seq,
+    );
+}
+
+/// Returns a square f32 product, for the benchmark of the Gram accumulation.
+#[doc(hidden)]
+pub fn square_product_f32(out: &mut [f32], a: &[f32], b: &[f32], n: usize) {
+    matmul(
+        MatMut::from_row_major_slice_mut(out, n, n),
+        Accum::Replace,
+        MatRef::from_row_major_slice(a, n, n),
+        MatRef::from_row_major_slice(b, n, n),
+        1.0,
+        Par::Seq,
+    );
+}

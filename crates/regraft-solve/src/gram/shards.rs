@@ -1,0 +1,195 @@
+//! The fixed shards of a batch, computed by any number of threads, summed in order.
+
+use crate::factor::Strided;
+
+/// Rows whose product is made in f32 before it is added to the f64 sum.
+///
+/// 1,024 keeps the f32 error near 1e-6 of the diagonal and makes the f64 addition
+/// a small part of the time.
+pub const SHARD_ROWS: usize = 1024;
+
+/// Rows summed in f32 before a column sum goes to f64.
+const SUM_ROWS: usize = 32;
+
+/// f32 values of scratch that the shards of one round may take.
+const ROUND_VALUES: usize = 1 << 21;
+
+/// Products smaller than this many multiplications are not worth a second thread.
+const MIN_PARALLEL_WORK: usize = 1 << 24;
+
+/// Where the shards are summed.
+pub(super) struct Sums<'a> {
+    /// Sum of the products, row-major.
+    pub(super) product: &'a mut [f64],
+    /// Length of a row of `product`.
+    pub(super) width: usize,
+    /// Whether only the lower triangle of `product` is meant.
+    pub(super) lower_only: bool,
+    /// Sums that are linear in the rows.
+    pub(super) first: &'a mut [f64],
+}
+
+struct Shard {
+    from: usize,
+    len: usize,
+    tile: Vec<f32>,
+    first: Vec<f64>,
+}
+
+/// Adds every shard's product and first sums, in the order of the shards.
+///
+/// `kernel(from_row, n_rows, tile, first)` overwrites `tile` and adds to `first`.
+pub(super) fn add_shards<K>(n_rows: usize, threads: usize, mut sums: Sums<'_>, kernel: &K)
+where
+    K: Fn(usize, usize, &mut [f32], &mut [f64]) + Sync,
+{
+    let tile_len = sums.product.len();
+    let n_shards = n_rows.div_ceil(SHARD_ROWS);
+    let work = n_rows.saturating_mul(tile_len);
+    let threads = if work < MIN_PARALLEL_WORK {
+        1
+    } else {
+        threads.min(n_shards)
+    };
+    let per_round = if threads == 1 {
+        1
+    } else {
+        (ROUND_VALUES / tile_len.max(1))
+            .next_multiple_of(threads)
+            .max(threads)
+    };
+    let mut round: Vec<Shard> = (0..per_round.min(n_shards))
+        .map(|_| Shard {
+            from: 0,
+            len: 0,
+            tile: vec![0.0; tile_len],
+            first: vec![0.0; sums.first.len()],
+        })
+        .collect();
+    let mut from = 0;
+    while from < n_rows {
+        let mut used = 0;
+        for shard in &mut round {
+            if from == n_rows {
+                break;
+            }
+            shard.from = from;
+            shard.len = SHARD_ROWS.min(n_rows - from);
+            from += shard.len;
+            used += 1;
+        }
+        let active = &mut round[..used];
+        compute(active, threads, kernel);
+        reduce(active, threads, &mut sums);
+    }
+}
+
+fn compute<K>(shards: &mut [Shard], threads: usize, kernel: &K)
+where
+    K: Fn(usize, usize, &mut [f32], &mut [f64]) + Sync,
+{
+    let run = |part: &mut [Shard]| {
+        for shard in part {
+            shard.first.fill(0.0);
+            kernel(shard.from, shard.len, &mut shard.tile, &mut shard.first);
+        }
+    };
+    if threads == 1 || shards.len() == 1 {
+        return run(shards);
+    }
+    let each = shards.len().div_ceil(threads);
+    std::thread::scope(|scope| {
+        for part in shards.chunks_mut(each) {
+            scope.spawn(move || run(part));
+        }
+    });
+}
+
+/// Adds the tiles to the sum: each element in the order of the shards.
+fn reduce(shards: &[Shard], threads: usize, sums: &mut Sums<'_>) {
+    let (width, lower_only) = (sums.width, sums.lower_only);
+    let add_rows = |first_row: usize, part: &mut [f64]| {
+        for shard in shards {
+            for (i, sum_row) in part.chunks_exact_mut(width).enumerate() {
+                let row = first_row + i;
+                let end = if lower_only { row + 1 } else { width };
+                let tile_row = &shard.tile[row * width..row * width + end];
+                for (s, &t) in sum_row.iter_mut().zip(tile_row) {
+                    *s += f64::from(t);
+                }
+            }
+        }
+    };
+    let n_rows = sums.product.len() / width;
+    if threads == 1 || n_rows < 2 {
+        add_rows(0, sums.product);
+    } else {
+        // Bands of rows; the lower triangle's last rows are longer, so that
+        // twice as many bands as threads would balance better; it is not worth it.
+        let band = n_rows.div_ceil(threads);
+        std::thread::scope(|scope| {
+            for (i, part) in sums.product.chunks_mut(band * width).enumerate() {
+                let add_rows = &add_rows;
+                scope.spawn(move || add_rows(i * band, part));
+            }
+        });
+    }
+    for shard in shards {
+        for (s, v) in sums.first.iter_mut().zip(&shard.first) {
+            *s += v;
+        }
+    }
+}
+
+/// Adds the sum of every column of `x` to `sums`.
+pub(super) fn column_sums(x: Strided<'_>, sums: &mut [f64]) {
+    fold_columns(x, sums, |v| v);
+}
+
+/// Adds the sum of the squares of every column of `x` to `sums`.
+pub(super) fn square_sums(x: Strided<'_>, sums: &mut [f64]) {
+    fold_columns(x, sums, |v| v * v);
+}
+
+fn fold_columns(x: Strided<'_>, sums: &mut [f64], map: impl Fn(f32) -> f32) {
+    if x.by_rows {
+        let mut block = vec![0.0_f32; x.cols];
+        let mut row = 0;
+        while row < x.rows {
+            let end = (row + SUM_ROWS).min(x.rows);
+            block.fill(0.0);
+            let mut i = row;
+            // Four rows at once: a quarter of the loads and stores of the block.
+            while i + 4 <= end {
+                let (r0, r1) = (x.outer(i), x.outer(i + 1));
+                let (r2, r3) = (x.outer(i + 2), x.outer(i + 3));
+                let rows = r0.iter().zip(r1).zip(r2.iter().zip(r3));
+                for (b, ((&v0, &v1), (&v2, &v3))) in block.iter_mut().zip(rows) {
+                    *b += (map(v0) + map(v1)) + (map(v2) + map(v3));
+                }
+                i += 4;
+            }
+            for i in i..end {
+                for (b, &v) in block.iter_mut().zip(x.outer(i)) {
+                    *b += map(v);
+                }
+            }
+            for (s, &b) in sums.iter_mut().zip(&block) {
+                *s += f64::from(b);
+            }
+            row = end;
+        }
+        return;
+    }
+    for (j, s) in sums.iter_mut().enumerate() {
+        for chunk in x.outer(j).chunks(16 * SUM_ROWS) {
+            let mut lanes = [0.0_f32; 16];
+            for piece in chunk.chunks(16) {
+                for (lane, &v) in lanes.iter_mut().zip(piece) {
+                    *lane += map(v);
+                }
+            }
+            *s += lanes.iter().map(|&v| f64::from(v)).sum::<f64>();
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! `bench` and `eval`: measuring models as they are.
+
+use std::path::Path;
+
+use regraft_exec::{ExecOptions, Executor, HostTensor};
+use regraft_graph::Graph;
+use serde::Serialize;
+
+use crate::evaluate::{metrics, outputs};
+use crate::latency::{Candidates, Latency, MeasureConfig, measure, measure_interleaved};
+use crate::model::{Model, ModelInput};
+use crate::pipeline::{RunOptions, Stages, latency_figures};
+use crate::progress::Progress;
+use crate::report::{LatencyFigures, Metrics, TerminalStyle};
+use crate::samples::{open_data, prepare_evaluation};
+use crate::{Error, Recipe};
+
+/// Times of two models, or of one against itself.
+#[derive(Clone, Debug, Serialize)]
+pub struct Benchmark {
+    /// Version of regraft.
+    pub regraft: String,
+    /// The times.
+    pub latency: LatencyFigures,
+    /// What should be known about them.
+    pub note: Option<String>,
+}
+
+/// Measures the dense model against the small one, interleaved, one thread unless the recipe says more.
+///
+/// # Errors
+/// [`Error`] if a file is refused or a model does not run.
+pub fn bench(
+    dense: &Path,
+    small: Option<&Path>,
+    recipe: &Recipe,
+    options: &RunOptions,
+) -> Result<Benchmark, Error> {
+    recipe.check()?;
+    let first = Model::open(dense, recipe.allow_nonfinite)?;
+    let second = Model::open(small.unwrap_or(dense), recipe.allow_nonfinite)?;
+    let input = first.input()?;
+    let found = latency(
+        &first,
+        &second.graph,
+        &second.bytes,
+        &input,
+        recipe,
+        recipe.threads.unwrap_or(1),
+        options,
+    )?;
+    Ok(Benchmark {
+        regraft: env!("CARGO_PKG_VERSION").to_owned(),
+        latency: latency_figures(&found),
+        note: found.note,
+    })
+}
+
+/// Measures in ONNX Runtime where a library is found, else in our executor.
+pub(crate) fn latency(
+    dense: &Model,
+    small: &Graph,
+    small_bytes: &[u8],
+    input: &ModelInput,
+    recipe: &Recipe,
+    threads: usize,
+    options: &RunOptions,
+) -> Result<Latency, Error> {
+    let mut shape = vec![input.batch.unwrap_or(recipe.latency_batch)];
+    shape.extend(input.sample.iter().map(|d| d.unwrap_or(1)));
+    let data = noise(shape.iter().product());
+    let config = MeasureConfig::default();
+    let candidates = Candidates {
+        dense: &dense.bytes,
+        small: small_bytes,
+        input: &dense.graph.value(input.value).name,
+        shape: &shape,
+        data: &data,
+        threads,
+        library: options.onnxruntime.as_deref(),
+        folders: &options.library_dirs,
+    };
+    measure(&candidates, &config, || {
+        in_our_executor(dense, small, input, &candidates, &config)
+    })
+}
+
+fn in_our_executor(
+    dense: &Model,
+    small: &Graph,
+    input: &ModelInput,
+    candidates: &Candidates<'_>,
+    config: &MeasureConfig,
+) -> Result<Latency, Error> {
+    let threads = candidates.threads;
+    let exec = |graph: &Graph| {
+        Executor::new(
+            graph,
+            ExecOptions {
+                threads,
+                ..ExecOptions::default()
+            },
+        )
+    };
+    let (a, b) = (exec(&dense.graph)?, exec(small)?);
+    let small_input = small.find_value(candidates.input).unwrap_or(input.value);
+    let tensor = || HostTensor::f32(candidates.shape.to_vec(), candidates.data.to_vec());
+    let (feed, small_feed) = ([(input.value, tensor())], [(small_input, tensor())]);
+    let timing = measure_interleaved(
+        &mut || a.run(&feed).map(|_| ()).map_err(Error::from),
+        &mut || b.run(&small_feed).map(|_| ()).map_err(Error::from),
+        config,
+    )?;
+    Ok(Latency::new(
+        "regraft executor",
+        timing,
+        candidates.shape[0],
+        threads,
+    ))
+}
+
+/// Uniform numbers of unit spread; times do not depend on them, denormals would.
+fn noise(n: usize) -> Vec<f32> {
+    let mut random = regraft_data::SplitMix64::new(0);
+    (0..n)
+        .map(|_| ((random.next_u64() >> 40) as f32 / (1u64 << 23) as f32 - 1.0) * 1.7)
+        .collect()
+}
+
+impl Benchmark {
+    /// Returns the lines for the terminal.
+    pub fn to_terminal(&self, _style: &TerminalStyle) -> String {
+        let l = &self.latency;
+        let mut out = format!(
+            "{}: batch {}, {} thread{}, {} interleaved runs\n  dense  {:>9.3} ms\n  small  {:>9.3} ms  {:>6.3} of the dense model's time (median of the pairs)\n",
+            l.runtime,
+            l.batch,
+            l.threads,
+            if l.threads == 1 { "" } else { "s" },
+            l.runs,
+            l.dense_ms,
+            l.small_ms,
+            l.ratio.unwrap_or(f64::NAN),
+        );
+        if let Some(note) = &self.note {
+            out.push_str(&format!("  {note}\n"));
+        }
+        out
+    }
+}
+
+/// Quality of one model, and of its teacher where one is given.
+#[derive(Clone, Debug, Serialize)]
+pub struct Evaluation {
+    /// Version of regraft.
+    pub regraft: String,
+    /// The model's file name.
+    pub model: String,
+    /// The samples, in words.
+    pub data: String,
+    /// Its quality.
+    pub metrics: Metrics,
+    /// The teacher's quality.
+    pub teacher: Option<Metrics>,
+}
+
+/// Judges the recipe's model on its data: the test split, else everything.
+///
+/// # Errors
+/// [`Error`] if a file is refused or the model does not run.
+pub fn eval(
+    recipe: &Recipe,
+    teacher: Option<&Path>,
+    _options: &RunOptions,
+    progress: &dyn Progress,
+) -> Result<Evaluation, Error> {
+    recipe.check()?;
+    let path = recipe
+        .model
+        .as_deref()
+        .ok_or_else(|| Error::usage("no model is given"))?;
+    let data = recipe
+        .data
+        .as_deref()
+        .ok_or_else(|| Error::usage("no data is given"))?;
+    progress.stage("read");
+    let model = Model::open(path, recipe.allow_nonfinite)?;
+    let input = model.input()?;
+    let source = open_data(data)?;
+    let (samples, labels, names) = prepare_evaluation(&source, &input, recipe)?;
+    progress.stage("judge");
+    let threads = Stages::threads(recipe);
+    let found = outputs(&model.graph, input.value, &samples, threads)?;
+    let dense = match teacher {
+        Some(path) => {
+            let teacher = Model::open(path, recipe.allow_nonfinite)?;
+            let input = teacher.input()?;
+            Some(outputs(&teacher.graph, input.value, &samples, threads)?)
+        }
+        None => None,
+    };
+    let judged = |o, against| metrics(o, against, labels.as_deref(), &names);
+    Ok(Evaluation {
+        regraft: env!("CARGO_PKG_VERSION").to_owned(),
+        model: model.name.clone(),
+        data: source.describe(),
+        metrics: judged(&found, dense.as_ref())?,
+        teacher: dense.as_ref().map(|d| judged(d, None)).transpose()?,
+    })
+}
+
+impl Evaluation {
+    /// Returns the table for the terminal.
+    pub fn to_terminal(&self, _style: &TerminalStyle) -> String {
+        let clean: String = self.model.chars().filter(|c| !c.is_control()).collect();
+        let mut out = format!(
+            "{clean} on {} samples ({})\n",
+            self.metrics.samples, self.data
+        );
+        let mut line = |name: &str, pick: &dyn Fn(&Metrics) -> Option<f64>, percent: bool| {
+            let Some(value) = pick(&self.metrics) else {
+                return;
+            };
+            let show = |v: f64| {
+                if percent {
+                    format!("{:.2} %", 100.0 * v)
+                } else {
+                    format!("{v:.4e}")
+                }
+            };
+            let teacher = self
+                .teacher
+                .as_ref()
+                .and_then(pick)
+                .map_or(String::new(), |t| format!("   teacher {}", show(t)));
+            out.push_str(&format!("  {name:<22} {:>11}{teacher}\n", show(value)));
+        };
+        line("accuracy", &|m| m.accuracy, true);
+        line("top-5", &|m| m.top5, true);
+        line("macro precision", &|m| m.macro_precision, true);
+        line("macro recall", &|m| m.macro_recall, true);
+        line("macro F1", &|m| m.macro_f1, true);
+        line("average precision", &|m| m.average_precision, true);
+        line("agreement with teacher", &|m| m.agreement_with_dense, true);
+        line("MSE to teacher", &|m| m.mse_to_dense, false);
+        out
+    }
+}

@@ -1,0 +1,182 @@
+//! The one error of the library: opaque, with a kind, a place and a hint.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use regraft_data::DataError;
+use regraft_exec::ExecError;
+use regraft_graph::GraphError;
+use regraft_onnx::OnnxError;
+use regraft_prune::PruneError;
+use regraft_rebuild::RebuildError;
+use regraft_solve::SolveError;
+
+/// What an [`Error`] is about, for callers that must act on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// An option or a recipe does not make sense.
+    Usage,
+    /// A model or data file is refused.
+    Input,
+    /// The network cannot be pruned or rebuilt as asked.
+    Model,
+    /// The pruned model does not equal the masked dense one: nothing was written.
+    Verify,
+    /// A file cannot be read or written.
+    Io,
+    /// The caller asked to stop; a run directory can go on later.
+    Interrupted,
+    /// A fault of this program.
+    Internal,
+}
+
+/// Why something could not be done.
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+    node: Option<String>,
+    hint: Option<String>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            node: None,
+            hint: None,
+            source: None,
+        }
+    }
+
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Usage, message)
+    }
+
+    pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub(crate) fn because(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
+        self.source = Some(Box::new(source));
+        self
+    }
+
+    /// Names the file in the message, unless it is named already.
+    pub(crate) fn about(mut self, path: &std::path::Path) -> Self {
+        let name = path.display().to_string();
+        if !self.message.contains(&name) {
+            self.message = format!("`{name}`: {}", self.message);
+        }
+        self
+    }
+
+    /// Returns what the error is about.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// Returns the node it happened at.
+    pub fn node(&self) -> Option<&str> {
+        self.node.as_deref()
+    }
+
+    /// Returns advice on how to go on.
+    pub fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.kind, self.message)?;
+        let mut source = self.source();
+        while let Some(cause) = source {
+            write!(f, ": {cause}")?;
+            source = cause.source();
+        }
+        Ok(())
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source
+            .as_ref()
+            .map(|s| &**s as &(dyn StdError + 'static))
+    }
+}
+
+/// Wraps an error of another room: its own text becomes the message, its causes stay.
+macro_rules! from_room {
+    ($type:ty, $kind:expr, $hint:expr) => {
+        impl From<$type> for Error {
+            fn from(error: $type) -> Self {
+                let hint: Option<String> = $hint(&error);
+                let mut wrapped = Self::new($kind, error.to_string());
+                wrapped.hint = hint;
+                wrapped.source = cause(error);
+                wrapped
+            }
+        }
+    };
+}
+
+/// The error's own causes as one link, so that the message is not said twice.
+fn cause(error: impl StdError) -> Option<Box<dyn StdError + Send + Sync>> {
+    let mut text = Vec::new();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push(cause.to_string());
+        source = cause.source();
+    }
+    (!text.is_empty()).then(|| text.join(": ").into())
+}
+
+from_room!(OnnxError, ErrorKind::Input, |e: &OnnxError| e
+    .hint()
+    .map(|h| h.to_string()));
+from_room!(DataError, ErrorKind::Input, |e: &DataError| e.hint());
+from_room!(GraphError, ErrorKind::Model, |e: &GraphError| e.hint());
+from_room!(PruneError, ErrorKind::Model, |e: &PruneError| e.hint());
+from_room!(SolveError, ErrorKind::Model, |_: &SolveError| None);
+from_room!(ExecError, ErrorKind::Model, |_: &ExecError| None);
+
+from_room!(
+    crate::storage::StorageError,
+    ErrorKind::Io,
+    |e: &crate::storage::StorageError| e.hint().map(str::to_owned)
+);
+from_room!(
+    crate::report::ReportError,
+    ErrorKind::Internal,
+    |_: &crate::report::ReportError| None
+);
+
+impl From<RebuildError> for Error {
+    fn from(error: RebuildError) -> Self {
+        let kind = match &error {
+            RebuildError::Interrupted => ErrorKind::Interrupted,
+            RebuildError::TooFewSamples { .. } => ErrorKind::Input,
+            _ => ErrorKind::Model,
+        };
+        let node = match &error {
+            RebuildError::Solve { node, .. } => Some(node.clone()),
+            _ => None,
+        };
+        let mut wrapped = Self::new(kind, error.to_string());
+        wrapped.hint = error.hint();
+        wrapped.node = node;
+        wrapped.source = cause(error);
+        wrapped
+    }
+}

@@ -1,0 +1,158 @@
+//! How good a model is on the evaluation samples, run by our executor.
+
+use std::collections::BTreeMap;
+
+use regraft_data::{agreement, precision_recall_curve, softmax};
+use regraft_exec::{ExecOptions, Executor};
+use regraft_graph::{Graph, ValueId};
+use regraft_rebuild::Activations;
+
+use crate::report::{ClassMetrics, Metrics, PrPoint};
+use crate::{Error, ErrorKind};
+
+/// Points of a precision-recall curve in the report.
+const PR_POINTS: usize = 101;
+
+/// Outputs of a model over samples: `n × width`, row-major.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Outputs {
+    pub(crate) n: usize,
+    pub(crate) width: usize,
+    pub(crate) data: Vec<f32>,
+}
+
+/// Returns the model's first output for all samples.
+pub(crate) fn outputs(
+    graph: &Graph,
+    input: ValueId,
+    samples: &Activations,
+    threads: usize,
+) -> Result<Outputs, Error> {
+    let executor = Executor::new(
+        graph,
+        ExecOptions {
+            threads,
+            ..ExecOptions::default()
+        },
+    )?;
+    let Some(&output) = graph.outputs().first() else {
+        return Err(Error::new(ErrorKind::Model, "the model has no output"));
+    };
+    let mut result = Outputs {
+        n: 0,
+        width: 0,
+        data: Vec::new(),
+    };
+    for chunk in &samples.chunks {
+        let mut found: BTreeMap<_, _> =
+            executor.run_captured(&[(input, chunk.clone())], &[output])?;
+        let Some(tensor) = found.remove(&output) else {
+            continue;
+        };
+        let n = chunk.shape.first().copied().unwrap_or(0);
+        let Some(data) = tensor.as_f32() else {
+            return Err(Error::new(
+                ErrorKind::Model,
+                "the model's first output does not hold floats",
+            ));
+        };
+        result.n += n;
+        result.width = data.len() / n.max(1);
+        result.data.extend_from_slice(data);
+    }
+    Ok(result)
+}
+
+/// Returns the quality of outputs: against labels where there are some, against the dense model's.
+pub(crate) fn metrics(
+    outputs: &Outputs,
+    dense: Option<&Outputs>,
+    labels: Option<&[u32]>,
+    class_names: &[String],
+) -> Result<Metrics, Error> {
+    let mut result = Metrics {
+        samples: outputs.n,
+        ..Metrics::default()
+    };
+    if outputs.n == 0 || outputs.width == 0 {
+        return Ok(result);
+    }
+    if let Some(dense) = dense {
+        let found = agreement(&outputs.data, &dense.data, outputs.width)?;
+        result.mse_to_dense = Some(found.mse);
+        result.agreement_with_dense = (outputs.width > 1).then_some(found.top1);
+    }
+    let classes = outputs.width;
+    let Some(labels) =
+        labels.filter(|l| l.len() == outputs.n && l.iter().all(|c| (*c as usize) < classes))
+    else {
+        return Ok(result);
+    };
+    if classes < 2 {
+        return Ok(result);
+    }
+    let scores = probabilities(outputs)?;
+    let m = regraft_data::Metrics::new(&scores, classes, labels)?;
+    result.accuracy = Some(m.accuracy);
+    result.top5 = m.top5;
+    result.macro_f1 = Some(m.f1.macro_mean);
+    result.macro_precision = Some(m.precision.macro_mean);
+    result.macro_recall = Some(m.recall.macro_mean);
+    result.average_precision = Some(m.average_precision.macro_mean);
+    result.confusion = Some(m.confusion.chunks(classes).map(<[u64]>::to_vec).collect());
+    for c in 0..classes {
+        result.per_class.push(ClassMetrics {
+            class: class_names.get(c).cloned().unwrap_or_else(|| c.to_string()),
+            support: m.confusion[c * classes..(c + 1) * classes].iter().sum(),
+            precision: m.precision.per_class.get(c).copied(),
+            recall: m.recall.per_class.get(c).copied(),
+            f1: m.f1.per_class.get(c).copied(),
+            average_precision: m.average_precision.per_class.get(c).copied(),
+        });
+    }
+    result.pr_curve = pooled_curve(&scores, classes, labels);
+    Ok(result)
+}
+
+/// Outputs that already are probabilities stay; logits go through softmax.
+fn probabilities(outputs: &Outputs) -> Result<Vec<f32>, Error> {
+    let is_distribution = |row: &[f32]| {
+        let sum: f32 = row.iter().sum();
+        row.iter().all(|p| (0.0..=1.0).contains(p)) && (sum - 1.0).abs() < 1e-3
+    };
+    if outputs.data.chunks(outputs.width).all(is_distribution) {
+        return Ok(outputs.data.clone());
+    }
+    Ok(softmax(&outputs.data, outputs.width)?)
+}
+
+/// All classes pooled, one against the rest, thinned to a fixed number of points.
+fn pooled_curve(scores: &[f32], classes: usize, labels: &[u32]) -> Vec<PrPoint> {
+    let positive: Vec<bool> = labels
+        .iter()
+        .flat_map(|l| (0..classes).map(move |c| c == *l as usize))
+        .collect();
+    let Some(curve) = precision_recall_curve(scores, &positive) else {
+        return Vec::new();
+    };
+    let points: Vec<(f64, f64)> = curve
+        .recall
+        .iter()
+        .copied()
+        .zip(curve.precision.iter().copied())
+        .collect();
+    let mut thinned = Vec::new();
+    for i in 0..PR_POINTS {
+        let wanted = i as f64 / (PR_POINTS - 1) as f64;
+        let at_least = points.iter().filter(|(r, _)| *r >= wanted).map(|(_, p)| *p);
+        if let Some(precision) = at_least.fold(None, |best: Option<f64>, p| {
+            Some(best.map_or(p, |b| b.max(p)))
+        }) {
+            thinned.push(PrPoint {
+                recall: wanted,
+                precision,
+            });
+        }
+    }
+    thinned
+}

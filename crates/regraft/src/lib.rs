@@ -1,0 +1,64 @@
+//! regraft: prune a trained network, rebuild what is left, verify it, report it.
+//!
+//! The facade and the only semver surface. [`shrink`] is the whole pipeline; the other verbs run
+//! some of its stages. Everything that decides a result is in a [`Recipe`]; nothing else is.
+//!
+//! ```no_run
+//! use regraft::{Quiet, Recipe, RunOptions, shrink};
+//!
+//! let recipe = Recipe {
+//!     model: Some("resnet56.onnx".into()),
+//!     data: Some("cifar10".into()),
+//!     macs: Some(0.5),
+//!     ..Recipe::default()
+//! };
+//! let outcome = shrink(&recipe, &RunOptions::default(), &Quiet)?;
+//! println!("{} MACs left", outcome.report.small.macs);
+//! # Ok::<(), regraft::Error>(())
+//! ```
+
+mod bench;
+mod demo;
+mod error;
+mod evaluate;
+mod inspect;
+mod latency;
+mod model;
+mod pipeline;
+mod plan_file;
+mod plan_verbs;
+mod progress;
+mod recipe;
+pub mod report;
+mod samples;
+mod selection;
+mod storage;
+mod verify;
+
+pub use bench::{Benchmark, Evaluation, bench, eval};
+pub use demo::demo;
+pub use error::{Error, ErrorKind};
+pub use inspect::{InspectedGroup, Inspection, inspect};
+pub use pipeline::{Files, Outcome, RunOptions, rebuild, shrink};
+pub use plan_file::{PlanFile, PlanGroup};
+pub use plan_verbs::{Applied, apply, plan};
+pub use progress::{Progress, Quiet};
+pub use recipe::{
+    AugmentName, DEFAULT_CALIB, DEFAULT_DAMPING, DEFAULT_EPOCHS, DEFAULT_MULTIPLE_OF, Recipe,
+    ScoreName, Tuning,
+};
+
+/// Writes a text to a file as every output is written: whole or not at all.
+///
+/// # Errors
+/// [`ErrorKind::Io`] if the file exists and `force` is false, is a link, or cannot be written.
+pub fn write_text(path: &std::path::Path, text: &str, force: bool) -> Result<(), Error> {
+    let overwrite = if force {
+        storage::Overwrite::Replace
+    } else {
+        storage::Overwrite::Refuse
+    };
+    storage::check_output(path, &[], overwrite)?;
+    storage::write_atomic(path, text.as_bytes())?;
+    Ok(())
+}

@@ -1,0 +1,124 @@
+//! A model file, read and ready to be worked on.
+
+use std::path::Path;
+
+use regraft_graph::cost::{Cost, total};
+use regraft_graph::fold::{fold, fold_batch_norm};
+use regraft_graph::infer::{Facts, InferOptions, infer};
+use regraft_graph::{DType, Dim, Graph, ValueId};
+
+use crate::storage::sha256_hex;
+use crate::{Error, ErrorKind};
+
+/// A model as it was read, and the same network folded.
+#[derive(Clone, Debug)]
+pub(crate) struct Model {
+    /// File name, for messages.
+    pub(crate) name: String,
+    /// The file's bytes.
+    pub(crate) bytes: Vec<u8>,
+    /// SHA-256 of the bytes.
+    pub(crate) sha256: String,
+    /// The network with constants and batch normalisation folded: equal in function.
+    pub(crate) graph: Graph,
+    /// Shapes of the folded network.
+    pub(crate) facts: Facts,
+    /// Batch normalisations that became part of a linear node.
+    pub(crate) folded_batch_norms: usize,
+}
+
+impl Model {
+    /// Reads a file.
+    pub(crate) fn open(path: &Path, allow_nonfinite: bool) -> Result<Self, Error> {
+        let limits = regraft_onnx::Limits {
+            allow_nonfinite,
+            ..regraft_onnx::Limits::default()
+        };
+        let graph = regraft_onnx::read(path, &limits).map_err(|e| Error::from(e).about(path))?;
+        let bytes = std::fs::read(path).map_err(|e| {
+            Error::new(ErrorKind::Io, format!("cannot read `{}`", path.display())).because(e)
+        })?;
+        let name = path
+            .file_name()
+            .map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
+        Self::new(name, bytes, &graph)
+    }
+
+    /// Reads bytes that are embedded in the program.
+    pub(crate) fn from_bytes(name: &str, bytes: &[u8]) -> Result<Self, Error> {
+        let graph = regraft_onnx::read_bytes(bytes, None, &regraft_onnx::Limits::default())?;
+        Self::new(name.to_owned(), bytes.to_vec(), &graph)
+    }
+
+    fn new(name: String, bytes: Vec<u8>, graph: &Graph) -> Result<Self, Error> {
+        let options = InferOptions::default();
+        let (folded, _) = fold(graph, &options)?;
+        let (folded, folded_batch_norms) = fold_batch_norm(&folded)?;
+        let facts = infer(&folded, &options)?;
+        let sha256 = sha256_hex(&bytes);
+        Ok(Self {
+            name,
+            bytes,
+            sha256,
+            graph: folded,
+            facts,
+            folded_batch_norms,
+        })
+    }
+
+    /// Returns the costs of the folded network.
+    pub(crate) fn cost(&self) -> Cost {
+        total(&self.graph, &self.facts)
+    }
+
+    /// Returns the one input that data is fed to.
+    pub(crate) fn input(&self) -> Result<ModelInput, Error> {
+        let inputs = self.graph.required_inputs();
+        let [value] = inputs[..] else {
+            let names: Vec<&str> = inputs
+                .iter()
+                .map(|v| self.graph.value(*v).name.as_str())
+                .collect();
+            return Err(Error::new(
+                ErrorKind::Model,
+                format!(
+                    "the model has {} inputs ({}), data can feed one",
+                    inputs.len(),
+                    names.join(", ")
+                ),
+            )
+            .with_hint("export the model with one input, the others as constants"));
+        };
+        let name = self.graph.value(value).name.clone();
+        let shape = self.facts.shape(value).map(<[Dim]>::to_vec);
+        let Some(shape) = shape.filter(|s| !s.is_empty()) else {
+            return Err(Error::new(
+                ErrorKind::Model,
+                format!("input `{name}` declares no shape with a batch axis"),
+            )
+            .with_hint("export the model with the shape of its input"));
+        };
+        if self.facts.dtype(value) != Some(DType::F32) {
+            return Err(Error::new(
+                ErrorKind::Model,
+                format!("input `{name}` does not take 32-bit floats"),
+            )
+            .with_hint("models of tokens and integers come with a later version"));
+        }
+        Ok(ModelInput {
+            value,
+            batch: shape[0].fixed(),
+            sample: shape[1..].iter().map(Dim::fixed).collect(),
+        })
+    }
+}
+
+/// The input that data is fed to.
+#[derive(Clone, Debug)]
+pub(crate) struct ModelInput {
+    pub(crate) value: ValueId,
+    /// The batch size, if the model fixes one.
+    pub(crate) batch: Option<usize>,
+    /// The shape of one sample, `None` for free axes.
+    pub(crate) sample: Vec<Option<usize>>,
+}

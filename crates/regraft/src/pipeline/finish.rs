@@ -1,0 +1,386 @@
+//! The end of a run: the small model's file, latency, and the report in its three forms.
+
+use regraft_graph::cost::{Cost, node_macs, total};
+use regraft_graph::infer::Facts;
+use regraft_graph::{Graph, NodeId, Op, ValueId};
+use regraft_prune::{Group, Groups, Member};
+use regraft_rebuild::find_layers;
+use regraft_rebuild::rebuild::Rebuilt;
+
+use super::shrink::facts_of;
+use super::weights::distributions;
+use super::{Files, Log, Outcome, RunOptions};
+use crate::latency::Latency;
+use crate::model::{Model, ModelInput};
+use crate::progress::Progress;
+use crate::report::{
+    BlockFigures, BudgetInfo, Change, DataInfo, Fallback, FrozenGroup, GroupFigures,
+    LatencyFigures, LayerFigures, Metrics, ModelFigures, ModelInfo, PrunedFigures, Report,
+    SensitivityPoint, VerifyFigures,
+};
+use crate::samples::Samples;
+use crate::selection::Selection;
+use crate::storage::{peak_rss_bytes, write_atomic};
+use crate::{Error, Recipe};
+
+/// Quality of the three models.
+pub(crate) struct Judged {
+    pub(crate) dense: Metrics,
+    pub(crate) pruned: Metrics,
+    pub(crate) small: Metrics,
+}
+
+/// Everything the report is made of.
+pub(crate) struct Parts<'a> {
+    pub(crate) model: &'a Model,
+    pub(crate) selection: Option<&'a Selection>,
+    pub(crate) rebuilt: &'a Rebuilt,
+    pub(crate) judged: Option<Judged>,
+    pub(crate) verify: Option<VerifyFigures>,
+    pub(crate) samples: &'a Samples,
+    pub(crate) input: &'a ModelInput,
+    pub(crate) recipe: &'a Recipe,
+    pub(crate) threads: usize,
+}
+
+/// Writes the model and its report.
+pub(crate) fn finish(
+    parts: &Parts<'_>,
+    files: &Files,
+    options: &RunOptions,
+    log: &Log<'_>,
+) -> Result<Outcome, Error> {
+    let small = metadata(&parts.rebuilt.graph, parts.model, parts.recipe)?;
+    let bytes = regraft_onnx::write_bytes(&small)?;
+    log.stage("latency");
+    let latency = measure(parts, &bytes, options, log);
+    log.stage("write");
+    let mut report = report(parts, &small, bytes.len(), options, log)?;
+    report.latency = latency;
+    speed_warning(&mut report);
+    write_atomic(&files.model, &bytes)?;
+    write_atomic(&files.recipe, parts.recipe.to_toml()?.as_bytes())?;
+    if let (Some(path), Some(selection)) = (&files.plan, parts.selection) {
+        let plan = crate::plan_file::PlanFile::from_plan(&selection.plan);
+        write_atomic(path, plan.to_toml()?.as_bytes())?;
+    }
+    report.output = Some(files.model.display().to_string());
+    report.stages = log.finish();
+    report.peak_rss_bytes = peak_rss_bytes();
+    write_atomic(&files.report_json, report.to_json()?.as_bytes())?;
+    write_atomic(&files.report_md, report.to_markdown().as_bytes())?;
+    write_atomic(&files.report_html, report.to_html().as_bytes())?;
+    Ok(Outcome {
+        report,
+        files: files.clone(),
+    })
+}
+
+/// Returns the graph with what was done written into its metadata.
+pub(crate) fn metadata(graph: &Graph, model: &Model, recipe: &Recipe) -> Result<Graph, Error> {
+    let mut edit = graph.edit();
+    edit.set_metadata("regraft.version", env!("CARGO_PKG_VERSION"));
+    edit.set_metadata("regraft.base_sha256", &model.sha256);
+    let budget = match (recipe.macs, recipe.params) {
+        (Some(share), _) => format!("macs {share}"),
+        (None, Some(share)) => format!("params {share}"),
+        (None, None) => "given by a plan".to_owned(),
+    };
+    edit.set_metadata("regraft.budget", &budget);
+    Ok(edit.finish()?)
+}
+
+fn measure(
+    parts: &Parts<'_>,
+    bytes: &[u8],
+    options: &RunOptions,
+    log: &Log<'_>,
+) -> Option<LatencyFigures> {
+    match crate::bench::latency(
+        parts.model,
+        &parts.rebuilt.graph,
+        bytes,
+        parts.input,
+        parts.recipe,
+        1,
+        options,
+    ) {
+        Ok(found) => {
+            if let Some(note) = &found.note {
+                log.note(note);
+            }
+            Some(figures(&found))
+        }
+        Err(error) => {
+            log.warn(format!("latency could not be measured: {error}"));
+            None
+        }
+    }
+}
+
+pub(crate) fn figures(found: &Latency) -> LatencyFigures {
+    LatencyFigures {
+        runtime: found.runtime.clone(),
+        dense_ms: found.dense_ms,
+        small_ms: found.small_ms,
+        ratio: Some(found.ratio),
+        batch: found.batch,
+        threads: found.threads,
+        runs: found.runs,
+    }
+}
+
+/// A smaller model that is not faster is worth a word.
+fn speed_warning(report: &mut Report) {
+    let Some(ratio) = report.latency.as_ref().and_then(|l| l.ratio) else {
+        return;
+    };
+    let macs = report.small.macs as f64 / report.dense.macs.max(1) as f64;
+    if ratio > 0.97 && macs < 0.9 {
+        report.warnings.push(format!(
+            "{:.0} % of the MACs went, but the time is {ratio:.2} of the dense model's: widths that are not \
+             multiples of the vector lanes bring little (see --multiple-of), and a model this small spends its \
+             time elsewhere",
+            (1.0 - macs) * 100.0
+        ));
+    }
+}
+
+fn report(
+    parts: &Parts<'_>,
+    small: &Graph,
+    small_bytes: usize,
+    options: &RunOptions,
+    log: &Log<'_>,
+) -> Result<Report, Error> {
+    let facts = facts_of(small)?;
+    let mut report = Report::new();
+    report.command.clone_from(&options.command);
+    report.recipe = Some(parts.recipe.to_toml()?);
+    report.seed = parts.recipe.seed;
+    report.threads = Some(parts.threads);
+    report.model = ModelInfo {
+        name: parts.model.name.clone(),
+        sha256: Some(parts.model.sha256.clone()),
+    };
+    report.data = Some(DataInfo {
+        description: parts.samples.description.clone(),
+        calibration: parts.samples.n_fit,
+        held_out: parts.samples.n_held_out,
+        evaluation: parts.samples.n_evaluation(),
+    });
+    report.budget = budget(parts.recipe);
+    report.dense = figures_of(parts.model.cost(), parts.model.bytes.len());
+    report.small = figures_of(total(small, &facts), small_bytes);
+    report.pruned = Some(PrunedFigures::default());
+    if let Some(judged) = &parts.judged {
+        report.dense.metrics = Some(judged.dense.clone());
+        report.pruned = Some(PrunedFigures {
+            metrics: Some(judged.pruned.clone()),
+        });
+        report.small.metrics = Some(judged.small.clone());
+    }
+    report.verify.clone_from(&parts.verify);
+    report.layers = layers(parts, small, &facts);
+    report.blocks = blocks(parts);
+    if let Some(selection) = parts.selection {
+        report.groups = groups(parts.model, selection);
+        report.frozen = selection.groups.frozen.iter().map(frozen).collect();
+        for what in &selection.fallbacks {
+            report.fallbacks.push(Fallback {
+                node: None,
+                what: what.clone(),
+            });
+        }
+    }
+    report
+        .fallbacks
+        .extend(log.fallbacks.borrow().iter().cloned());
+    for layer in parts.rebuilt.layers.iter().filter(|l| l.clamped > 0) {
+        report.fallbacks.push(Fallback {
+            node: Some(layer.node.clone()),
+            what: format!(
+                "no damping was enough: {} eigenvalues of the Gram were clamped",
+                layer.clamped
+            ),
+        });
+    }
+    report.warnings.clone_from(&log.warnings.borrow());
+    Ok(report)
+}
+
+fn budget(recipe: &Recipe) -> Option<BudgetInfo> {
+    let (of, keep_ratio) = match (recipe.macs, recipe.params) {
+        (Some(share), _) => ("macs", share),
+        (None, Some(share)) => ("params", share),
+        (None, None) => return None,
+    };
+    let name =
+        |v: Result<String, serde_json::Error>| v.ok().map(|s| s.trim_matches('"').to_owned());
+    Some(BudgetInfo {
+        of: of.to_owned(),
+        keep_ratio,
+        multiple_of: Some(recipe.multiple_of),
+        score: name(serde_json::to_string(&recipe.score)),
+        tune: name(serde_json::to_string(&recipe.tune)),
+    })
+}
+
+fn figures_of(cost: Cost, bytes: usize) -> ModelFigures {
+    ModelFigures {
+        params: cost.params,
+        macs: cost.macs,
+        bytes: bytes as u64,
+        metrics: None,
+    }
+}
+
+pub(crate) fn frozen(f: &regraft_prune::Frozen) -> FrozenGroup {
+    FrozenGroup {
+        group: f.group.clone(),
+        reason: f.reason.clone(),
+        channels: Some(f.n_channels),
+        macs: Some(f.macs),
+    }
+}
+
+fn blocks(parts: &Parts<'_>) -> Vec<BlockFigures> {
+    let fit_chunks = parts.samples.calibration.chunks.len() - parts.samples.held_out_chunks;
+    let steps = parts.recipe.epochs * fit_chunks;
+    let block = |b: &regraft_rebuild::rebuild::BlockTuning| BlockFigures {
+        name: b.output.clone(),
+        steps,
+        held_out_before: Some(b.tuned.error_before),
+        held_out_after: Some(b.tuned.error_after),
+        kept: b.tuned.kept,
+    };
+    parts.rebuilt.blocks.iter().map(block).collect()
+}
+
+fn groups(model: &Model, selection: &Selection) -> Vec<GroupFigures> {
+    let all = model.cost().macs.max(1) as f64;
+    let kept = |g: &Group| {
+        let plan = selection.plan.groups.iter().find(|p| p.group == g.name);
+        plan.map_or(g.units.len(), |p| p.kept.len())
+    };
+    let mut figures = Vec::new();
+    for (g, sensitivity) in selection.groups.groups.iter().zip(&selection.sensitivities) {
+        if g.n_free() == 0 {
+            continue;
+        }
+        let nodes: Vec<NodeId> = g
+            .producers
+            .iter()
+            .map(|p| p.node)
+            .chain(g.consumers.iter().map(|c| c.node))
+            .collect();
+        let macs: u64 = nodes
+            .iter()
+            .map(|n| node_macs(&model.graph, &model.facts, *n))
+            .sum();
+        let point = |(kept, error): &(usize, f64)| SensitivityPoint {
+            kept: *kept,
+            error: *error,
+        };
+        let mut curve: Vec<SensitivityPoint> = sensitivity
+            .iter()
+            .flat_map(|s| s.measured.iter().map(point))
+            .collect();
+        if !curve.is_empty() {
+            curve.push(SensitivityPoint {
+                kept: g.units.len(),
+                error: 0.0,
+            });
+        }
+        figures.push(GroupFigures {
+            name: g.name.clone(),
+            channels: Change::new(g.units.len(), kept(g)),
+            macs_share: Some(macs as f64 / all),
+            sensitivity: curve,
+            nodes: nodes.iter().map(|n| model.graph.node_label(*n)).collect(),
+        });
+    }
+    figures
+}
+
+/// Nodes with weights, dense against small, found by the value they write.
+fn layers(parts: &Parts<'_>, small: &Graph, facts: &Facts) -> Vec<LayerFigures> {
+    let dense = &parts.model.graph;
+    let mut figures = Vec::new();
+    for layer in find_layers(dense, &parts.model.facts) {
+        let Some(new_id) = small.producer(layer.output) else {
+            continue;
+        };
+        let new = find_layers_at(small, facts, layer.output);
+        let label = dense.node_label(layer.node);
+        let refit = parts
+            .rebuilt
+            .layers
+            .iter()
+            .find(|l| l.node == label || l.output == dense.value(layer.output).name);
+        let params = |g: &Graph, n: NodeId| {
+            let inputs = g.node(n).inputs.iter().flatten();
+            inputs
+                .filter_map(|v| g.tensor(*v))
+                .map(|t| t.len() as u64)
+                .sum()
+        };
+        let (n_in, n_out) = new
+            .as_ref()
+            .map_or((layer.n_in(), layer.n_out), |l| (l.n_in(), l.n_out));
+        let new_weight = small.node(new_id).input(1).and_then(|v| small.tensor(v));
+        figures.push(LayerFigures {
+            op: dense.node(layer.node).op.name().to_owned(),
+            group: group_of(
+                parts.selection.map(|s| &s.groups),
+                layer.weight,
+                weight_out_axis(dense, layer.node),
+            ),
+            channels_in: Change::new(layer.n_in(), n_in),
+            channels_out: Change::new(layer.n_out, n_out),
+            macs: Change::new(
+                node_macs(dense, &parts.model.facts, layer.node),
+                node_macs(small, facts, new_id),
+            ),
+            params: Change::new(params(dense, layer.node), params(small, new_id)),
+            error_before_refit: refit.map(|r| r.error_before),
+            error_after_refit: refit.map(|r| r.error_after),
+            held_out_before: refit.map(|r| r.held_out_before),
+            held_out_after: refit.map(|r| r.held_out_after),
+            kept: refit.map(|r| r.kept),
+            damping: refit.map(|r| r.damping),
+            damping_steps: refit.map(|r| r.damping_steps),
+            dead_inputs: refit.map(|r| r.dead_inputs),
+            weights: dense
+                .tensor(layer.weight)
+                .zip(new_weight)
+                .and_then(|(a, b)| distributions(a, b)),
+            node: label,
+        });
+    }
+    figures
+}
+
+fn find_layers_at(graph: &Graph, facts: &Facts, output: ValueId) -> Option<regraft_rebuild::Layer> {
+    find_layers(graph, facts)
+        .into_iter()
+        .find(|l| l.output == output)
+}
+
+fn weight_out_axis(graph: &Graph, node: NodeId) -> usize {
+    match &graph.node(node).op {
+        Op::Gemm(g) if !g.trans_b => 1,
+        Op::MatMul => 1,
+        _ => 0,
+    }
+}
+
+fn group_of(groups: Option<&Groups>, weight: ValueId, axis: usize) -> Option<String> {
+    let groups = groups?;
+    let (g, _) = groups.owner(Member {
+        value: weight,
+        axis,
+        index: 0,
+    })?;
+    groups.groups.get(g).map(|g| g.name.clone())
+}

@@ -1,0 +1,294 @@
+//! Finished stages in the run directory, so that the same command goes on after a kill.
+
+use std::cell::RefCell;
+
+use regraft_graph::Tensor;
+use regraft_graph::cost::Cost;
+use regraft_prune::{Plan, find_groups};
+use regraft_rebuild::rebuild::{BlockRecord, BlockTuning, Journal, LayerRefit, Tuned};
+use regraft_rebuild::sensitivity::GroupSensitivity;
+use serde::{Deserialize, Serialize};
+
+use super::RunOptions;
+use crate::model::Model;
+use crate::plan_file::PlanFile;
+use crate::samples::Samples;
+use crate::selection::Selection;
+use crate::storage::{Fingerprint, RunDir, sha256_hex};
+use crate::{Error, ErrorKind, Recipe};
+
+/// Key of the plan and what it was decided on.
+const SELECTION: &str = "selection";
+
+/// Opens the run directory, if one is asked for.
+pub(crate) fn open_run(
+    options: &RunOptions,
+    model: &Model,
+    samples: &Samples,
+    recipe: &Recipe,
+) -> Result<Option<RunDir>, Error> {
+    let Some(dir) = &options.run_dir else {
+        return Ok(None);
+    };
+    // Where the result goes does not change it; the number of threads does not either.
+    let decisive = Recipe {
+        output: None,
+        threads: None,
+        max_drop: None,
+        ..recipe.clone()
+    };
+    let fingerprint = Fingerprint {
+        model_sha256: model.sha256.clone(),
+        data: samples.digest(),
+        config: sha256_hex(decisive.to_toml()?.as_bytes()),
+        tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+        seed: recipe.seed,
+        // The result does not depend on the threads, so neither does going on.
+        threads: 0,
+    };
+    Ok(Some(RunDir::open(dir, &fingerprint)?))
+}
+
+/// The journal of one run; without a run directory it keeps nothing.
+pub(crate) struct RunJournal {
+    run: Option<RefCell<RunDir>>,
+    failed: RefCell<Option<Error>>,
+}
+
+impl RunJournal {
+    pub(crate) fn new(run: Option<RunDir>) -> Self {
+        Self {
+            run: run.map(RefCell::new),
+            failed: RefCell::new(None),
+        }
+    }
+
+    /// Returns the stored selection of an earlier run.
+    pub(crate) fn plan(&self) -> Result<Option<StoredSelection>, Error> {
+        let Some(run) = &self.run else {
+            return Ok(None);
+        };
+        let Some(bytes) = run.borrow().get(SELECTION)? else {
+            return Ok(None);
+        };
+        Ok(serde_json::from_slice(&bytes).ok())
+    }
+
+    pub(crate) fn keep_selection(&self, selection: &Selection) -> Result<(), Error> {
+        let Some(run) = &self.run else { return Ok(()) };
+        let stored = StoredSelection::of(selection);
+        let bytes = serde_json::to_vec(&stored).map_err(internal)?;
+        Ok(run.borrow_mut().put(SELECTION, &bytes)?)
+    }
+
+    /// Returns the first failure to keep a block, which the rebuild itself could not report.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        self.failed.borrow_mut().take().map_or(Ok(()), Err)
+    }
+
+    fn key(index: usize) -> String {
+        format!("rebuild/block/{index}")
+    }
+}
+
+fn internal(e: serde_json::Error) -> Error {
+    Error::new(ErrorKind::Internal, "a stage cannot be stored").because(e)
+}
+
+impl Journal for RunJournal {
+    fn find(&self, index: usize) -> Option<BlockRecord> {
+        let found = self.run.as_ref()?.borrow().get(&Self::key(index));
+        match found {
+            Ok(bytes) => serde_json::from_slice::<StoredBlock>(&bytes?)
+                .ok()?
+                .into_record(index),
+            Err(error) => {
+                // A damaged unit must not be worked around in silence: the run ends with this.
+                self.failed.borrow_mut().get_or_insert(error.into());
+                None
+            }
+        }
+    }
+
+    fn keep(&self, record: &BlockRecord) {
+        let Some(run) = &self.run else { return };
+        let stored = StoredBlock::of(record);
+        let kept = serde_json::to_vec(&stored).map_err(internal);
+        let kept =
+            kept.and_then(|bytes| Ok(run.borrow_mut().put(&Self::key(record.index), &bytes)?));
+        if let Err(error) = kept {
+            self.failed.borrow_mut().get_or_insert(error);
+        }
+    }
+}
+
+/// A selection as it is stored.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct StoredSelection {
+    plan: PlanFile,
+    sensitivities: Vec<Option<StoredSensitivity>>,
+    fallbacks: Vec<String>,
+    macs: u64,
+    params: u64,
+    bytes: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredSensitivity {
+    order: Vec<usize>,
+    errors: Vec<f64>,
+    measured: Vec<(usize, f64)>,
+    damping: f64,
+    min_kept: usize,
+}
+
+impl StoredSelection {
+    fn of(selection: &Selection) -> Self {
+        let store = |s: &GroupSensitivity| StoredSensitivity {
+            order: s.order.clone(),
+            errors: s.errors.clone(),
+            measured: s.measured.clone(),
+            damping: s.damping,
+            min_kept: s.min_kept,
+        };
+        Self {
+            plan: PlanFile::from_plan(&selection.plan),
+            sensitivities: selection
+                .sensitivities
+                .iter()
+                .map(|s| s.as_ref().map(store))
+                .collect(),
+            fallbacks: selection.fallbacks.clone(),
+            macs: selection.cost.macs,
+            params: selection.cost.params,
+            bytes: selection.cost.bytes,
+        }
+    }
+
+    /// Returns the selection; groups and layers are found again, which takes no time.
+    pub(crate) fn resume(self, model: &Model) -> Result<Selection, Error> {
+        let load = |s: StoredSensitivity| GroupSensitivity {
+            order: s.order,
+            errors: s.errors,
+            measured: s.measured,
+            damping: s.damping,
+            min_kept: s.min_kept,
+        };
+        let plan: Plan = self.plan.to_plan()?;
+        Ok(Selection {
+            groups: find_groups(&model.graph, &model.facts)?,
+            plan,
+            sensitivities: self
+                .sensitivities
+                .into_iter()
+                .map(|s| s.map(load))
+                .collect(),
+            fallbacks: self.fallbacks,
+            cost: Cost {
+                macs: self.macs,
+                params: self.params,
+                bytes: self.bytes,
+            },
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredBlock {
+    tensors: Vec<(String, Vec<usize>, Vec<f32>)>,
+    layers: Vec<StoredLayer>,
+    tuning: Vec<(String, f64, f64, bool)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredLayer {
+    node: String,
+    output: String,
+    sum_target: bool,
+    errors: [f64; 4],
+    kept: bool,
+    damping: f64,
+    damping_steps: usize,
+    dead_inputs: usize,
+    clamped: usize,
+    rows: u64,
+}
+
+impl StoredBlock {
+    fn of(record: &BlockRecord) -> Self {
+        let tensor = |(name, t): &(String, Tensor)| {
+            (
+                name.clone(),
+                t.shape().to_vec(),
+                t.as_f32().unwrap_or(&[]).to_vec(),
+            )
+        };
+        let layer = |l: &LayerRefit| StoredLayer {
+            node: l.node.clone(),
+            output: l.output.clone(),
+            sum_target: l.sum_target,
+            errors: [
+                l.error_before,
+                l.error_after,
+                l.held_out_before,
+                l.held_out_after,
+            ],
+            kept: l.kept,
+            damping: l.damping,
+            damping_steps: l.damping_steps,
+            dead_inputs: l.dead_inputs,
+            clamped: l.clamped,
+            rows: l.rows,
+        };
+        let tuning = |b: &BlockTuning| {
+            (
+                b.output.clone(),
+                b.tuned.error_before,
+                b.tuned.error_after,
+                b.tuned.kept,
+            )
+        };
+        Self {
+            tensors: record.tensors.iter().map(tensor).collect(),
+            layers: record.layers.iter().map(layer).collect(),
+            tuning: record.tuning.iter().map(tuning).collect(),
+        }
+    }
+
+    fn into_record(self, index: usize) -> Option<BlockRecord> {
+        let tensor = |(name, shape, data)| Some((name, Tensor::from_f32(shape, data).ok()?));
+        let layer = |l: StoredLayer| LayerRefit {
+            node: l.node,
+            output: l.output,
+            sum_target: l.sum_target,
+            error_before: l.errors[0],
+            error_after: l.errors[1],
+            held_out_before: l.errors[2],
+            held_out_after: l.errors[3],
+            kept: l.kept,
+            damping: l.damping,
+            damping_steps: l.damping_steps,
+            dead_inputs: l.dead_inputs,
+            clamped: l.clamped,
+            rows: l.rows,
+        };
+        let tuning = |(output, error_before, error_after, kept)| BlockTuning {
+            output,
+            tuned: Tuned {
+                error_before,
+                error_after,
+                kept,
+            },
+        };
+        Some(BlockRecord {
+            index,
+            tensors: self
+                .tensors
+                .into_iter()
+                .map(tensor)
+                .collect::<Option<_>>()?,
+            layers: self.layers.into_iter().map(layer).collect(),
+            tuning: self.tuning.into_iter().map(tuning).collect(),
+        })
+    }
+}

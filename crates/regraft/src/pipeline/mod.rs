@@ -1,0 +1,133 @@
+//! The pipeline: each verb chooses which of the same stages run.
+
+mod finish;
+mod journal;
+mod rebuild_pruned;
+mod shrink;
+mod weights;
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use crate::progress::Progress;
+use crate::report::{Fallback, Report, StageTime};
+
+pub(crate) use finish::{figures as latency_figures, frozen as frozen_figures, metadata};
+pub use rebuild_pruned::rebuild;
+pub use shrink::shrink;
+pub(crate) use shrink::{DemoData, shrink_demo};
+
+/// What a run needs besides its recipe: nothing here changes the result.
+#[derive(Clone, Debug, Default)]
+pub struct RunOptions {
+    /// The command line, for the report.
+    pub command: String,
+    /// Where every finished stage is kept, so that the same command goes on after a kill.
+    pub run_dir: Option<PathBuf>,
+    /// True to replace files that exist.
+    pub force: bool,
+    /// The ONNX Runtime library to measure with; left out: looked for.
+    pub onnxruntime: Option<PathBuf>,
+    /// More folders to look for it in.
+    pub library_dirs: Vec<PathBuf>,
+}
+
+/// The files of one result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Files {
+    /// The small model.
+    pub model: PathBuf,
+    /// The report for programs.
+    pub report_json: PathBuf,
+    /// The report for a ticket.
+    pub report_md: PathBuf,
+    /// The report for people.
+    pub report_html: PathBuf,
+    /// The recipe that repeats the run.
+    pub recipe: PathBuf,
+    /// The plan that was applied; not written by `rebuild`.
+    pub plan: Option<PathBuf>,
+}
+
+/// What a run gives back.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Everything that was done and measured.
+    pub report: Report,
+    /// Where it was written.
+    pub files: Files,
+}
+
+/// What verbs outside of the pipeline share with its stages.
+pub(crate) struct Stages;
+
+impl Stages {
+    /// Returns the threads of a recipe: those of the machine unless it says otherwise.
+    pub(crate) fn threads(recipe: &crate::Recipe) -> usize {
+        shrink::threads(recipe)
+    }
+}
+
+/// Stage times and remarks of a run under way.
+pub(crate) struct Log<'a> {
+    progress: &'a dyn Progress,
+    stages: RefCell<Vec<StageTime>>,
+    started: RefCell<Instant>,
+    pub(crate) warnings: RefCell<Vec<String>>,
+    pub(crate) fallbacks: RefCell<Vec<Fallback>>,
+}
+
+impl<'a> Log<'a> {
+    pub(crate) fn new(progress: &'a dyn Progress) -> Self {
+        Self {
+            progress,
+            stages: RefCell::new(Vec::new()),
+            started: RefCell::new(Instant::now()),
+            warnings: RefCell::new(Vec::new()),
+            fallbacks: RefCell::new(Vec::new()),
+        }
+    }
+
+    fn close(&self) {
+        let seconds = self.started.replace(Instant::now()).elapsed().as_secs_f64();
+        if let Some(last) = self.stages.borrow_mut().last_mut() {
+            last.seconds += seconds;
+        }
+    }
+
+    pub(crate) fn warn(&self, text: impl Into<String>) {
+        let text = text.into();
+        self.progress.note(&text);
+        self.warnings.borrow_mut().push(text);
+    }
+
+    /// Returns the stages so far, the current one closed.
+    pub(crate) fn finish(&self) -> Vec<StageTime> {
+        self.close();
+        self.stages.borrow().clone()
+    }
+}
+
+impl Progress for Log<'_> {
+    fn stage(&self, name: &str) {
+        self.close();
+        self.stages.borrow_mut().push(StageTime {
+            name: name.to_owned(),
+            seconds: 0.0,
+        });
+        self.progress.stage(name);
+    }
+
+    fn step(&self, done: usize, total: usize, what: &str) {
+        self.progress.step(done, total, what);
+    }
+
+    fn note(&self, text: &str) {
+        self.progress.note(text);
+    }
+
+    fn cancelled(&self) -> bool {
+        self.progress.cancelled()
+    }
+}

@@ -1,0 +1,238 @@
+//! `rebuild`: a model that something else pruned, against its dense teacher.
+
+use std::path::Path;
+
+use regraft_graph::{Dim, Graph, Tensor, ValueId};
+use regraft_prune::plan::GroupPlan;
+use regraft_prune::{Group, Plan, Producer, find_groups};
+use regraft_rebuild::find_layers;
+use regraft_rebuild::rebuild::{KeptAxes, Pair, rebuild as rebuild_graph};
+
+use super::finish::{Parts, finish};
+use super::journal::{RunJournal, open_run};
+use super::shrink::{check_files, facts_of, files, judge, rebuild_config, threads};
+use super::{Log, Outcome, RunOptions};
+use crate::model::Model;
+use crate::progress::{Adapter, Progress};
+use crate::samples::{open_data, prepare};
+use crate::{Error, ErrorKind, Recipe};
+
+/// Rebuilds the weights of `pruned` towards the recipe's model, its dense teacher.
+///
+/// Layers are matched by the names of their outputs; where a layer has fewer channels than the
+/// teacher's, the channels it kept are found by its weights, and where they cannot be found the
+/// layer has no target of its own and is only tuned with its block.
+///
+/// # Errors
+/// [`Error`] with its kind; [`ErrorKind::Model`] if the two networks do not belong together.
+pub fn rebuild(
+    pruned: &Path,
+    recipe: &Recipe,
+    options: &RunOptions,
+    progress: &dyn Progress,
+) -> Result<Outcome, Error> {
+    recipe.check()?;
+    let path = recipe
+        .model
+        .as_deref()
+        .ok_or_else(|| Error::usage("no dense teacher is given"))?;
+    let data = recipe
+        .data
+        .as_deref()
+        .ok_or_else(|| Error::usage("no data is given"))?;
+    let mut files = files(recipe, pruned)?;
+    files.plan = None;
+    check_files(&files, &[path, pruned, data], options)?;
+    let log = Log::new(progress);
+    log.stage("read");
+    let teacher = Model::open(path, recipe.allow_nonfinite)?;
+    let student = Model::open(pruned, recipe.allow_nonfinite)?;
+    let source = open_data(data)?;
+    let input = teacher.input()?;
+    let samples = prepare(&source, &input, recipe)?;
+    log.note(&samples.description);
+    for note in &samples.notes {
+        log.warn(note.clone());
+    }
+    log.stage("match");
+    let graph = aligned(&teacher.graph, &student.graph)?;
+    let kept = kept_channels(&teacher, &graph, &log)?;
+    let run_dir = open_run(options, &student, &samples, recipe)?;
+    let journal = RunJournal::new(run_dir);
+    log.stage("rebuild");
+    let pair = Pair {
+        dense: &teacher.graph,
+        pruned: &graph,
+        kept: &kept,
+    };
+    let config = rebuild_config(recipe, &samples, threads(recipe));
+    let rebuilt = rebuild_graph(
+        pair,
+        &samples.feeds(&input),
+        &config,
+        &journal,
+        &Adapter(&log),
+    )?;
+    journal.check()?;
+    let judged = judge(
+        &teacher,
+        &graph,
+        &rebuilt.graph,
+        &input,
+        &samples,
+        threads(recipe),
+        &log,
+    )?;
+    let parts = Parts {
+        model: &teacher,
+        selection: None,
+        rebuilt: &rebuilt,
+        judged,
+        verify: None,
+        samples: &samples,
+        input: &input,
+        recipe,
+        threads: threads(recipe),
+    };
+    finish(&parts, &files, options, &log)
+}
+
+/// Returns the student with its values under the teacher's identifiers, found by name.
+fn aligned(teacher: &Graph, student: &Graph) -> Result<Graph, Error> {
+    let unrelated = |reason: String| {
+        Error::new(ErrorKind::Model, format!("the pruned model does not descend from the dense one: {reason}"))
+            .with_hint("give the model that was pruned with --teacher; names of values must be the same in both")
+    };
+    let mut builder = regraft_graph::GraphBuilder::new(student.header().clone());
+    // The teacher's values come first, in its order, so that they keep their identifiers.
+    for (_, value) in teacher.values() {
+        builder.value(&value.name);
+    }
+    let name = |v: ValueId| student.value(v).name.clone();
+    for v in student.inputs() {
+        builder.input(&name(*v), student.value(*v).declared.clone());
+    }
+    for (v, init) in student.initializers() {
+        builder.initializer(&name(*v), init.clone())?;
+    }
+    for (_, value) in student.values() {
+        let id = builder.value(&value.name);
+        let slot = builder.value_mut(id);
+        slot.declared.clone_from(&value.declared);
+        slot.source.clone_from(&value.source);
+    }
+    let mut shared = 0;
+    for (_, node) in student.nodes() {
+        let mut node = node.clone();
+        let mut rename = |v: &mut Option<ValueId>| *v = v.map(|v| builder.value(&name(v)));
+        node.inputs.iter_mut().for_each(&mut rename);
+        node.outputs.iter_mut().for_each(&mut rename);
+        node.captures
+            .iter_mut()
+            .for_each(|v| *v = builder.value(&name(*v)));
+        shared += usize::from(
+            node.output(0)
+                .is_some_and(|v| v.index() < teacher.n_values() && teacher.producer(v).is_some()),
+        );
+        builder.node(node);
+    }
+    for v in student.outputs() {
+        builder.output(&name(*v));
+    }
+    if shared == 0 {
+        return Err(unrelated(
+            "no node of one writes a value that the other knows".to_owned(),
+        ));
+    }
+    let graph = builder.finish()?;
+    match (graph.outputs().first(), teacher.outputs().first()) {
+        (Some(a), Some(b)) if graph.value(*a).name == teacher.value(*b).name => Ok(graph),
+        _ => Err(unrelated("their outputs have different names".to_owned())),
+    }
+}
+
+/// Finds which of the teacher's units each narrower group kept, by equal biases, and what that means
+/// for every value of the network.
+fn kept_channels(teacher: &Model, graph: &Graph, log: &Log<'_>) -> Result<KeptAxes, Error> {
+    let facts = facts_of(graph)?;
+    let groups = find_groups(&teacher.graph, &teacher.facts)?;
+    let dense_layers = find_layers(&teacher.graph, &teacher.facts);
+    let layers = find_layers(graph, &facts);
+    let mut plan = Plan::dense(&groups);
+    for (group, wanted) in groups.groups.iter().zip(&mut plan.groups) {
+        let mut narrower = None;
+        for producer in &group.producers {
+            let dense = dense_layers.iter().find(|l| l.output == producer.output);
+            let small = layers.iter().find(|l| l.output == producer.output);
+            let (Some(dense), Some(small)) = (dense, small) else {
+                continue;
+            };
+            if small.n_out == dense.n_out {
+                continue;
+            }
+            narrower = Some((dense.n_out, small.n_out));
+            let biases = dense
+                .bias_tensor(&teacher.graph)
+                .zip(small.bias_tensor(graph));
+            let Some(found) = biases.and_then(|(a, b)| subset(a, b)) else {
+                continue;
+            };
+            remove_others(group, producer, &found, wanted);
+            narrower = None;
+        }
+        if let Some((before, after)) = narrower {
+            log.warn(format!(
+                "`{}` has {after} of {before} channels, but which ones cannot be told from its biases: \
+                 its layers are tuned with their block only",
+                group.name
+            ));
+        }
+    }
+    let kept = plan.resolve(&teacher.graph, &groups)?;
+    // What was found must also explain the student's shapes; where it does not, nothing is claimed.
+    let fits = |v: ValueId, axis: usize, n: usize| {
+        facts
+            .shape(v)
+            .and_then(|s| s.get(axis))
+            .and_then(Dim::fixed)
+            == Some(n)
+    };
+    let found = kept
+        .iter()
+        .filter(|(v, axis, list)| fits(*v, *axis, list.len()));
+    Ok(found
+        .map(|(v, axis, list)| ((v, axis), list.to_vec()))
+        .collect())
+}
+
+/// Takes the units out of the plan whose channel of `producer` is not in `found`.
+fn remove_others(group: &Group, producer: &Producer, found: &[usize], plan: &mut GroupPlan) {
+    let gone = |unit: usize| {
+        group.units[unit].members.iter().any(|m| {
+            m.value == producer.output
+                && m.axis == producer.output_axis
+                && found.binary_search(&m.index).is_err()
+        })
+    };
+    plan.kept.retain(|unit| !gone(*unit));
+}
+
+/// Returns the positions in `dense` of the numbers of `small`, ascending; `None` unless each is there
+/// exactly once and in order.
+fn subset(dense: &Tensor, small: &Tensor) -> Option<Vec<usize>> {
+    let (dense, small) = (dense.as_f32()?, small.as_f32()?);
+    let mut found: Vec<usize> = Vec::new();
+    for b in small {
+        let mut places = dense
+            .iter()
+            .enumerate()
+            .filter(|(_, a)| *a == b)
+            .map(|(i, _)| i);
+        let at = places.next()?;
+        if places.next().is_some() || found.last().is_some_and(|last| *last >= at) {
+            return None;
+        }
+        found.push(at);
+    }
+    Some(found)
+}

@@ -1,0 +1,352 @@
+//! `shrink`: prune, verify, rebuild, judge, report.
+
+use std::path::{Path, PathBuf};
+
+use regraft_data::DataSource;
+use regraft_graph::Graph;
+use regraft_graph::infer::{InferOptions, infer};
+use regraft_prune::apply::{ApplyReport, apply, mask};
+use regraft_rebuild::Augment;
+use regraft_rebuild::rebuild::{KeptAxes, Pair, RebuildConfig, Rebuilt, TuneConfig, rebuild};
+
+use super::finish::{Judged, Parts, finish};
+use super::journal::{RunJournal, open_run};
+use super::{Files, Log, Outcome, RunOptions};
+use crate::evaluate::{metrics, outputs};
+use crate::model::{Model, ModelInput};
+use crate::progress::{Adapter, Progress};
+use crate::recipe::{AugmentName, Tuning};
+use crate::report::VerifyFigures;
+use crate::samples::{Samples, open_data, prepare};
+use crate::selection::{Selection, select};
+use crate::storage::{Overwrite, check_output};
+use crate::verify::verify;
+use crate::{Error, ErrorKind, Recipe};
+
+/// Rows of each layer's refit: at 576 inputs some 500 for each unknown of an output channel.
+const REFIT_ROWS: usize = 300_000;
+
+/// Prunes and rebuilds a model as the recipe says, and writes the result with its report.
+///
+/// # Errors
+/// [`Error`] with its kind; where it is [`ErrorKind::Verify`] or anything before writing, no output
+/// file was made.
+pub fn shrink(
+    recipe: &Recipe,
+    options: &RunOptions,
+    progress: &dyn Progress,
+) -> Result<Outcome, Error> {
+    recipe.check()?;
+    crate::selection::budget(recipe)?;
+    let path = recipe
+        .model
+        .as_deref()
+        .ok_or_else(|| Error::usage("no model is given"))?;
+    let data = recipe.data.as_deref().ok_or_else(|| {
+        Error::usage("no data is given")
+            .with_hint("point --data at a folder or file of training samples")
+    })?;
+    let files = files(recipe, path)?;
+    check_files(&files, &[path, data], options)?;
+    let log = Log::new(progress);
+    log.stage("read");
+    let model = Model::open(path, recipe.allow_nonfinite)?;
+    let source = open_data(data)?;
+    run(&model, &source, recipe, &files, options, &log)
+}
+
+/// The embedded model and data of the demo.
+pub(crate) struct DemoData {
+    pub(crate) model: Model,
+    pub(crate) source: DataSource,
+}
+
+/// Shrinks the embedded model.
+pub(crate) fn shrink_demo(
+    demo: &DemoData,
+    recipe: &Recipe,
+    options: &RunOptions,
+    progress: &dyn Progress,
+) -> Result<Outcome, Error> {
+    let files = files(recipe, Path::new("digits.onnx"))?;
+    check_files(&files, &[], options)?;
+    let log = Log::new(progress);
+    run(&demo.model, &demo.source, recipe, &files, options, &log)
+}
+
+/// Returns the files of a result beside the small model.
+pub(crate) fn files(recipe: &Recipe, model: &Path) -> Result<Files, Error> {
+    let out = recipe
+        .output
+        .clone()
+        .unwrap_or_else(|| model.with_extension("small.onnx"));
+    if out.file_name().is_none() {
+        return Err(Error::usage(format!(
+            "`{}` is not a file name for the small model",
+            out.display()
+        )));
+    }
+    let beside = |suffix: &str| -> PathBuf { out.with_extension(suffix) };
+    Ok(Files {
+        report_json: beside("report.json"),
+        report_md: beside("report.md"),
+        report_html: beside("report.html"),
+        recipe: beside("recipe.toml"),
+        plan: Some(beside("plan.toml")),
+        model: out,
+    })
+}
+
+pub(crate) fn check_files(
+    files: &Files,
+    inputs: &[&Path],
+    options: &RunOptions,
+) -> Result<(), Error> {
+    let overwrite = if options.force {
+        Overwrite::Replace
+    } else {
+        Overwrite::Refuse
+    };
+    check_output(&files.model, inputs, overwrite)?;
+    let others = [
+        &files.report_json,
+        &files.report_md,
+        &files.report_html,
+        &files.recipe,
+    ];
+    for file in others.into_iter().chain(files.plan.as_ref()) {
+        // What lies beside an output that may be made is part of it.
+        check_output(file, inputs, Overwrite::Replace)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn threads(recipe: &Recipe) -> usize {
+    recipe
+        .threads
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
+}
+
+fn run(
+    model: &Model,
+    source: &DataSource,
+    recipe: &Recipe,
+    files: &Files,
+    options: &RunOptions,
+    log: &Log<'_>,
+) -> Result<Outcome, Error> {
+    let threads = threads(recipe);
+    let input = model.input()?;
+    let samples = prepare(source, &input, recipe)?;
+    log.note(&samples.description);
+    for note in &samples.notes {
+        log.warn(note.clone());
+    }
+    let run_dir = open_run(options, model, &samples, recipe)?;
+    let journal = RunJournal::new(run_dir);
+    let selection = match journal.plan()? {
+        Some(stored) => stored.resume(model)?,
+        None => {
+            let selection = select(model, &input, &samples, recipe, threads, log)?;
+            journal.keep_selection(&selection)?;
+            selection
+        }
+    };
+    if log.cancelled() {
+        return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
+    }
+    let (pruned, applied, checked) =
+        prune(model, &input, &samples, &selection, recipe, threads, log)?;
+    let rebuilt = rebuild_stage(
+        model, &pruned, &applied, &input, &samples, recipe, threads, &journal, log,
+    )?;
+    journal.check()?;
+    let judged = judge(
+        model,
+        &pruned,
+        &rebuilt.graph,
+        &input,
+        &samples,
+        threads,
+        log,
+    )?;
+    let parts = Parts {
+        model,
+        selection: Some(&selection),
+        rebuilt: &rebuilt,
+        judged,
+        verify: Some(checked),
+        samples: &samples,
+        input: &input,
+        recipe,
+        threads,
+    };
+    finish(&parts, files, options, log)
+}
+
+/// Removes the units physically and proves that the masked dense model does the same.
+fn prune(
+    model: &Model,
+    input: &ModelInput,
+    samples: &Samples,
+    selection: &Selection,
+    recipe: &Recipe,
+    threads: usize,
+    log: &Log<'_>,
+) -> Result<(Graph, ApplyReport, VerifyFigures), Error> {
+    log.stage("prune");
+    let (pruned, applied) = apply(
+        &model.graph,
+        &model.facts,
+        &selection.groups,
+        &selection.plan,
+    )?;
+    let checked = check_pruned(
+        model,
+        &pruned,
+        selection,
+        input,
+        samples,
+        recipe.seed,
+        threads,
+        log,
+    )?;
+    Ok((pruned, applied, checked))
+}
+
+#[allow(
+    clippy::too_many_arguments,
+    reason = "a stage reads what the stages before it made"
+)]
+pub(crate) fn check_pruned(
+    model: &Model,
+    pruned: &Graph,
+    selection: &Selection,
+    input: &ModelInput,
+    samples: &Samples,
+    seed: u64,
+    threads: usize,
+    log: &Log<'_>,
+) -> Result<VerifyFigures, Error> {
+    log.stage("verify");
+    let masked = mask(&model.graph, &selection.groups, &selection.plan)?;
+    let checked = verify(&masked, pruned, input, &samples.calibration, seed, threads)?;
+    crate::verify::require(&checked)?;
+    Ok(checked)
+}
+
+#[allow(
+    clippy::too_many_arguments,
+    reason = "a stage reads what the stages before it made"
+)]
+fn rebuild_stage(
+    model: &Model,
+    pruned: &Graph,
+    applied: &ApplyReport,
+    input: &ModelInput,
+    samples: &Samples,
+    recipe: &Recipe,
+    threads: usize,
+    journal: &RunJournal,
+    log: &Log<'_>,
+) -> Result<Rebuilt, Error> {
+    if applied.kept.is_empty() {
+        // Nothing went, so there is nothing to mend: the dense weights are the best there are.
+        return Ok(Rebuilt {
+            graph: pruned.clone(),
+            layers: Vec::new(),
+            blocks: Vec::new(),
+        });
+    }
+    log.stage("rebuild");
+    let kept: KeptAxes = applied
+        .kept
+        .iter()
+        .map(|(v, axis, keep)| ((v, axis), keep.to_vec()))
+        .collect();
+    let pair = Pair {
+        dense: &model.graph,
+        pruned,
+        kept: &kept,
+    };
+    let config = rebuild_config(recipe, samples, threads);
+    Ok(rebuild(
+        pair,
+        &samples.feeds(input),
+        &config,
+        journal,
+        &Adapter(log),
+    )?)
+}
+
+pub(crate) fn rebuild_config(recipe: &Recipe, samples: &Samples, threads: usize) -> RebuildConfig {
+    let tune = match recipe.tune {
+        Tuning::None => None,
+        Tuning::Blocks => Some(TuneConfig {
+            epochs: recipe.epochs,
+            joint_epochs: recipe.joint_epochs,
+            augment: augmentation(recipe, samples),
+            ..TuneConfig::default()
+        }),
+    };
+    RebuildConfig {
+        damping: recipe.damping,
+        max_rows: REFIT_ROWS,
+        tune,
+        held_out_chunks: samples.held_out_chunks,
+        threads,
+    }
+}
+
+/// Returns how samples are varied: images by up to an eighth of their smaller side.
+fn augmentation(recipe: &Recipe, samples: &Samples) -> Augment {
+    let first = samples.calibration.chunks.first().map(|c| &c.shape[..]);
+    let Some([_, channels, height, width]) = first else {
+        return Augment::None;
+    };
+    let reach = (height.min(width) / 8).min(4);
+    match recipe.augment {
+        AugmentName::None => Augment::None,
+        AugmentName::Shift => Augment::Shift(reach),
+        AugmentName::FlipShift => Augment::FlipShift(reach),
+        AugmentName::Auto if *channels == 3 => Augment::FlipShift(reach),
+        AugmentName::Auto => Augment::Shift(reach.min(1)),
+    }
+}
+
+/// Judges the three models on the evaluation samples.
+pub(crate) fn judge(
+    model: &Model,
+    pruned: &Graph,
+    small: &Graph,
+    input: &ModelInput,
+    samples: &Samples,
+    threads: usize,
+    log: &Log<'_>,
+) -> Result<Option<Judged>, Error> {
+    let n = samples.n_evaluation();
+    if n == 0 {
+        log.warn("no samples are left to judge on: no accuracy is reported");
+        return Ok(None);
+    }
+    log.stage("judge");
+    let labels = samples.labels.as_deref();
+    let run = |graph: &Graph| outputs(graph, input.value, &samples.evaluation, threads);
+    let dense = run(&model.graph)?;
+    log.step(1, 3, "dense");
+    let before = run(pruned)?;
+    log.step(2, 3, "pruned");
+    let after = run(small)?;
+    log.step(3, 3, "rebuilt");
+    let figures = |o, against| metrics(o, against, labels, &samples.class_names);
+    Ok(Some(Judged {
+        dense: figures(&dense, None)?,
+        pruned: figures(&before, Some(&dense))?,
+        small: figures(&after, Some(&dense))?,
+    }))
+}
+
+/// Returns the folded graph's facts; for callers that changed it.
+pub(crate) fn facts_of(graph: &Graph) -> Result<regraft_graph::infer::Facts, Error> {
+    Ok(infer(graph, &InferOptions::default())?)
+}

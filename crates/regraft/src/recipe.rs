@@ -1,0 +1,225 @@
+//! Everything that decides a run, as one strict TOML file.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// Samples used for calibration unless asked otherwise; enough for layers of a few thousand inputs.
+pub const DEFAULT_CALIB: usize = 1024;
+
+/// What ranks the channels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScoreName {
+    /// Structured optimal brain surgery on the Gram of the inputs.
+    #[default]
+    Obs,
+    /// Sum of absolute weights.
+    L1,
+    /// Root of the sum of squared weights.
+    L2,
+    /// Scale of the batch normalisation behind.
+    BatchNorm,
+    /// Mean square of the channel times the weights that read it.
+    Activation,
+    /// Uniform numbers: the floor every score must beat.
+    Random,
+}
+
+/// What happens to the weights after pruning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tuning {
+    /// Closed-form refit only.
+    None,
+    /// Closed-form refit, then gradients block by block against the dense model.
+    #[default]
+    Blocks,
+}
+
+/// How images are varied in tuning; the dense model sees the same variation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AugmentName {
+    /// Colour images are mirrored and shifted, grey images shifted, other data left alone.
+    #[default]
+    Auto,
+    /// Not at all.
+    None,
+    /// Shifted by up to an eighth of the smaller side.
+    Shift,
+    /// Shifted and mirrored left to right.
+    FlipShift,
+}
+
+/// One run of `shrink`, complete: the same recipe and files give the same bytes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Recipe {
+    /// The ONNX file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<PathBuf>,
+    /// The data set: a file or a folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<PathBuf>,
+    /// Subtracted from each channel after scaling; empty for none, one for all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mean: Vec<f32>,
+    /// Divided by, channel by channel; empty for none, one for all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub std: Vec<f32>,
+    /// Factor before mean and std; left out: 1/255 for images of bytes, 1 for the rest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scale: Option<f32>,
+    /// Height and width images are brought to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resize: Option<[usize; 2]>,
+    /// Share of the dense model's MACs to keep.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub macs: Option<f64>,
+    /// Share of the dense model's parameters to keep.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub params: Option<f64>,
+    /// Widths end on multiples of this.
+    pub multiple_of: usize,
+    /// What ranks the channels.
+    pub score: ScoreName,
+    /// Groups with a producer that fits one of these patterns stay whole.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ignore: Vec<String>,
+    /// If given, only groups with a producer that fits one of these patterns shrink.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub only: Vec<String>,
+    /// Unlabelled training samples used, those held out to judge included.
+    pub calib: usize,
+    /// What happens to the weights after pruning.
+    pub tune: Tuning,
+    /// Passes over the calibration samples for each tuned block.
+    pub epochs: usize,
+    /// Passes with all blocks tuned together; left out: as many as a fixed amount of work allows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub joint_epochs: Option<usize>,
+    /// How images are varied while all blocks are tuned together.
+    pub augment: AugmentName,
+    /// First damping of the refit, relative to the mean second moment of a layer's inputs.
+    pub damping: f64,
+    /// Seed of every random choice.
+    pub seed: u64,
+    /// Threads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threads: Option<usize>,
+    /// Where the small model goes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<PathBuf>,
+    /// Samples of a batch when latency is measured.
+    pub latency_batch: usize,
+    /// The most accuracy that may be lost, in points; more ends with a code of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_drop: Option<f64>,
+    /// True to accept weights that are NaN or infinite.
+    pub allow_nonfinite: bool,
+}
+
+impl Default for Recipe {
+    fn default() -> Self {
+        Self {
+            model: None,
+            data: None,
+            mean: Vec::new(),
+            std: Vec::new(),
+            scale: None,
+            resize: None,
+            macs: None,
+            params: None,
+            multiple_of: DEFAULT_MULTIPLE_OF,
+            score: ScoreName::default(),
+            ignore: Vec::new(),
+            only: Vec::new(),
+            calib: DEFAULT_CALIB,
+            tune: Tuning::default(),
+            epochs: DEFAULT_EPOCHS,
+            joint_epochs: None,
+            augment: AugmentName::default(),
+            damping: DEFAULT_DAMPING,
+            seed: 0,
+            threads: None,
+            output: None,
+            latency_batch: 32,
+            max_drop: None,
+            allow_nonfinite: false,
+        }
+    }
+}
+
+/// Eight 32-bit lanes: narrower remainders cost the time of a whole vector.
+pub const DEFAULT_MULTIPLE_OF: usize = 8;
+
+/// Passes after which the held-out error of a block no longer moves on the networks measured.
+pub const DEFAULT_EPOCHS: usize = 8;
+
+/// Small enough to leave a well-conditioned layer alone.
+pub const DEFAULT_DAMPING: f64 = 1e-3;
+
+impl Recipe {
+    /// Returns the recipe that a TOML text spells; unknown keys are refused.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Usage`] with the line and what is wrong with it.
+    pub fn from_toml(text: &str) -> Result<Self, Error> {
+        toml::from_str(text).map_err(|e| {
+            Error::usage("the recipe cannot be read")
+                .with_hint("compare it with a recipe that regraft wrote beside a result")
+                .because(e)
+        })
+    }
+
+    /// Returns the TOML text of the recipe.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Internal`] if a value has no TOML form.
+    pub fn to_toml(&self) -> Result<String, Error> {
+        toml::to_string(self).map_err(|e| {
+            Error::new(crate::ErrorKind::Internal, "the recipe cannot be written").because(e)
+        })
+    }
+
+    /// Checks what can be checked without the files.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Usage`] naming the option.
+    pub fn check(&self) -> Result<(), Error> {
+        for (name, share) in [("macs", self.macs), ("params", self.params)] {
+            if share.is_some_and(|s| !(s > 0.0 && s <= 1.0)) {
+                return Err(
+                    Error::usage(format!("`{name}` must be above 0 and at most 1"))
+                        .with_hint("it is the share of the dense model to keep: 0.5 is half"),
+                );
+            }
+        }
+        if self.macs.is_some() && self.params.is_some() {
+            return Err(Error::usage("`macs` and `params` cannot be given together"));
+        }
+        if self.multiple_of == 0
+            || self.calib == 0
+            || self.latency_batch == 0
+            || self.threads == Some(0)
+        {
+            return Err(Error::usage(
+                "`multiple_of`, `calib`, `latency_batch` and `threads` are at least 1",
+            ));
+        }
+        if self.std.iter().any(|s| *s == 0.0 || !s.is_finite())
+            || self.mean.iter().any(|m| !m.is_finite())
+        {
+            return Err(Error::usage(
+                "`std` must not be 0, and `mean` and `std` must be finite",
+            ));
+        }
+        if !(self.damping >= 0.0 && self.damping.is_finite()) {
+            return Err(Error::usage("`damping` must be at least 0"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,281 @@
+//! Numbers and names for people: short, with units, safe to print.
+
+use super::schema::{Change, Metrics, ModelFigures, Report};
+
+/// Longest name that is shown; the whole one is in report.json.
+const MAX_NAME_CHARS: usize = 96;
+
+/// Returns `n` with an SI prefix and about three digits: `853 k`, `125.5 M`.
+pub(super) fn si(n: u64) -> String {
+    let x = n as f64;
+    for (scale, prefix) in [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")] {
+        // 0.9995: a value that would be rounded to 1000 goes to the next prefix.
+        if x >= scale * 0.9995 {
+            return format!("{} {prefix}", three_digits(x / scale));
+        }
+    }
+    n.to_string()
+}
+
+/// Returns a number of bytes in decimal units: `3.42 MB`.
+pub(super) fn bytes(n: u64) -> String {
+    let text = si(n);
+    if text.contains(' ') {
+        format!("{text}B")
+    } else {
+        format!("{text} B")
+    }
+}
+
+/// Returns `x` with three significant digits, at least none after the point.
+pub(super) fn three_digits(x: f64) -> String {
+    let decimals = match x.abs() {
+        a if a >= 99.95 => 0,
+        a if a >= 9.995 => 1,
+        _ => 2,
+    };
+    format!("{x:.decimals$}")
+}
+
+/// Returns a share as a percentage with `decimals` digits: `93.4 %`.
+pub(super) fn percent(share: f64, decimals: usize) -> String {
+    if !share.is_finite() {
+        return "–".to_owned();
+    }
+    // Adding zero turns -0.0 into 0.0, which would print a lone minus sign.
+    format!("{:.decimals$} %", share * 100.0 + 0.0)
+}
+
+/// Returns an error or a ratio over many magnitudes: `0`, `0.0123`, `3.1e-7`.
+pub(super) fn scientific(x: f64) -> String {
+    if !x.is_finite() {
+        "not finite".to_owned()
+    } else if x == 0.0 {
+        "0".to_owned()
+    } else if (1e-3..1e4).contains(&x.abs()) {
+        let digits = (2 - x.abs().log10().floor() as i32).clamp(0, 5) as usize;
+        format!("{x:.digits$}")
+    } else {
+        // 1e-4, not 1.0e-4: a round number stays short.
+        format!("{x:.1e}").replace(".0e", "e")
+    }
+}
+
+/// Returns a round number without its last zeros: `0.001`.
+pub(super) fn trimmed(x: f64) -> String {
+    let text = scientific(x);
+    if text.contains('.') && !text.contains('e') {
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    } else {
+        text
+    }
+}
+
+/// Returns a time: `820 ms`, `12.4 s`, `3 min 05 s`.
+pub(super) fn seconds(s: f64) -> String {
+    if !s.is_finite() || s < 0.0 {
+        "–".to_owned()
+    } else if s < 0.9995 {
+        format!("{:.0} ms", s * 1e3)
+    } else if s < 99.95 {
+        format!("{} s", three_digits(s))
+    } else {
+        let whole = s.round() as u64;
+        format!("{} min {:02} s", whole / 60, whole % 60)
+    }
+}
+
+/// Returns a latency: `12.3 ms`.
+pub(super) fn milliseconds(ms: f64) -> String {
+    if ms.is_finite() {
+        format!("{} ms", three_digits(ms))
+    } else {
+        "–".to_owned()
+    }
+}
+
+/// Returns `after / before`, or none if there is nothing to divide by.
+pub(super) fn ratio(before: u64, after: u64) -> Option<f64> {
+    (before > 0).then(|| after as f64 / before as f64)
+}
+
+/// Returns the change of a size as a signed percentage: `−49.8 %`, `±0 %`.
+pub(super) fn size_change(before: u64, after: u64) -> String {
+    ratio(before, after).map_or_else(|| "–".to_owned(), |r| signed_percent(r - 1.0))
+}
+
+/// Returns a signed percentage with a true minus sign.
+pub(super) fn signed_percent(x: f64) -> String {
+    if !x.is_finite() {
+        return "–".to_owned();
+    }
+    let text = format!("{:.1}", x.abs() * 100.0);
+    match (text.as_str(), x < 0.0) {
+        ("0.0", _) => "±0 %".to_owned(),
+        (_, true) => format!("−{text} %"),
+        (_, false) => format!("+{text} %"),
+    }
+}
+
+/// Returns a difference of two shares in points: `−1.3 points`.
+pub(super) fn points(change: Change<f64>) -> String {
+    let x = (change.after - change.before) * 100.0;
+    let text = format!("{:.1}", x.abs());
+    match (text.as_str(), x < 0.0) {
+        ("0.0", _) => "±0 points".to_owned(),
+        (_, true) => format!("−{text} points"),
+        (_, false) => format!("+{text} points"),
+    }
+}
+
+/// Returns `text` on one line, without characters that steer a terminal or turn the
+/// direction of writing, and no longer than a name should be.
+pub(super) fn name(text: &str) -> String {
+    clip(&one_line(text), MAX_NAME_CHARS)
+}
+
+/// Returns `text` with every steering character replaced.
+pub(super) fn one_line(text: &str) -> String {
+    text.chars()
+        .map(|c| if is_steering(c) { '\u{fffd}' } else { c })
+        .collect()
+}
+
+/// Returns `text` with its middle left out if it has more than `max_chars`.
+pub(super) fn clip(text: &str, max_chars: usize) -> String {
+    let count = text.chars().count();
+    if count <= max_chars {
+        return text.to_owned();
+    }
+    // The end of a node's name tells more than its beginning.
+    let tail = max_chars.saturating_sub(1) * 2 / 3;
+    let head = max_chars.saturating_sub(1) - tail;
+    let mut out: String = text.chars().take(head).collect();
+    out.push('…');
+    out.extend(text.chars().skip(count - tail));
+    out
+}
+
+/// Returns true for controls and for the marks that reorder text (Unicode bidi).
+pub(super) fn is_steering(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+/// The figure that tells how well the small model works.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Quality {
+    /// `accuracy`, or what stands for it without labels.
+    pub(super) label: &'static str,
+    /// Of the dense model.
+    pub(super) dense: f64,
+    /// After pruning, before rebuilding.
+    pub(super) pruned: Option<f64>,
+    /// Of the small model.
+    pub(super) small: f64,
+}
+
+/// Returns the accuracy of the three models or, without labels, their agreement with the dense one.
+pub(super) fn quality(report: &Report) -> Option<Quality> {
+    let metrics = |m: &ModelFigures| m.metrics.clone();
+    let pruned = report.pruned.as_ref().and_then(|p| p.metrics.as_ref());
+    let small = metrics(&report.small)?;
+    let dense_accuracy = metrics(&report.dense).and_then(|m| m.accuracy);
+    if let (Some(dense), Some(small)) = (dense_accuracy, small.accuracy) {
+        return Some(Quality {
+            label: "accuracy",
+            dense,
+            pruned: pruned.and_then(|m: &Metrics| m.accuracy),
+            small,
+        });
+    }
+    small.agreement_with_dense.map(|agreement| Quality {
+        label: "agreement",
+        dense: 1.0,
+        pruned: pruned.and_then(|m| m.agreement_with_dense),
+        small: agreement,
+    })
+}
+
+/// Returns `small_ms / dense_ms` as measured.
+pub(super) fn latency_ratio(report: &Report) -> Option<f64> {
+    let latency = report.latency.as_ref()?;
+    let ratio = latency.small_ms / latency.dense_ms;
+    latency
+        .ratio
+        .or(Some(ratio))
+        .filter(|r| r.is_finite() && *r > 0.0)
+}
+
+/// Returns the frozen groups, those with the most MACs first.
+pub(super) fn frozen_by_macs(report: &Report) -> Vec<&super::schema::FrozenGroup> {
+    let mut frozen: Vec<_> = report.frozen.iter().collect();
+    frozen.sort_by_key(|f| std::cmp::Reverse(f.macs.unwrap_or(0)));
+    frozen
+}
+
+/// One figure of the three models.
+#[derive(Debug)]
+pub(super) struct MetricRow {
+    /// Its title.
+    pub(super) title: &'static str,
+    /// Dense, pruned, rebuilt.
+    pub(super) cells: [Option<String>; 3],
+    /// From dense to rebuilt.
+    pub(super) change: Option<String>,
+}
+
+/// Returns parameters, MACs and file size; the pruned model has the size of the small one.
+pub(super) fn size_rows(report: &Report) -> [MetricRow; 3] {
+    let (dense, small) = (&report.dense, &report.small);
+    let row = |title, before, after, show: fn(u64) -> String| MetricRow {
+        title,
+        cells: [before, after, after].map(|n| Some(show(n))),
+        change: Some(size_change(before, after)),
+    };
+    [
+        row("Parameters", dense.params, small.params, si),
+        row("MACs per sample", dense.macs, small.macs, si),
+        row("Model file", dense.bytes, small.bytes, bytes),
+    ]
+}
+
+/// Returns the metrics that at least one of the models has.
+pub(super) fn metric_rows(report: &Report) -> Vec<MetricRow> {
+    type Get = fn(&Metrics) -> Option<f64>;
+    let shares: [(&'static str, Get); 7] = [
+        ("Accuracy", |m| m.accuracy),
+        ("Top-5 accuracy", |m| m.top5),
+        ("Agreement with dense", |m| m.agreement_with_dense),
+        ("Macro F1", |m| m.macro_f1),
+        ("Macro precision", |m| m.macro_precision),
+        ("Macro recall", |m| m.macro_recall),
+        ("Average precision", |m| m.average_precision),
+    ];
+    let models = [
+        report.dense.metrics.as_ref(),
+        report.pruned.as_ref().and_then(|p| p.metrics.as_ref()),
+        report.small.metrics.as_ref(),
+    ];
+    let mut rows: Vec<MetricRow> = shares
+        .into_iter()
+        .map(|(title, get)| {
+            let values = models.map(|m| m.and_then(get));
+            MetricRow {
+                title,
+                cells: values.map(|v| v.map(|share| percent(share, 1))),
+                change: match values {
+                    [Some(before), _, Some(after)] => Some(points(Change::new(before, after))),
+                    _ => None,
+                },
+            }
+        })
+        .collect();
+    rows.push(MetricRow {
+        title: "Squared error to dense",
+        cells: models.map(|m| m.and_then(|m| m.mse_to_dense).map(scientific)),
+        change: None,
+    });
+    rows.retain(|row| row.cells.iter().any(Option::is_some));
+    rows
+}

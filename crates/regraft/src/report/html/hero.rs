@@ -1,0 +1,215 @@
+//! The top of the page: what happened, in one sentence and a few figures.
+
+use super::super::format::{self, Quality};
+use super::super::schema::{Change, Report};
+use super::page::{Detail, Page, esc, sentence};
+
+/// Longest warning that is shown.
+const MAX_NOTICE_CHARS: usize = 400;
+
+/// Writes the title, the sentence and the key figures.
+pub(super) fn head(page: &mut Page, report: &Report) {
+    page.put(format_args!(
+        "<header>\n<p class=\"kicker\">regraft {}</p>\n<h1>{}</h1>\n<p class=\"lead\">",
+        esc(&report.regraft),
+        esc(&report.model.name)
+    ));
+    story(page, report);
+    page.put(format_args!("</p>\n<div class=\"tiles\">\n"));
+    size_tile(
+        page,
+        "Parameters",
+        report.dense.params,
+        report.small.params,
+        format::si,
+    );
+    size_tile(
+        page,
+        "MACs per sample",
+        report.dense.macs,
+        report.small.macs,
+        format::si,
+    );
+    size_tile(
+        page,
+        "Model file",
+        report.dense.bytes,
+        report.small.bytes,
+        format::bytes,
+    );
+    if let Some(quality) = format::quality(report) {
+        quality_tile(page, quality);
+    }
+    latency_tile(page, report);
+    verify_tile(page, report);
+    page.put(format_args!("</div>\n</header>\n"));
+}
+
+/// Writes what happened as one sentence.
+fn story(page: &mut Page, report: &Report) {
+    let share = |before, after| format::ratio(before, after).map(|r| format::percent(r, 0));
+    let (dense, small) = (&report.dense, &report.small);
+    match (share(dense.macs, small.macs), share(dense.params, small.params)) {
+        (Some(macs), Some(params)) => page.put(format_args!(
+            "The small model needs <b>{macs}</b> of the multiplications and <b>{params}</b> of the parameters"
+        )),
+        _ => page.put(format_args!("The model was pruned")),
+    }
+    if let (Some(ratio), Some(latency)) = (format::latency_ratio(report), &report.latency) {
+        page.put(format_args!(
+            ", runs in <b>{ratio:.2}</b> of the time ({})",
+            esc(&latency.runtime)
+        ));
+    }
+    if let Some(q) = format::quality(report) {
+        if q.label == "accuracy" {
+            page.put(format_args!(
+                ", and has an accuracy of <b>{}</b> (dense: {})",
+                format::percent(q.small, 1),
+                format::percent(q.dense, 1),
+            ));
+        } else {
+            page.put(format_args!(
+                ", and agrees with the dense model on <b>{}</b> of the samples",
+                format::percent(q.small, 1)
+            ));
+        }
+    }
+    page.put(format_args!("."));
+}
+
+fn size_tile(page: &mut Page, label: &str, dense: u64, small: u64, show: fn(u64) -> String) {
+    let share = format::ratio(dense, small).unwrap_or(1.0).clamp(0.0, 1.0);
+    page.put(format_args!(
+        "<div class=\"tile\"><span class=\"label\">{label}</span><span class=\"big\">{}</span>\
+<span class=\"from\">from {} <b>{}</b></span><span class=\"meter\"><i style=\"width:{:.1}%\"></i></span></div>\n",
+        show(small),
+        show(dense),
+        format::size_change(dense, small),
+        share * 100.0
+    ));
+}
+
+fn quality_tile(page: &mut Page, q: Quality) {
+    let (label, from) = if q.label == "accuracy" {
+        let change = format::points(Change::new(q.dense, q.small));
+        (
+            "Accuracy",
+            format!("from {} <b>{change}</b>", format::percent(q.dense, 1)),
+        )
+    } else {
+        ("Agreement with dense", "same first class".to_owned())
+    };
+    page.put(format_args!(
+        "<div class=\"tile\"><span class=\"label\">{label}</span><span class=\"big\">{}</span><span class=\"from\">{from}</span>",
+        format::percent(q.small, 1)
+    ));
+    if let Some(pruned) = q.pruned {
+        page.put(format_args!(
+            "<span class=\"from\">{} before rebuilding</span>",
+            format::percent(pruned, 1)
+        ));
+    }
+    page.put(format_args!("</div>\n"));
+}
+
+fn latency_tile(page: &mut Page, report: &Report) {
+    let (Some(latency), Some(ratio)) = (&report.latency, format::latency_ratio(report)) else {
+        return;
+    };
+    page.put(format_args!(
+        "<div class=\"tile\"><span class=\"label\">Latency, batch {}</span><span class=\"big\">{}</span>\
+<span class=\"from\">from {} <b>{ratio:.2}×</b></span><span class=\"meter\"><i style=\"width:{:.1}%\"></i></span></div>\n",
+        latency.batch,
+        format::milliseconds(latency.small_ms),
+        format::milliseconds(latency.dense_ms),
+        ratio.clamp(0.0, 1.0) * 100.0
+    ));
+}
+
+fn verify_tile(page: &mut Page, report: &Report) {
+    let Some(verify) = &report.verify else {
+        page.put(format_args!(
+            "<div class=\"tile bad\"><span class=\"label\">Removal</span><span class=\"big\">not verified</span></div>\n"
+        ));
+        return;
+    };
+    let (class, word) = if verify.passed() {
+        ("good", "verified")
+    } else {
+        ("bad", "failed")
+    };
+    let difference = verify
+        .max_relative_difference
+        .map_or_else(|| "not a number".to_owned(), format::scientific);
+    page.put(format_args!(
+        "<div class=\"tile {class}\"><span class=\"label\">Removal</span><span class=\"big\">{word}</span>\
+<span class=\"from\">masked = removed within <b>{difference}</b></span><span class=\"from\">limit {}, {} random + {} calibration inputs</span></div>\n",
+        format::scientific(verify.limit),
+        verify.random_samples,
+        verify.calibration_samples
+    ));
+}
+
+/// Writes warnings and fallbacks, or that there were none.
+pub(super) fn notices(page: &mut Page, report: &Report, detail: &Detail) {
+    let total = report.warnings.len() + report.fallbacks.len();
+    if total == 0 {
+        page.put(format_args!(
+            "<p class=\"calm\">No warnings, and nothing was done otherwise than asked for.</p>\n"
+        ));
+        return;
+    }
+    page.put(format_args!(
+        "<section class=\"notices\" id=\"notices\">\n<h2>Before you ship it</h2>\n<ul>\n"
+    ));
+    for warning in report.warnings.iter().take(detail.groups) {
+        page.put(format_args!(
+            "<li><b class=\"tag\">warning</b><span>{}</span></li>\n",
+            sentence(warning, MAX_NOTICE_CHARS)
+        ));
+    }
+    for fallback in report.fallbacks.iter().take(detail.groups) {
+        page.put(format_args!("<li><b class=\"tag\">fallback</b><span>"));
+        if let Some(node) = &fallback.node {
+            page.put(format_args!("<code>{}</code>: ", esc(node)));
+        }
+        page.put(format_args!(
+            "{}</span></li>\n",
+            sentence(&fallback.what, MAX_NOTICE_CHARS)
+        ));
+    }
+    page.put(format_args!("</ul>\n"));
+    let shown =
+        report.warnings.len().min(detail.groups) + report.fallbacks.len().min(detail.groups);
+    page.left_out(shown, total, "warnings and fallbacks");
+    page.close();
+}
+
+/// Writes the table dense, pruned, rebuilt.
+pub(super) fn outcome(page: &mut Page, report: &Report) {
+    let samples = report.small.metrics.as_ref().map_or(0, |m| m.samples);
+    let note = if samples > 0 {
+        format!(
+            "Quality on {samples} evaluation samples. Pruned: right after the removal. Rebuilt: what was written."
+        )
+    } else {
+        "Without evaluation samples there is no figure of quality.".to_owned()
+    };
+    page.open("outcome", "Outcome", &note);
+    page.put(format_args!(
+        "<div class=\"scroll\"><table>\n<thead><tr><th></th><th>Dense</th><th>Pruned</th><th>Rebuilt</th><th>Change</th></tr></thead>\n<tbody>\n"
+    ));
+    for row in format::size_rows(report)
+        .into_iter()
+        .chain(format::metric_rows(report))
+    {
+        page.put(format_args!("<tr><th>{}</th>", row.title));
+        for cell in row.cells.iter().chain([&row.change]) {
+            page.put(format_args!("<td>{}</td>", cell.as_deref().unwrap_or("–")));
+        }
+        page.put(format_args!("</tr>\n"));
+    }
+    page.put(format_args!("</tbody>\n</table></div>\n"));
+    page.close();
+}

@@ -1,0 +1,64 @@
+//! The report of one run: report.json, report.md, report.html and the table on the terminal.
+//!
+//! [`Report`] is filled by the pipeline; everything here turns it into text and
+//! reads no file, clock or environment. Names that come from a model are hostile
+//! until proven otherwise: each writer cleans and escapes them for its own format.
+
+mod error;
+mod format;
+mod html;
+mod markdown;
+mod schema;
+mod terminal;
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod tests;
+
+pub use error::ReportError;
+pub use html::MAX_HTML_BYTES;
+pub use schema::{
+    BlockFigures, BoxPlot, BudgetInfo, Change, ClassMetrics, DataInfo, Extremum, ExtremumKind,
+    Fallback, FrozenGroup, GroupFigures, Histogram, LatencyFigures, LayerFigures, Metrics,
+    ModelFigures, ModelInfo, PrPoint, PrunedFigures, Report, SCHEMA_VERSION, SensitivityPoint,
+    StageTime, VerifyFigures, WeightFigures,
+};
+pub use terminal::TerminalStyle;
+
+impl Report {
+    /// Returns what was lost, in points, and of what: accuracy where there are labels, else agreement
+    /// with the dense network; `None` where nothing was judged.
+    pub fn drop_points(&self) -> Option<(&'static str, f64)> {
+        let accuracy = |m: &Option<Metrics>| m.as_ref().and_then(|m| m.accuracy);
+        if let (Some(dense), Some(small)) =
+            (accuracy(&self.dense.metrics), accuracy(&self.small.metrics))
+        {
+            return Some(("accuracy", 100.0 * (dense - small)));
+        }
+        let agreement = self.small.metrics.as_ref()?.agreement_with_dense?;
+        Some((
+            "agreement with the dense network",
+            100.0 * (1.0 - agreement),
+        ))
+    }
+
+    /// Returns the text of report.md: the short account, for a commit or a ticket.
+    pub fn to_markdown(&self) -> String {
+        markdown::render(self)
+    }
+
+    /// Returns one offline page of at most [`MAX_HTML_BYTES`]: no script, no outside resource.
+    ///
+    /// A model with very many layers or classes is drawn with fewer details; the page says so.
+    pub fn to_html(&self) -> String {
+        html::render(self)
+    }
+
+    /// Returns the table that ends `shrink` and `demo`.
+    ///
+    /// `report_path` is where the HTML page was written, if it was.
+    pub fn to_terminal(&self, style: &TerminalStyle, report_path: Option<&str>) -> String {
+        terminal::render(self, style, report_path)
+    }
+}

@@ -1,0 +1,213 @@
+//! From a data set to the tensors a model takes.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use regraft_data::{Assignment, DataSource, Dataset, OpenOptions, Preprocess, Scale, Size, open};
+use regraft_graph::ValueId;
+use regraft_rebuild::Activations;
+
+use crate::model::ModelInput;
+use crate::{Error, Recipe};
+
+/// Samples of a chunk: one batch of tuning, and what is held in memory at a time.
+pub(crate) const CHUNK_LEN: usize = 64;
+
+/// The samples of one run.
+#[derive(Debug)]
+pub(crate) struct Samples {
+    /// What was found, in words.
+    pub(crate) description: String,
+    /// Things the user should know.
+    pub(crate) notes: Vec<String>,
+    /// The calibration samples, those held out last.
+    pub(crate) calibration: Activations,
+    /// Calibration samples, without those held out.
+    pub(crate) n_fit: usize,
+    /// Samples held out.
+    pub(crate) n_held_out: usize,
+    /// Chunks held out.
+    pub(crate) held_out_chunks: usize,
+    /// The evaluation samples.
+    pub(crate) evaluation: Activations,
+    /// Their labels.
+    pub(crate) labels: Option<Vec<u32>>,
+    /// Class names, possibly empty.
+    pub(crate) class_names: Vec<String>,
+}
+
+impl Samples {
+    pub(crate) fn n_evaluation(&self) -> usize {
+        self.evaluation
+            .chunks
+            .iter()
+            .filter_map(|c| c.shape.first())
+            .sum()
+    }
+
+    /// Returns a digest of the samples that decide the result.
+    pub(crate) fn digest(&self) -> String {
+        let floats = self
+            .calibration
+            .chunks
+            .iter()
+            .filter_map(regraft_exec::HostTensor::as_f32)
+            .flatten();
+        let bytes: Vec<u8> = floats.flat_map(|x| x.to_le_bytes()).collect();
+        crate::storage::sha256_hex(&bytes)
+    }
+
+    /// Returns the calibration samples as what is fed to a model.
+    pub(crate) fn feeds(&self, input: &ModelInput) -> BTreeMap<ValueId, Activations> {
+        [(input.value, self.calibration.clone())].into()
+    }
+
+    /// Returns only the fitted chunks, at most `limit` of them.
+    pub(crate) fn fit_feeds(
+        &self,
+        input: &ModelInput,
+        limit: usize,
+    ) -> BTreeMap<ValueId, Activations> {
+        let n = (self.calibration.chunks.len() - self.held_out_chunks).min(limit.max(1));
+        [(
+            input.value,
+            Activations {
+                chunks: self.calibration.chunks[..n].to_vec(),
+            },
+        )]
+        .into()
+    }
+}
+
+/// Opens the data of a recipe.
+pub(crate) fn open_data(path: &Path) -> Result<DataSource, Error> {
+    Ok(open(path, &OpenOptions::default())?)
+}
+
+/// Returns how many of `calib` samples are held out: an eighth, in whole chunks where there are enough.
+fn held_out(calib: usize, chunk: usize) -> usize {
+    let eighth = calib / 8;
+    if eighth >= chunk {
+        eighth / chunk * chunk
+    } else {
+        eighth.max(1).min(calib / 2)
+    }
+}
+
+/// Returns calibration and evaluation samples in the form the model takes.
+pub(crate) fn prepare(
+    source: &DataSource,
+    input: &ModelInput,
+    recipe: &Recipe,
+) -> Result<Samples, Error> {
+    let chunk_len = input.batch.unwrap_or(CHUNK_LEN);
+    let available = source.splits.first().map_or(0, |s| s.data.len());
+    let mut notes = source.notes.clone();
+    let mut calib = recipe.calib;
+    // One split alone must also judge: at most half of it calibrates.
+    let cap = if source.splits.len() > 1 {
+        available
+    } else {
+        available / 2
+    };
+    if calib > cap {
+        if cap < 2 {
+            return Err(Error::new(
+                crate::ErrorKind::Input,
+                format!("{available} samples are too few to calibrate"),
+            )
+            .with_hint("point --data at more samples"));
+        }
+        notes.push(format!(
+            "{calib} calibration samples were asked for, {cap} are used of {available}"
+        ));
+        calib = cap;
+    }
+    let n_held_out = held_out(calib, chunk_len);
+    let assigned: Assignment<'_> = source.assign(calib - n_held_out, n_held_out, recipe.seed)?;
+    notes.extend(assigned.note.clone());
+    let settings = preprocess(recipe).fit_to(assigned.train, &input.sample)?;
+    let whole = |n: usize| {
+        if input.batch.is_some() {
+            n / chunk_len * chunk_len
+        } else {
+            n
+        }
+    };
+    let fit = &assigned.calibration.calibration[..whole(assigned.calibration.calibration.len())];
+    let held = &assigned.calibration.held_out[..whole(assigned.calibration.held_out.len())];
+    let mut calibration = activations(assigned.train, fit, &settings, chunk_len)?;
+    let held_chunks = activations(assigned.train, held, &settings, chunk_len)?;
+    let held_out_chunks = held_chunks.chunks.len();
+    calibration.chunks.extend(held_chunks.chunks);
+    let judged = &assigned.evaluation_indices[..whole(assigned.evaluation_indices.len())];
+    let settings = preprocess(recipe).fit_to(assigned.evaluation, &input.sample)?;
+    Ok(Samples {
+        description: source.describe(),
+        notes,
+        calibration,
+        n_fit: fit.len(),
+        n_held_out: held.len(),
+        held_out_chunks,
+        evaluation: activations(assigned.evaluation, judged, &settings, chunk_len)?,
+        labels: assigned.evaluation.labels_of(judged)?,
+        class_names: assigned.evaluation.class_names().to_vec(),
+    })
+}
+
+/// Returns all evaluation samples of a source, for `eval`: its test split, else everything.
+pub(crate) fn prepare_evaluation(
+    source: &DataSource,
+    input: &ModelInput,
+    recipe: &Recipe,
+) -> Result<(Activations, Option<Vec<u32>>, Vec<String>), Error> {
+    use regraft_data::Role;
+    let roles = [Role::Test, Role::Validation, Role::All, Role::Train];
+    let Some(data) = roles.into_iter().find_map(|r| source.split(r)) else {
+        return Err(Error::new(
+            crate::ErrorKind::Input,
+            "the data set has no split",
+        ));
+    };
+    let chunk_len = input.batch.unwrap_or(CHUNK_LEN);
+    let n = if input.batch.is_some() {
+        data.len() / chunk_len * chunk_len
+    } else {
+        data.len()
+    };
+    let indices: Vec<usize> = (0..n).collect();
+    let settings = preprocess(recipe).fit_to(data, &input.sample)?;
+    let samples = activations(data, &indices, &settings, chunk_len)?;
+    Ok((
+        samples,
+        data.labels_of(&indices)?,
+        data.class_names().to_vec(),
+    ))
+}
+
+fn preprocess(recipe: &Recipe) -> Preprocess {
+    Preprocess {
+        scale: recipe.scale.map_or(Scale::Auto, Scale::Factor),
+        mean: recipe.mean.clone(),
+        std: recipe.std.clone(),
+        resize: recipe.resize.map(|[height, width]| Size { height, width }),
+        ..Preprocess::default()
+    }
+}
+
+fn activations(
+    data: &Dataset,
+    indices: &[usize],
+    settings: &Preprocess,
+    chunk_len: usize,
+) -> Result<Activations, Error> {
+    let shape = settings.sample_shape(data)?;
+    let mut result = Activations::default();
+    for part in indices.chunks(chunk_len.max(1)) {
+        let values = data.batch(part, settings)?;
+        result
+            .chunks
+            .extend(Activations::from_samples(&values, &shape, part.len()).chunks);
+    }
+    Ok(result)
+}

@@ -1,0 +1,225 @@
+//! From a budget to a plan: orders and error curves of all groups, then widths under the budget.
+
+use regraft_graph::cost::Cost;
+use regraft_prune::plan::{Budget, ChooseOptions, CostModel};
+use regraft_prune::score::{Normalize, Score, Scores, score};
+use regraft_prune::{Groups, Plan, find_groups};
+use regraft_rebuild::calibrate::{CalibrateConfig, Calibration, calibrate};
+use regraft_rebuild::sensitivity::{GroupSensitivity, SensitivityConfig, sensitivities};
+use regraft_rebuild::{Layer, find_layers};
+use regraft_solve::allocate::{AllocateConfig, GroupCurve, allocate};
+
+use crate::model::{Model, ModelInput};
+use crate::progress::{Adapter, Progress};
+use crate::recipe::ScoreName;
+use crate::samples::Samples;
+use crate::{Error, ErrorKind, Recipe};
+
+/// Rows of each layer's Gram when the order of removal is decided.
+const ORDER_ROWS: usize = 100_000;
+
+/// Chunks on which the network's output is measured with one group pruned.
+const MEASURED_CHUNKS: usize = 2;
+
+/// Least share of a group's channels that stays, so that no layer becomes a bottleneck.
+const MIN_KEEP_RATIO: f64 = 0.1;
+
+/// What was decided, and what it was decided on.
+#[derive(Debug)]
+pub(crate) struct Selection {
+    pub(crate) groups: Groups,
+    pub(crate) plan: Plan,
+    pub(crate) sensitivities: Vec<Option<GroupSensitivity>>,
+    /// Score of a kind that some groups could not have, and what they got.
+    pub(crate) fallbacks: Vec<String>,
+    /// Costs of the plan as the cost model counts them.
+    pub(crate) cost: Cost,
+}
+
+/// Returns the budget of a recipe.
+pub(crate) fn budget(recipe: &Recipe) -> Result<Budget, Error> {
+    match (recipe.macs, recipe.params) {
+        (Some(share), None) => Ok(Budget::Macs(share)),
+        (None, Some(share)) => Ok(Budget::Params(share)),
+        (None, None) => Err(Error::usage("no budget is given")
+            .with_hint("say how much of the model to keep: --macs 0.5 or --params 0.5")),
+        (Some(_), Some(_)) => Err(Error::usage("`macs` and `params` cannot be given together")),
+    }
+}
+
+/// Returns the plan that meets the recipe's budget with the least estimated error.
+pub(crate) fn select(
+    model: &Model,
+    input: &ModelInput,
+    samples: &Samples,
+    recipe: &Recipe,
+    threads: usize,
+    progress: &dyn Progress,
+) -> Result<Selection, Error> {
+    let budget = budget(recipe)?;
+    let groups = find_groups(&model.graph, &model.facts)?;
+    nothing_prunable(&groups)?;
+    let layers = find_layers(&model.graph, &model.facts);
+    let monitor = Adapter(progress);
+    progress.stage("calibrate");
+    let config = CalibrateConfig {
+        max_rows: ORDER_ROWS,
+        threads,
+    };
+    let feeds = samples.fit_feeds(input, usize::MAX);
+    let calibration = calibrate(
+        &model.graph,
+        &model.facts,
+        &layers,
+        &feeds,
+        config,
+        &monitor,
+    )?;
+    progress.stage("sensitivity");
+    let (orders, fallbacks) = orders(model, &groups, &layers, &calibration, recipe)?;
+    let config = SensitivityConfig {
+        orders,
+        multiple_of: recipe.multiple_of,
+        threads,
+    };
+    let feeds = samples.fit_feeds(input, MEASURED_CHUNKS);
+    let sensitivities = sensitivities(
+        &model.graph,
+        &layers,
+        &groups,
+        &calibration,
+        &feeds,
+        &config,
+        &monitor,
+    )?;
+    progress.stage("allocate");
+    let (plan, cost) = widths(model, &groups, &sensitivities, budget, recipe)?;
+    Ok(Selection {
+        groups,
+        plan,
+        sensitivities,
+        fallbacks,
+        cost,
+    })
+}
+
+/// A network with nothing to prune ends here, with the reasons.
+pub(crate) fn nothing_prunable(groups: &Groups) -> Result<(), Error> {
+    if groups.groups.iter().any(|g| g.n_free() > 1) {
+        return Ok(());
+    }
+    let reasons: Vec<String> = groups
+        .frozen
+        .iter()
+        .map(|f| format!("{}: {}", f.group, f.reason))
+        .collect();
+    Err(
+        Error::new(ErrorKind::Model, "nothing in this network can be pruned").with_hint(
+            if reasons.is_empty() {
+                "it has no channels".to_owned()
+            } else {
+                reasons.join("\n      ")
+            },
+        ),
+    )
+}
+
+type Orders = Option<Vec<Vec<usize>>>;
+
+/// Orders of removal for scores other than structured OBS: cheapest first.
+fn orders(
+    model: &Model,
+    groups: &Groups,
+    layers: &[Layer],
+    calibration: &Calibration,
+    recipe: &Recipe,
+) -> Result<(Orders, Vec<String>), Error> {
+    let kind = match recipe.score {
+        ScoreName::Obs => return Ok((None, Vec::new())),
+        ScoreName::L1 => Score::L1,
+        ScoreName::L2 => Score::L2,
+        ScoreName::BatchNorm => Score::BatchNormScale,
+        ScoreName::Activation => {
+            let energies = layers
+                .iter()
+                .filter_map(|l| Some((l.input, calibration.channel_energy(l)?)));
+            Score::ActivationEnergy(energies.collect())
+        }
+        ScoreName::Random => Score::Random { seed: recipe.seed },
+    };
+    let scores: Scores = score(&model.graph, groups, &kind, Normalize::default())?;
+    let orders = scores.removal_order(groups);
+    Ok((Some(orders), scores.fallbacks))
+}
+
+fn widths(
+    model: &Model,
+    groups: &Groups,
+    sensitivities: &[Option<GroupSensitivity>],
+    budget: Budget,
+    recipe: &Recipe,
+) -> Result<(Plan, Cost), Error> {
+    let options = ChooseOptions {
+        ignore: recipe.ignore.clone(),
+        only: recipe.only.clone(),
+        ..ChooseOptions::default()
+    };
+    let selected = options.selected(&model.graph, groups)?;
+    let cost_model = CostModel::new(&model.graph, &model.facts, groups);
+    let dense = cost_model.dense();
+    let target = budget.target(dense)?;
+    let mut curves = Vec::new();
+    let mut removal = Vec::new();
+    for ((group, sensitivity), may) in groups.groups.iter().zip(sensitivities).zip(&selected.0) {
+        let n = group.units.len();
+        match sensitivity.as_ref().filter(|_| *may) {
+            Some(s) => {
+                let least = ((n as f64 * MIN_KEEP_RATIO).ceil() as usize)
+                    .max(s.min_kept)
+                    .max(1);
+                curves.push(GroupCurve {
+                    errors: s.errors.clone(),
+                    min_kept: least.min(n),
+                    max_kept: n,
+                });
+                removal.push(s.order.clone());
+            }
+            None => {
+                curves.push(GroupCurve {
+                    errors: vec![0.0; n + 1],
+                    min_kept: n,
+                    max_kept: n,
+                });
+                removal.push(Vec::new());
+            }
+        }
+    }
+    let cost_of = |widths: &[usize]| {
+        let mut state = cost_model.start();
+        for (g, &width) in widths.iter().enumerate() {
+            for &unit in removal[g]
+                .iter()
+                .take(groups.groups[g].units.len().saturating_sub(width))
+            {
+                state.remove(g, unit);
+            }
+        }
+        budget.of(state.cost()) as f64
+    };
+    let config = AllocateConfig {
+        multiple_of: recipe.multiple_of,
+        ..AllocateConfig::default()
+    };
+    let found = allocate(&curves, &cost_of, target as f64, config)?;
+    if !found.within_budget {
+        let reached = found.cost / budget.of(dense).max(1) as f64;
+        return Err(Error::new(
+            ErrorKind::Model,
+            format!("the budget cannot be reached: with every group at its narrowest {reached:.3} of the model stays"),
+        )
+        .with_hint("keep more, lower --multiple-of, or look at the frozen groups with `regraft inspect`"));
+    }
+    let plan = Plan::from_widths(groups, &found.widths, &removal)?;
+    let cost = cost_model.evaluate(groups, &plan)?;
+    Ok((plan, cost))
+}

@@ -1,0 +1,36 @@
+//! SHA-256, for content addresses and fingerprints.
+
+use sha2::{Digest, Sha256};
+
+/// Returns the SHA-256 of `bytes` as 64 lower-case hexadecimal digits.
+pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digest = Sha256::digest(bytes);
+    let digits = digest.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits
+        .map(|digit| char::from(DIGITS[usize::from(digit)]))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn published_digests() {
+        // FIPS 180-2, appendix B, and the digest of nothing.
+        let cases = [
+            (
+                "",
+                "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            ),
+            (
+                "abc",
+                "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+            ),
+        ];
+        for (text, digest) in cases {
+            assert_eq!(sha256_hex(text.as_bytes()), digest, "`{text}`");
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The verbs of the facade on whole files: the same bytes again, what must hold on any network,
+//! and what is refused without leaving a trace.
+// Helpers of tests may panic as tests may.
+#![allow(clippy::unwrap_used)]
+
+mod material;
+mod refusals;
+mod removal;
+mod repeats;

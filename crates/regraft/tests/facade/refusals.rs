@@ -1,0 +1,237 @@
+//! What is refused: one clear error of the right kind, and not a byte written.
+
+use std::path::Path;
+
+use regraft::{ErrorKind, PlanFile, PlanGroup, Quiet, Recipe, RunOptions, apply, shrink};
+use regraft_graph::op::UnaryOp;
+use regraft_graph::{Graph, Op};
+
+use crate::material::{Net, listing, network, recipe, write_data, write_model};
+
+/// One thing that is wrong with an otherwise good run.
+struct Case {
+    name: &'static str,
+    model: fn() -> Graph,
+    /// Training images in the data set.
+    images: usize,
+    spoil: fn(&Path, &mut Recipe),
+    kind: ErrorKind,
+    /// Part of the message.
+    says: &'static str,
+}
+
+fn good() -> Graph {
+    network(None)
+}
+
+/// A network with nothing between input and output.
+fn without_channels() -> Graph {
+    let mut net = Net::new(1, None);
+    let y = net.node(Op::Unary(UnaryOp::Relu), &["x"]);
+    let y = net.node(Op::Flatten { axis: 1 }, &[&y]);
+    net.finish(&y)
+}
+
+fn two_inputs() -> Graph {
+    let mut net = Net::new(2, None);
+    net.input("mask", None);
+    let a = net.conv("x", 1, 4, 3);
+    let b = net.conv("mask", 1, 4, 3);
+    let sum = net.add(&a, &b);
+    net.head(&sum, 4)
+}
+
+const CASES: &[Case] = &[
+    Case {
+        name: "the output is the input",
+        model: good,
+        images: 240,
+        spoil: |_, r| r.output.clone_from(&r.model),
+        kind: ErrorKind::Io,
+        says: "model.onnx",
+    },
+    Case {
+        name: "the output exists",
+        model: good,
+        images: 240,
+        spoil: |folder, r| {
+            let out = folder.join("taken.onnx");
+            std::fs::write(&out, b"mine").unwrap();
+            r.output = Some(out);
+        },
+        kind: ErrorKind::Io,
+        says: "taken.onnx",
+    },
+    Case {
+        name: "the output's folder is missing",
+        model: good,
+        images: 240,
+        spoil: |folder, r| r.output = Some(folder.join("nowhere/small.onnx")),
+        kind: ErrorKind::Io,
+        says: "nowhere",
+    },
+    Case {
+        name: "the data are missing",
+        model: good,
+        images: 240,
+        spoil: |folder, r| r.data = Some(folder.join("no-data")),
+        kind: ErrorKind::Input,
+        says: "no-data",
+    },
+    Case {
+        name: "no data at all",
+        model: good,
+        images: 240,
+        spoil: |_, r| r.data = None,
+        kind: ErrorKind::Usage,
+        says: "no data",
+    },
+    Case {
+        name: "the model is missing",
+        model: good,
+        images: 240,
+        spoil: |folder, r| r.model = Some(folder.join("no-model.onnx")),
+        kind: ErrorKind::Input,
+        says: "no-model.onnx",
+    },
+    Case {
+        name: "a mean for three channels",
+        model: good,
+        images: 240,
+        spoil: |_, r| r.mean = vec![0.5, 0.4, 0.3],
+        kind: ErrorKind::Input,
+        says: "mean",
+    },
+    Case {
+        name: "a share of 0",
+        model: good,
+        images: 240,
+        spoil: |_, r| r.macs = Some(0.0),
+        kind: ErrorKind::Usage,
+        says: "`macs`",
+    },
+    Case {
+        name: "no budget",
+        model: good,
+        images: 240,
+        spoil: |_, r| r.macs = None,
+        kind: ErrorKind::Usage,
+        says: "budget",
+    },
+    Case {
+        name: "a budget below the narrowest network",
+        model: good,
+        images: 240,
+        spoil: |_, r| r.macs = Some(0.001),
+        kind: ErrorKind::Model,
+        says: "budget cannot be reached",
+    },
+    Case {
+        name: "two inputs",
+        model: two_inputs,
+        images: 240,
+        spoil: |_, _| (),
+        kind: ErrorKind::Model,
+        says: "2 inputs",
+    },
+    Case {
+        name: "nothing to prune",
+        model: without_channels,
+        images: 240,
+        spoil: |_, _| (),
+        kind: ErrorKind::Model,
+        says: "can be pruned",
+    },
+    Case {
+        name: "one image",
+        model: good,
+        images: 1,
+        spoil: |_, _| (),
+        kind: ErrorKind::Input,
+        says: "too few",
+    },
+    Case {
+        name: "a batch that there are not enough samples for",
+        model: || network(Some(512)),
+        images: 240,
+        spoil: |_, _| (),
+        kind: ErrorKind::Input,
+        says: "512",
+    },
+    Case {
+        name: "images of another size",
+        model: good,
+        images: 240,
+        spoil: |_, r| r.resize = Some([6, 6]),
+        kind: ErrorKind::Input,
+        says: "8",
+    },
+];
+
+#[test]
+fn a_bad_run_is_refused_and_leaves_nothing() {
+    let mut wrong = Vec::new();
+    for case in CASES {
+        let folder = tempfile::tempdir().unwrap();
+        let model = write_model(folder.path(), &(case.model)());
+        let data = write_data(folder.path(), case.images);
+        let mut recipe = recipe(folder.path(), model, data);
+        (case.spoil)(folder.path(), &mut recipe);
+        let before = listing(folder.path());
+        let result = shrink(&recipe, &RunOptions::default(), &Quiet);
+        if listing(folder.path()) != before {
+            wrong.push(format!("{}: files were changed", case.name));
+        }
+        match result {
+            Ok(_) => wrong.push(format!("{}: was accepted", case.name)),
+            Err(error) => {
+                let text = error.to_string();
+                if error.kind() != case.kind || !text.contains(case.says) || text.contains('\n') {
+                    wrong.push(format!("{}: {:?}: {text}", case.name, error.kind()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_wrong_plan_is_refused_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = write_model(folder.path(), &network(None));
+    let recipe = Recipe {
+        model: Some(model),
+        output: Some(folder.path().join("pruned.onnx")),
+        threads: Some(1),
+        ..Recipe::default()
+    };
+    let group = |name: &str, channels, keep: &str| PlanFile {
+        version: 1,
+        groups: vec![PlanGroup {
+            name: name.to_owned(),
+            channels,
+            keep: keep.to_owned(),
+        }],
+    };
+    let inner = regraft::inspect(&recipe, &Quiet).unwrap().groups;
+    let name = inner[0].name.as_str();
+    let before = listing(folder.path());
+    let cases = [
+        ("nobody", group("nobody", 8, "0-3")),
+        (name, group(name, 9, "0-3")),
+        (name, group(name, 8, "0-8")),
+        (name, group(name, 8, "")),
+        (
+            "version",
+            PlanFile {
+                version: 99,
+                ..group(name, 8, "0-3")
+            },
+        ),
+    ];
+    for (says, plan) in cases {
+        let error = apply(&recipe, &plan, &RunOptions::default(), &Quiet).unwrap_err();
+        assert!(error.to_string().contains(says), "{plan:?}: {error}");
+        assert!(listing(folder.path()) == before, "{plan:?} left something");
+    }
+}

@@ -1,0 +1,88 @@
+//! Repository tasks: `cargo xtask ci` runs what CI runs, cheapest first.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a task talks to the person who started it"
+)]
+
+mod arguments;
+mod ci;
+mod figures;
+mod peers;
+mod process;
+mod python;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+
+use crate::arguments::Arguments;
+
+const USAGE: &str = "\
+usage: cargo xtask TASK
+
+  ci                     what CI runs, cheapest first
+  tidy                   the repository's own rules
+  figures                the figures of docs/results.md, on the data of --shared
+      --seeds N          seeds 0 to N-1 for each command (1)
+      --only TEXT        only the rows whose name contains TEXT
+      --no-tune          with `--tune none`: without gradient tuning
+      --shared DIR       where the models, the data and judge.py are (../shared)
+      --python FILE      an interpreter with the packages of xtask/peers/requirements.txt
+  bench-peers            docs/benchmarks.md: PyTorch and ONNX Runtime against ours
+      --threads N        threads for each side (2)
+      --runs N           timed runs of each side (15)
+      --python FILE      as above
+";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let mut arguments = Arguments::new(std::env::args().skip(1));
+    let root = repository_root()?;
+    match arguments.task().as_deref() {
+        Some("ci") => {
+            arguments.finish()?;
+            ci::run(&root)
+        }
+        Some("tidy") => {
+            arguments.finish()?;
+            tidy::run(&root)
+        }
+        Some("figures") => {
+            let options = figures::Options::from_arguments(&mut arguments, &root)?;
+            arguments.finish()?;
+            figures::run(&root, &options)
+        }
+        Some("bench-peers") => {
+            let options = peers::Options::from_arguments(&mut arguments)?;
+            arguments.finish()?;
+            peers::run(&root, &options)
+        }
+        Some("help" | "--help" | "-h") => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        Some(other) => bail!("unknown task `{other}`\n\n{USAGE}"),
+        None => bail!("no task\n\n{USAGE}"),
+    }
+}
+
+/// Returns the folder of the workspace: the parent of this crate's folder.
+fn repository_root() -> Result<PathBuf> {
+    let here = std::env::var_os("CARGO_MANIFEST_DIR")
+        .context("start this through `cargo xtask`, which names the folder")?;
+    let root = Path::new(&here).parent();
+    Ok(root.context("xtask has no parent folder")?.to_owned())
+}
