@@ -105,6 +105,9 @@ impl Term {
     }
 }
 
+/// Initializers by their value.
+type Weights = Vec<(ValueId, Tensor)>;
+
 /// Relative squared error that rounding explains.
 const NOTHING_TO_MEND: f64 = 1e-10;
 
@@ -122,7 +125,7 @@ pub(crate) fn tune(
     start: &[(ValueId, Tensor)],
     schedule: Schedule,
     monitor: &dyn Monitor,
-) -> Result<Option<(Vec<(ValueId, Tensor)>, Tuned)>, RebuildError> {
+) -> Result<Option<(Weights, Tuned)>, RebuildError> {
     let mut state: Vec<Parameter> = start.iter().filter_map(Parameter::new).collect();
     let before = held_out_error(stream, target)?;
     if before < NOTHING_TO_MEND {

@@ -1,5 +1,6 @@
 //! `bench` and `eval`: measuring models as they are.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use regraft_exec::{ExecOptions, Executor, HostTensor};
@@ -12,7 +13,7 @@ use crate::model::{Model, ModelInput};
 use crate::pipeline::{RunOptions, Stages, latency_figures};
 use crate::progress::Progress;
 use crate::report::{LatencyFigures, Metrics, TerminalStyle};
-use crate::samples::{open_data, prepare_evaluation};
+use crate::samples::{EvaluationSamples, open_data, prepare_evaluation};
 use crate::{Error, Recipe};
 
 /// Times of two models, or of one against itself.
@@ -143,7 +144,7 @@ impl Benchmark {
             l.ratio.unwrap_or(f64::NAN),
         );
         if let Some(note) = &self.note {
-            out.push_str(&format!("  {note}\n"));
+            let _ = writeln!(out, "  {note}");
         }
         out
     }
@@ -187,7 +188,11 @@ pub fn eval(
     let model = Model::open(path, recipe.allow_nonfinite)?;
     let input = model.input()?;
     let source = open_data(data)?;
-    let (samples, labels, names) = prepare_evaluation(&source, &input, recipe)?;
+    let EvaluationSamples {
+        samples,
+        labels,
+        class_names: names,
+    } = prepare_evaluation(&source, &input, recipe)?;
     progress.stage("judge");
     let threads = Stages::threads(recipe);
     let found = outputs(&model.graph, input.value, &samples, threads)?;
@@ -233,7 +238,7 @@ impl Evaluation {
                 .as_ref()
                 .and_then(pick)
                 .map_or(String::new(), |t| format!("   teacher {}", show(t)));
-            out.push_str(&format!("  {name:<22} {:>11}{teacher}\n", show(value)));
+            let _ = writeln!(out, "  {name:<22} {:>11}{teacher}", show(value));
         };
         line("accuracy", &|m| m.accuracy, true);
         line("top-5", &|m| m.top5, true);

@@ -142,9 +142,7 @@ fn cause(error: impl StdError) -> Option<Box<dyn StdError + Send + Sync>> {
     (!text.is_empty()).then(|| text.join(": ").into())
 }
 
-from_room!(OnnxError, ErrorKind::Input, |e: &OnnxError| e
-    .hint()
-    .map(|h| h.to_string()));
+from_room!(OnnxError, ErrorKind::Input, |e: &OnnxError| e.hint());
 from_room!(DataError, ErrorKind::Input, |e: &DataError| e.hint());
 from_room!(GraphError, ErrorKind::Model, |e: &GraphError| e.hint());
 from_room!(PruneError, ErrorKind::Model, |e: &PruneError| e.hint());

@@ -1,5 +1,7 @@
 //! Plans as TOML that a person can read and edit.
 
+use std::fmt::Write as _;
+
 use regraft_prune::Plan;
 use regraft_prune::plan::GroupPlan;
 use serde::{Deserialize, Serialize};
@@ -75,10 +77,7 @@ impl PlanFile {
                 .filter(|c| !c.is_control())
                 .take(50)
                 .collect();
-            out.push_str(&format!(
-                "{name:<width$}  {:>6}  {kept:>6}\n",
-                group.channels
-            ));
+            let _ = writeln!(out, "{name:<width$}  {:>6}  {kept:>6}", group.channels);
         }
         out
     }

@@ -1,5 +1,7 @@
 //! `plan` and `apply`: deciding without removing, and removing what a plan says.
 
+use std::fmt::Write as _;
+
 use serde::Serialize;
 
 use crate::evaluate::{metrics, outputs};
@@ -146,16 +148,18 @@ impl Applied {
         out.push_str(&line("bytes", self.dense.bytes, self.small.bytes));
         let accuracy = |m: &ModelFigures| m.metrics.as_ref().and_then(|m| m.accuracy);
         if let (Some(a), Some(b)) = (accuracy(&self.dense), accuracy(&self.small)) {
-            out.push_str(&format!(
-                "accuracy    {:>14.2}% -> {:>14.2}%\n",
+            let _ = writeln!(
+                out,
+                "accuracy    {:>14.2}% -> {:>14.2}%",
                 100.0 * a,
                 100.0 * b
-            ));
+            );
         }
         let difference = self.verify.max_relative_difference.unwrap_or(f64::INFINITY);
-        out.push_str(&format!(
-            "\nverified: masked = removed, largest relative difference {difference:.1e}\n"
-        ));
+        let _ = writeln!(
+            out,
+            "\nverified: masked = removed, largest relative difference {difference:.1e}"
+        );
         out.push_str("not rebuilt: `regraft rebuild` gets accuracy back\n");
         out
     }

@@ -155,12 +155,19 @@ pub(crate) fn prepare(
     })
 }
 
+/// Samples to judge a model by.
+pub(crate) struct EvaluationSamples {
+    pub(crate) samples: Activations,
+    pub(crate) labels: Option<Vec<u32>>,
+    pub(crate) class_names: Vec<String>,
+}
+
 /// Returns all evaluation samples of a source, for `eval`: its test split, else everything.
 pub(crate) fn prepare_evaluation(
     source: &DataSource,
     input: &ModelInput,
     recipe: &Recipe,
-) -> Result<(Activations, Option<Vec<u32>>, Vec<String>), Error> {
+) -> Result<EvaluationSamples, Error> {
     use regraft_data::Role;
     let roles = [Role::Test, Role::Validation, Role::All, Role::Train];
     let Some(data) = roles.into_iter().find_map(|r| source.split(r)) else {
@@ -178,11 +185,11 @@ pub(crate) fn prepare_evaluation(
     let indices: Vec<usize> = (0..n).collect();
     let settings = preprocess(recipe).fit_to(data, &input.sample)?;
     let samples = activations(data, &indices, &settings, chunk_len)?;
-    Ok((
+    Ok(EvaluationSamples {
         samples,
-        data.labels_of(&indices)?,
-        data.class_names().to_vec(),
-    ))
+        labels: data.labels_of(&indices)?,
+        class_names: data.class_names().to_vec(),
+    })
 }
 
 fn preprocess(recipe: &Recipe) -> Preprocess {

@@ -172,26 +172,23 @@ fn widths(
     let mut removal = Vec::new();
     for ((group, sensitivity), may) in groups.groups.iter().zip(sensitivities).zip(&selected.0) {
         let n = group.units.len();
-        match sensitivity.as_ref().filter(|_| *may) {
-            Some(s) => {
-                let least = ((n as f64 * MIN_KEEP_RATIO).ceil() as usize)
-                    .max(s.min_kept)
-                    .max(1);
-                curves.push(GroupCurve {
-                    errors: s.errors.clone(),
-                    min_kept: least.min(n),
-                    max_kept: n,
-                });
-                removal.push(s.order.clone());
-            }
-            None => {
-                curves.push(GroupCurve {
-                    errors: vec![0.0; n + 1],
-                    min_kept: n,
-                    max_kept: n,
-                });
-                removal.push(Vec::new());
-            }
+        if let Some(s) = sensitivity.as_ref().filter(|_| *may) {
+            let least = ((n as f64 * MIN_KEEP_RATIO).ceil() as usize)
+                .max(s.min_kept)
+                .max(1);
+            curves.push(GroupCurve {
+                errors: s.errors.clone(),
+                min_kept: least.min(n),
+                max_kept: n,
+            });
+            removal.push(s.order.clone());
+        } else {
+            curves.push(GroupCurve {
+                errors: vec![0.0; n + 1],
+                min_kept: n,
+                max_kept: n,
+            });
+            removal.push(Vec::new());
         }
     }
     let cost_of = |widths: &[usize]| {

@@ -154,16 +154,13 @@ pub fn rebuild(
             .output
             .map_or(String::new(), |v| pruned.value(v).name.clone());
         monitor.progress(Stage::Rebuild, index, blocks.len(), &label);
-        let record = match journal.find(index) {
-            Some(record) => {
-                walk.replay(&record)?;
-                record
-            }
-            None => {
-                let record = walk.block(index, block)?;
-                journal.keep(&record);
-                record
-            }
+        let record = if let Some(record) = journal.find(index) {
+            walk.replay(&record)?;
+            record
+        } else {
+            let record = walk.block(index, block)?;
+            journal.keep(&record);
+            record
         };
         result.layers.extend(record.layers);
         result.blocks.extend(record.tuning);
@@ -172,37 +169,41 @@ pub fn rebuild(
     monitor.progress(Stage::Rebuild, blocks.len(), blocks.len(), "");
     let weights = walk.weights;
     result.graph = with_tensors(&pruned, &weights)?;
-    if config
-        .tune
-        .as_ref()
-        .is_some_and(|t| t.joint_macs > 0 && t.joint_epochs != Some(0))
-    {
-        let index = blocks.len();
-        let record = match journal.find(index) {
-            Some(record) => record,
-            None => {
-                let outputs: Vec<ValueId> = blocks.iter().filter_map(|b| b.output).collect();
-                let record = joint::tune_jointly(
+    let jointly = |t: &TuneConfig| t.joint_macs > 0 && t.joint_epochs != Some(0);
+    if config.tune.as_ref().is_some_and(jointly) {
+        let record = if let Some(record) = journal.find(blocks.len()) {
+            record
+        } else {
+            let record = BlockRecord {
+                index: blocks.len(),
+                ..joint::tune_jointly(
                     pair,
                     &result.graph,
-                    &outputs,
+                    &blocks.iter().filter_map(|b| b.output).collect::<Vec<_>>(),
                     &layers,
                     inputs,
                     config,
                     monitor,
-                )?;
-                let record = BlockRecord { index, ..record };
-                journal.keep(&record);
-                record
-            }
+                )?
+            };
+            journal.keep(&record);
+            record
         };
-        let named =
-            |(name, tensor): (String, Tensor)| Some((result.graph.find_value(&name)?, tensor));
-        let tensors = record.tensors.into_iter().filter_map(named).collect();
-        result.graph = with_tensors(&result.graph, &tensors)?;
-        result.blocks.extend(record.tuning);
+        result.take(record)?;
     }
     Ok(result)
+}
+
+impl Rebuilt {
+    /// Takes over what the tuning of the whole network gave.
+    fn take(&mut self, record: BlockRecord) -> Result<(), RebuildError> {
+        let named =
+            |(name, tensor): (String, Tensor)| Some((self.graph.find_value(&name)?, tensor));
+        let tensors = record.tensors.into_iter().filter_map(named).collect();
+        self.graph = with_tensors(&self.graph, &tensors)?;
+        self.blocks.extend(record.tuning);
+        Ok(())
+    }
 }
 
 fn with_tensors(graph: &Graph, tensors: &BTreeMap<ValueId, Tensor>) -> Result<Graph, RebuildError> {

@@ -226,7 +226,7 @@ fn subset(dense: &Tensor, small: &Tensor) -> Option<Vec<usize>> {
         let mut places = dense
             .iter()
             .enumerate()
-            .filter(|(_, a)| *a == b)
+            .filter(|(_, a)| a.to_bits() == b.to_bits())
             .map(|(i, _)| i);
         let at = places.next()?;
         if places.next().is_some() || found.last().is_some_and(|last| *last >= at) {

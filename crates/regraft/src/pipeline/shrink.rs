@@ -144,13 +144,12 @@ fn run(
     }
     let run_dir = open_run(options, model, &samples, recipe)?;
     let journal = RunJournal::new(run_dir);
-    let selection = match journal.plan()? {
-        Some(stored) => stored.resume(model)?,
-        None => {
-            let selection = select(model, &input, &samples, recipe, threads, log)?;
-            journal.keep_selection(&selection)?;
-            selection
-        }
+    let selection = if let Some(stored) = journal.plan()? {
+        stored.resume(model)?
+    } else {
+        let selection = select(model, &input, &samples, recipe, threads, log)?;
+        journal.keep_selection(&selection)?;
+        selection
     };
     if log.cancelled() {
         return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
