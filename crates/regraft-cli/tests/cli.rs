@@ -231,7 +231,7 @@ fn a_file_that_is_no_network_is_refused() {
     exit 4
     -- stdout
     -- stderr
-    error: not an ONNX model: the file is an HTML or XML page, perhaps a failed download
+    error: `page.onnx`: not an ONNX model: the file is an HTML or XML page, perhaps a failed download
 
     hint: download the file itself, not the page about it
     ");
@@ -244,7 +244,7 @@ fn an_empty_file_is_refused() {
     exit 4
     -- stdout
     -- stderr
-    error: the model file is empty
+    error: `empty.onnx`: the model file is empty
 
     hint: the file may be the rest of a broken download or export: fetch or export it again
     ");

@@ -123,7 +123,13 @@ pub(crate) fn prepare(
         ));
         calib = cap;
     }
-    let n_held_out = held_out(calib, chunk_len);
+    let n_held_out = match input.batch {
+        None => held_out(calib, chunk_len),
+        Some(batch) => (calib / 8).max(batch) / batch * batch,
+    };
+    if let Some(batch) = input.batch.filter(|b| calib < n_held_out + b) {
+        return Err(too_few_batches(batch, calib));
+    }
     let assigned: Assignment<'_> = source.assign(calib - n_held_out, n_held_out, recipe.seed)?;
     notes.extend(assigned.note.clone());
     let settings = preprocess(recipe).fit_to(assigned.train, &input.sample)?;
@@ -141,6 +147,12 @@ pub(crate) fn prepare(
     let held_out_chunks = held_chunks.chunks.len();
     calibration.chunks.extend(held_chunks.chunks);
     let judged = &assigned.evaluation_indices[..whole(assigned.evaluation_indices.len())];
+    if judged.is_empty() {
+        return Err(too_few_batches(
+            input.batch.unwrap_or(1),
+            assigned.evaluation_indices.len(),
+        ));
+    }
     let settings = preprocess(recipe).fit_to(assigned.evaluation, &input.sample)?;
     Ok(Samples {
         description: source.describe(),
@@ -153,6 +165,14 @@ pub(crate) fn prepare(
         labels: assigned.evaluation.labels_of(judged)?,
         class_names: assigned.evaluation.class_names().to_vec(),
     })
+}
+
+fn too_few_batches(batch: usize, samples: usize) -> Error {
+    Error::new(
+        crate::ErrorKind::Input,
+        format!("the model takes batches of exactly {batch}, and {samples} samples are not enough"),
+    )
+    .with_hint("export the model with a free batch size, or give more samples")
 }
 
 /// Samples to judge a model by.
