@@ -98,7 +98,7 @@ pub fn sensitivities(
             stream.advance(first)?;
         }
         let given = config.orders.as_ref().and_then(|o| o.get(i));
-        let elimination = order(graph, group, &readers, given, config.multiple_of)?;
+        let elimination = order(graph, groups, i, &readers, given, config.multiple_of)?;
         let measured = measure(
             graph,
             &mut stream,
@@ -166,11 +166,13 @@ pub(crate) fn unit_columns(layer: &Layer, group: &Group) -> Vec<Vec<usize>> {
 
 fn order(
     graph: &Graph,
-    group: &Group,
+    groups: &Groups,
+    which: usize,
     readers: &[Reader<'_>],
     given: Option<&Vec<usize>>,
     multiple_of: usize,
 ) -> Result<Elimination, RebuildError> {
+    let group = &groups.groups[which];
     let consumers: Vec<Consumer<'_>> = readers
         .iter()
         .map(|r| Consumer {
@@ -199,6 +201,7 @@ fn order(
     let found = found.map_err(RebuildError::solve(&label))?;
     let removals: Vec<usize> = found.removals.iter().map(|r| r.unit).collect();
     let batched = in_class_batches(group, &removals, multiple_of);
+    let batched = groups.spare_last(which, &batched);
     if batched == removals {
         return Ok(found);
     }

@@ -138,6 +138,37 @@ impl Groups {
         self.groups.iter().position(|g| g.name == name)
     }
 
+    /// Returns an order of removal of the units of one group without those units that would be the
+    /// last on some axis.
+    ///
+    /// A group that spans a concatenation has axes that only some of its units are part of: all of
+    /// these units may be cheaper than any other.
+    pub fn spare_last(&self, group: usize, order: &[usize]) -> Vec<usize> {
+        let mut left: BTreeMap<(ValueId, usize), usize> = BTreeMap::new();
+        let units = &self.groups[group].units;
+        for member in units.iter().flat_map(|u| &u.members) {
+            let key = (member.value, member.axis);
+            left.entry(key).or_insert_with(|| {
+                let axis = self.index.get(&key).map(|a| self.axes[*a].owners.len());
+                axis.unwrap_or(0)
+            });
+        }
+        let mut spared = Vec::with_capacity(order.len());
+        for &unit in order {
+            let mut goes: BTreeMap<(ValueId, usize), usize> = BTreeMap::new();
+            for member in &units[unit].members {
+                *goes.entry((member.value, member.axis)).or_default() += 1;
+            }
+            if goes.iter().all(|(key, n)| left[key] > *n) {
+                for (key, n) in goes {
+                    left.entry(key).and_modify(|l| *l -= n);
+                }
+                spared.push(unit);
+            }
+        }
+        spared
+    }
+
     /// Axes of values that are part of some group, frozen ones included.
     pub(crate) fn axes(&self) -> &[AxisOwners] {
         &self.axes

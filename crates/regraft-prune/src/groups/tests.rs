@@ -469,3 +469,24 @@ fn a_long_chain_in_near_linear_time() {
     // Generous for a loaded machine; a quadratic search takes minutes.
     assert!(elapsed.as_secs() < 20, "{elapsed:?}");
 }
+
+#[test]
+fn the_last_unit_of_every_axis_is_spared() {
+    // `p` (4) beside `q` (3) is added to `c` (7): one group of seven units on three axes.
+    let mut t = Toy::new(&[3, 6, 6]);
+    t.conv("x", "p", (3, 4, 3));
+    t.conv("x", "q", (3, 3, 3));
+    t.op(Op::Concat { axis: 1 }, &["p", "q"], "j");
+    t.conv("j", "c", (7, 7, 3));
+    add(&mut t, "j", "c", "a");
+    t.conv("a", "d", (7, 2, 3));
+    let (_, _, groups) = t.done(&["d"]);
+    let group = groups.find("p").expect("the group of `p`");
+    let n_units = groups.groups[group].units.len();
+    assert_eq!(n_units, 7);
+    assert_eq!(
+        groups.spare_last(group, &[0, 1, 2, 3, 4, 5, 6]),
+        [0, 1, 2, 4, 5]
+    );
+    assert_eq!(groups.spare_last(group, &[6, 0, 5, 4]), [6, 0, 5]);
+}

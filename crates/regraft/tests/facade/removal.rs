@@ -105,7 +105,14 @@ proptest! {
         prop_assert!(!plan.groups.is_empty());
         // The text a person edits says the same.
         let plan = PlanFile::from_toml(&plan.to_toml().unwrap()).unwrap();
-        let applied = apply(&recipe, &plan, &RunOptions::default(), &Quiet).unwrap();
+        let applied = match apply(&recipe, &plan, &RunOptions::default(), &Quiet) {
+            Ok(applied) => applied,
+            // A group across a concatenation: the draw left one of its parts without a channel.
+            Err(e) if e.to_string().contains("no channel would be left") => {
+                return Err(TestCaseError::reject("an axis without a channel"));
+            }
+            Err(e) => return Err(TestCaseError::fail(e.to_string())),
+        };
         let found = applied.verify.max_relative_difference.unwrap();
         prop_assert!(found <= applied.verify.limit, "{found:.2e}");
         let removes = plan.groups.iter().any(|g| g.keep.split(',').count() < g.channels);
