@@ -9,8 +9,8 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
 pub(crate) use options::{
-    Augment, DataOptions, GroupOptions, JudgeOptions, KeepOptions, OutputOptions, PruneOptions,
-    RebuildOptions, RunOptions, SampleOptions, Score, Tune, WidthOptions,
+    Augment, DataOptions, Device, GroupOptions, JudgeOptions, KeepOptions, OutputOptions,
+    PruneOptions, RebuildOptions, RunOptions, SampleOptions, Score, Tune, WidthOptions,
 };
 
 /// What every verb's help ends with.

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use regraft::{AugmentName, Recipe, ScoreName, Tuning};
+use regraft::{AugmentName, DeviceName, Recipe, ScoreName, Tuning};
 
 use crate::args::{
-    Augment, DataOptions, GroupOptions, JudgeOptions, PruneOptions, RebuildOptions, RunOptions,
-    SampleOptions, Score, Tune, WidthOptions,
+    Augment, DataOptions, Device, GroupOptions, JudgeOptions, PruneOptions, RebuildOptions,
+    RunOptions, SampleOptions, Score, Tune, WidthOptions,
 };
 use crate::failure::Failure;
 
@@ -20,6 +20,7 @@ pub(crate) fn start(options: &RunOptions) -> Result<Recipe, Failure> {
         None => Recipe::default(),
     };
     set(&mut recipe.threads, options.threads);
+    replace(&mut recipe.device, options.device.map(device));
     recipe.allow_nonfinite |= options.allow_nonfinite;
     Ok(recipe)
 }
@@ -164,6 +165,15 @@ fn score(score: Score) -> ScoreName {
         Score::BatchNorm => ScoreName::BatchNorm,
         Score::Activation => ScoreName::Activation,
         Score::Random => ScoreName::Random,
+    }
+}
+
+fn device(device: Device) -> DeviceName {
+    match device {
+        Device::Cpu => DeviceName::Cpu,
+        Device::Cuda => DeviceName::Cuda,
+        Device::Metal => DeviceName::Metal,
+        Device::Vulkan => DeviceName::Vulkan,
     }
 }
 

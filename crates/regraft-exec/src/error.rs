@@ -58,6 +58,14 @@ pub enum ExecError {
         /// The limit on elements.
         limit: usize,
     },
+    /// A device that is not there.
+    #[error("cannot compute on {device}: {reason}")]
+    Device {
+        /// The device asked for.
+        device: crate::Device,
+        /// What is missing.
+        reason: String,
+    },
     /// The worker threads could not be started.
     #[error("{threads} worker threads could not be started: {message}")]
     Threads {
@@ -78,6 +86,7 @@ impl ExecError {
             Self::Engine { .. }
             | Self::MissingValue { .. }
             | Self::Value { .. }
+            | Self::Device { .. }
             | Self::Threads { .. } => None,
         }
     }
@@ -89,10 +98,15 @@ impl ExecError {
                 Some("replace the node by standard operators when exporting the model".to_owned())
             }
             Self::MissingValue { .. } => Some("give every required graph input".to_owned()),
-            Self::TooLarge { .. } => Some("use a smaller batch, or raise the limit".to_owned()),
-            Self::Node { .. } | Self::Engine { .. } | Self::Value { .. } | Self::Threads { .. } => {
-                None
+            Self::Device { device, .. } if !device.is_built_in() => {
+                Some(format!("build regraft with `--features {device}`"))
             }
+            Self::TooLarge { .. } => Some("use a smaller batch, or raise the limit".to_owned()),
+            Self::Node { .. }
+            | Self::Engine { .. }
+            | Self::Value { .. }
+            | Self::Device { .. }
+            | Self::Threads { .. } => None,
         }
     }
 }

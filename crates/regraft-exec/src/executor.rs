@@ -5,15 +5,16 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use regraft_graph::{Graph, NodeId, ValueId};
+use regraft_graph::{Graph, Initializer, NodeId, ValueId};
 
+use crate::engine::{Float, on};
 use crate::error::{OpError, OpResult};
 use crate::kernels::KernelError;
 use crate::ops::{Context, Inputs};
 use crate::plan::plan;
 use crate::silence::{install, silence_thread};
 use crate::value::Value;
-use crate::{ExecError, HostData, HostTensor};
+use crate::{Device, ExecError, HostData, HostTensor};
 
 /// The largest tensor that a run may make, in elements: 2^31, 8 GiB of floats.
 pub const DEFAULT_MAX_ELEMENTS: usize = 1 << 31;
@@ -25,6 +26,8 @@ pub struct ExecOptions {
     pub threads: usize,
     /// The largest number of elements of one value.
     pub max_elements: usize,
+    /// Where tensors live and the engine computes.
+    pub device: Device,
 }
 
 impl Default for ExecOptions {
@@ -32,6 +35,7 @@ impl Default for ExecOptions {
         Self {
             threads: 1,
             max_elements: DEFAULT_MAX_ELEMENTS,
+            device: Device::Cpu,
         }
     }
 }
@@ -62,7 +66,8 @@ impl Executor {
     /// Returns an executor of `graph`.
     ///
     /// # Errors
-    /// [`ExecError::Threads`] if the threads cannot be started. An initializer of a type that is
+    /// [`ExecError::Threads`] if the threads cannot be started, [`ExecError::Device`] if the device
+    /// is not built in or does not answer. An initializer of a type that is
     /// not computed with is an error only when a run needs it.
     pub fn new(graph: &Graph, options: ExecOptions) -> Result<Self, ExecError> {
         install();
@@ -76,18 +81,38 @@ impl Executor {
                 threads,
                 message: error.to_string(),
             })?;
-        let mut weights = BTreeMap::new();
-        for (&id, initializer) in graph.initializers() {
-            if let Ok(value) = Value::from_tensor(&initializer.tensor) {
-                weights.insert(id, value);
-            }
-        }
-        Ok(Self {
+        let mut executor = Self {
             graph: graph.clone(),
-            weights,
+            weights: BTreeMap::new(),
             pool,
             options: ExecOptions { threads, ..options },
-        })
+        };
+        executor.check_device()?;
+        executor.weights = executor.guarded(|| {
+            let read = |(id, i): (&ValueId, &Initializer)| {
+                Value::from_tensor(&i.tensor).ok().map(|value| (*id, value))
+            };
+            Ok(graph.initializers().iter().filter_map(read).collect())
+        })?;
+        Ok(executor)
+    }
+
+    /// A device can be named and not be there: it must give back a number that it was given.
+    fn check_device(&self) -> Result<(), ExecError> {
+        let device = self.options.device;
+        let no = |reason: String| Err(ExecError::Device { device, reason });
+        if device == Device::Cpu {
+            return Ok(());
+        }
+        if !device.is_built_in() {
+            return no(format!("this build has no {device} in it"));
+        }
+        match self.guarded(|| Ok(Float::number(1.0).add_scalar(1.0).into_vec())) {
+            Ok(Ok(found)) if found == [2.0] => Ok(()),
+            Ok(Ok(found)) => no(format!("1 + 1 is {found:?}")),
+            Ok(Err(reason)) => no(reason),
+            Err(error) => no(error.to_string()),
+        }
     }
 
     /// Returns the graph that is run; changes by [`set_initializer`](Self::set_initializer) are
@@ -185,7 +210,8 @@ impl Executor {
             }
             None => return Err(self.value_error(id, "it is not an initializer".to_owned())),
         };
-        let value = Value::from_host(HostTensor::f32(shape, data.to_vec()));
+        let host = HostTensor::f32(shape, data.to_vec());
+        let value = self.guarded(|| Ok(Value::from_host(host)))?;
         self.weights.insert(id, value);
         Ok(())
     }
@@ -235,7 +261,8 @@ impl Executor {
                 let reason = format!("floats are given for {}", declared.dtype);
                 return Err(self.value_error(*id, reason));
             }
-            values.insert(*id, Value::from_host(tensor.clone()));
+            let device = self.options.device;
+            values.insert(*id, on(device, || Value::from_host(tensor.clone())));
         }
         Ok(values)
     }
@@ -245,7 +272,8 @@ impl Executor {
         &self,
         work: impl FnOnce() -> Result<T, ExecError> + Send,
     ) -> Result<T, ExecError> {
-        let run = || self.pool.install(work);
+        let device = self.options.device;
+        let run = || self.pool.install(|| on(device, work));
         catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|payload| {
             Err(ExecError::Engine {
                 place: "the end of the run".to_owned(),

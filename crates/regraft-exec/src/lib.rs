@@ -5,6 +5,7 @@
 //! own, integers and truth values stay on the host. Every node's inputs are checked before the
 //! engine sees them: a model that does not fit is an [`ExecError`], never a panic.
 
+mod device;
 mod engine;
 mod error;
 mod executor;
@@ -18,6 +19,7 @@ mod select;
 mod silence;
 mod value;
 
+pub use device::Device;
 pub use error::ExecError;
 pub use executor::{DEFAULT_MAX_ELEMENTS, ExecOptions, Executor, RunResult};
 pub use gradient::GradientResult;

@@ -1,7 +1,7 @@
 //! Every op against ONNX Runtime (refs/ops/make.py), its gradient against central differences.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
 
-use regraft_exec::{ExecOptions, Executor, HostData, HostTensor, LossTerm};
+use regraft_exec::{Device, ExecOptions, Executor, HostData, HostTensor, LossTerm};
 use regraft_graph::{Graph, ValueId};
 use regraft_onnx::Limits;
 
@@ -99,11 +99,22 @@ fn cases() -> Vec<Case> {
 }
 
 fn executor(graph: &Graph, threads: usize) -> Executor {
+    executor_on(graph, threads, Device::Cpu)
+}
+
+fn executor_on(graph: &Graph, threads: usize, device: Device) -> Executor {
     let options = ExecOptions {
         threads,
+        device,
         ..ExecOptions::default()
     };
     Executor::new(graph, options).expect("an executor")
+}
+
+/// The devices of this build, the CPU apart.
+fn other_devices() -> impl Iterator<Item = Device> {
+    let all = Device::ALL.into_iter().filter(|d| *d != Device::Cpu);
+    all.filter(|d| d.is_built_in())
 }
 
 fn differs(found: &HostTensor, expected: &HostTensor) -> Option<String> {
@@ -158,13 +169,19 @@ fn loss_of(y: &[f32], target: &[f32]) -> f64 {
     pairs.map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>() / y.len() as f64
 }
 
-fn check_gradient(case: &Case, output: ValueId, expected: &HostTensor) -> Result<(), String> {
+/// A loss whose gradients do not vanish.
+fn term_of(output: ValueId, expected: &HostTensor) -> (LossTerm, Vec<f32>) {
     let numbers = expected.as_f32().expect("floats");
     // Off the values themselves, so that no gradient vanishes; unequal, so that none cancels.
     let target: Vec<f32> = (0..numbers.len())
         .map(|i| numbers[i] + 0.5 + (i % 7) as f32 * 0.25)
         .collect();
-    let executor = executor(&case.graph, 1);
+    let to = HostTensor::f32(expected.shape.clone(), target.clone());
+    (LossTerm::mean_squared_error(output, to), target)
+}
+
+/// Returns all float inputs as feeds, and those to differentiate with respect to.
+fn differentiable(case: &Case) -> (Vec<(ValueId, HostTensor)>, Vec<ValueId>) {
     let node = case.graph.nodes().next().expect("a node").1;
     let batch_norm = node.op.name() == "BatchNormalization";
     // Mean and variance of a batch normalisation are buffers, not parameters.
@@ -181,25 +198,28 @@ fn check_gradient(case: &Case, output: ValueId, expected: &HostTensor) -> Result
             feeds.push((id, HostTensor::f32(tensor.shape().to_vec(), data.to_vec())));
         }
     }
-    let at = |id: ValueId| {
-        feeds
-            .iter()
-            .position(|(f, t)| *f == id && t.as_f32().is_some())
-    };
-    let mut wrt: Vec<ValueId> = ports
-        .iter()
-        .flatten()
-        .copied()
-        .filter(|&id| at(id).is_some())
-        .collect();
+    let is_float = |id: &ValueId| feeds.iter().any(|(f, t)| f == id && t.as_f32().is_some());
+    let mut wrt: Vec<ValueId> = ports.iter().flatten().copied().filter(is_float).collect();
     // Bounds and border values are settings; the executor treats them as constants.
     if matches!(node.op.name(), "Clip" | "Pad") {
         wrt.truncate(1);
     }
-    let term = LossTerm::mean_squared_error(
-        output,
-        HostTensor::f32(expected.shape.clone(), target.clone()),
-    );
+    (feeds, wrt)
+}
+
+/// Returns the float outputs that can be differentiated.
+fn float_outputs(case: &Case) -> impl Iterator<Item = &(ValueId, HostTensor)> {
+    let node = case.graph.nodes().next().expect("a node").1;
+    let has_float_input = case.inputs.iter().any(|(_, t)| t.as_f32().is_some());
+    let skipped = CONSTANT.contains(&node.op.name()) || node.op.name() == "Range";
+    let outputs = case.outputs.iter();
+    outputs.filter(move |(_, t)| has_float_input && !skipped && t.as_f32().is_some())
+}
+
+fn check_gradient(case: &Case, output: ValueId, expected: &HostTensor) -> Result<(), String> {
+    let (term, target) = term_of(output, expected);
+    let (feeds, wrt) = differentiable(case);
+    let executor = executor(&case.graph, 1);
     let result = executor
         .gradients(&feeds, &[term], &wrt)
         .map_err(|e| e.to_string())?;
@@ -218,7 +238,7 @@ fn check_gradient(case: &Case, output: ValueId, expected: &HostTensor) -> Result
         let largest = found
             .iter()
             .fold(1e-3f64, |m, &g| m.max(f64::from(g).abs()));
-        let place = at(id).expect("a feed");
+        let place = feeds.iter().position(|(f, _)| *f == id).expect("a feed");
         let n = found.len();
         for i in (0..n).step_by(n.div_ceil(9)) {
             let mut moved = [0.0; 2];
@@ -245,17 +265,10 @@ fn gradients_are_those_of_central_differences() {
     let mut failures = Vec::new();
     let mut checked = 0;
     for case in &cases() {
-        let node = case.graph.nodes().next().expect("a node").1;
-        if CONSTANT.contains(&node.op.name()) {
-            continue;
-        }
-        for (id, expected) in &case.outputs {
-            let has_float_input = case.inputs.iter().any(|(_, t)| t.as_f32().is_some());
-            if expected.as_f32().is_some() && has_float_input && node.op.name() != "Range" {
-                checked += 1;
-                if let Err(how) = check_gradient(case, *id, expected) {
-                    failures.push(format!("{}: {how}", case.name));
-                }
+        for (id, expected) in float_outputs(case) {
+            checked += 1;
+            if let Err(how) = check_gradient(case, *id, expected) {
+                failures.push(format!("{}: {how}", case.name));
             }
         }
     }
@@ -266,4 +279,59 @@ fn gradients_are_those_of_central_differences() {
         failures.len(),
         failures.join("\n")
     );
+}
+
+#[test]
+fn other_devices_give_what_the_cpu_gives() {
+    let mut failures = Vec::new();
+    for device in other_devices() {
+        for case in &cases() {
+            let wanted: Vec<ValueId> = case.outputs.iter().map(|(id, _)| *id).collect();
+            let found = executor_on(&case.graph, 1, device).run_captured(&case.inputs, &wanted);
+            let how = match found {
+                Ok(found) => case
+                    .outputs
+                    .iter()
+                    .find_map(|(id, expected)| differs(&found[id], expected)),
+                Err(e) => Some(e.to_string()),
+            };
+            failures.extend(how.map(|how| format!("{} on {device}: {how}", case.name)));
+            for (id, expected) in float_outputs(case) {
+                let (term, _) = term_of(*id, expected);
+                let (feeds, wrt) = differentiable(case);
+                let on = |device| {
+                    let executor = executor_on(&case.graph, 1, device);
+                    executor.gradients(&feeds, std::slice::from_ref(&term), &wrt)
+                };
+                let how = match (on(Device::Cpu), on(device)) {
+                    (Ok(cpu), Ok(found)) => wrt
+                        .iter()
+                        .find_map(|id| differs(&found.gradients[id], &cpu.gradients[id])),
+                    (Err(e), _) | (_, Err(e)) => Some(e.to_string()),
+                };
+                failures
+                    .extend(how.map(|how| format!("{} on {device}, gradient: {how}", case.name)));
+            }
+        }
+    }
+    assert!(
+        failures.is_empty(),
+        "{} cases:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
+}
+
+#[test]
+fn a_device_that_is_not_built_in_is_refused() {
+    let case = cases().into_iter().next().expect("a case");
+    for device in Device::ALL.into_iter().filter(|d| !d.is_built_in()) {
+        let options = ExecOptions {
+            device,
+            ..ExecOptions::default()
+        };
+        let error = Executor::new(&case.graph, options).expect_err("no device");
+        let hint = error.hint().expect("a hint");
+        assert!(hint.contains(&format!("--features {device}")), "{hint}");
+    }
 }

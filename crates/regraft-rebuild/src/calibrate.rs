@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use regraft_exec::HostTensor;
+use regraft_exec::{ExecOptions, HostTensor};
 use regraft_graph::infer::Facts;
 use regraft_graph::{Graph, ValueId};
 use regraft_solve::Gram;
@@ -40,8 +40,8 @@ impl Calibration {
 pub struct CalibrateConfig {
     /// Rows taken for each layer at most: output positions over all samples.
     pub max_rows: usize,
-    /// Threads.
-    pub threads: usize,
+    /// How the models run; results do not depend on the threads.
+    pub exec: ExecOptions,
 }
 
 /// Returns the input statistics of every layer of the dense model.
@@ -57,7 +57,7 @@ pub fn calibrate(
     config: CalibrateConfig,
     monitor: &dyn Monitor,
 ) -> Result<Calibration, RebuildError> {
-    let stream = Stream::new("dense", graph, inputs, config.threads)?;
+    let stream = Stream::new("dense", graph, inputs, config.exec)?;
     let n_samples = n_samples(inputs);
     let mut work = Vec::new();
     for layer in layers {
@@ -65,8 +65,8 @@ pub fn calibrate(
             continue;
         };
         let label = graph.node_label(layer.node);
-        let sums =
-            Accumulator::new(layer, false, config.threads).map_err(RebuildError::solve(&label))?;
+        let sums = Accumulator::new(layer, false, config.exec.threads)
+            .map_err(RebuildError::solve(&label))?;
         work.push((layer, plan, label, sums));
     }
     let mut fetch: Vec<ValueId> = work.iter().map(|(l, ..)| l.input).collect();

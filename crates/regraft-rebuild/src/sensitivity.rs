@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use regraft_exec::HostTensor;
+use regraft_exec::{ExecOptions, HostTensor};
 use regraft_graph::{Graph, Tensor, ValueId};
 use regraft_prune::{Group, Groups};
 use regraft_solve::obs::{Consumer, Elimination, ObsConfig, eliminate, eliminate_in_order};
@@ -43,8 +43,8 @@ pub struct SensitivityConfig {
     /// Units of one class go in batches of this many, so that every axis that the group spans
     /// stays on a multiple of it.
     pub multiple_of: usize,
-    /// Threads.
-    pub threads: usize,
+    /// How the models run; results do not depend on the threads.
+    pub exec: ExecOptions,
 }
 
 /// What one layer reads of a group.
@@ -70,7 +70,7 @@ pub fn sensitivities(
     config: &SensitivityConfig,
     monitor: &dyn Monitor,
 ) -> Result<Vec<Option<GroupSensitivity>>, RebuildError> {
-    let mut stream = Stream::new("dense", graph, inputs, config.threads)?;
+    let mut stream = Stream::new("dense", graph, inputs, config.exec)?;
     let Some(&output) = graph.outputs().first() else {
         return Ok(vec![None; groups.groups.len()]);
     };

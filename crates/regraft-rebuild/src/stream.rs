@@ -38,12 +38,8 @@ impl Stream {
         model: &'static str,
         graph: &Graph,
         inputs: &BTreeMap<ValueId, Activations>,
-        threads: usize,
+        options: ExecOptions,
     ) -> Result<Self, RebuildError> {
-        let options = ExecOptions {
-            threads,
-            ..ExecOptions::default()
-        };
         let executor = Executor::new(graph, options).map_err(RebuildError::run(model))?;
         let mut last_use = vec![0; graph.n_values()];
         let mut defined = vec![None; graph.n_values()];

@@ -183,7 +183,10 @@ fn config(tune: Option<usize>, threads: usize) -> RebuildConfig {
             ..TuneConfig::default()
         }),
         held_out_chunks: 1,
-        threads,
+        exec: ExecOptions {
+            threads,
+            ..ExecOptions::default()
+        },
     }
 }
 
@@ -366,7 +369,7 @@ fn tuning_never_keeps_a_worse_block() {
 fn calibrate_config() -> CalibrateConfig {
     CalibrateConfig {
         max_rows: 10_000,
-        threads: 1,
+        exec: ExecOptions::default(),
     }
 }
 
@@ -389,7 +392,7 @@ fn sensitivity_is_zero_at_the_dense_width_and_finite_everywhere() {
         let config = SensitivityConfig {
             orders: None,
             multiple_of: 1,
-            threads: 1,
+            exec: ExecOptions::default(),
         };
         let curves =
             sensitivities(&dense, &layers, &groups, &found, &inputs, &config, &Silent).unwrap();
@@ -438,7 +441,7 @@ fn a_monitor_stops_every_stage() {
     let config = SensitivityConfig {
         orders: None,
         multiple_of: 1,
-        threads: 1,
+        exec: ExecOptions::default(),
     };
     let (pruned, kept) = prune(&dense, &CHAIN_GROUPS);
     let pair = Pair {

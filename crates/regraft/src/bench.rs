@@ -194,13 +194,13 @@ pub fn eval(
         class_names: names,
     } = prepare_evaluation(&source, &input, recipe)?;
     progress.stage("judge");
-    let threads = Stages::threads(recipe);
-    let found = outputs(&model.graph, input.value, &samples, threads)?;
+    let exec = Stages::exec(recipe);
+    let found = outputs(&model.graph, input.value, &samples, exec)?;
     let dense = match teacher {
         Some(path) => {
             let teacher = Model::open(path, recipe.allow_nonfinite)?;
             let input = teacher.input()?;
-            Some(outputs(&teacher.graph, input.value, &samples, threads)?)
+            Some(outputs(&teacher.graph, input.value, &samples, exec)?)
         }
         None => None,
     };

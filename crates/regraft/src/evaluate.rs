@@ -26,15 +26,9 @@ pub(crate) fn outputs(
     graph: &Graph,
     input: ValueId,
     samples: &Activations,
-    threads: usize,
+    exec: ExecOptions,
 ) -> Result<Outputs, Error> {
-    let executor = Executor::new(
-        graph,
-        ExecOptions {
-            threads,
-            ..ExecOptions::default()
-        },
-    )?;
+    let executor = Executor::new(graph, exec)?;
     let Some(&output) = graph.outputs().first() else {
         return Err(Error::new(ErrorKind::Model, "the model has no output"));
     };

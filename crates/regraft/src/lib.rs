@@ -44,8 +44,8 @@ pub use plan_file::{PlanFile, PlanGroup};
 pub use plan_verbs::{Applied, apply, plan};
 pub use progress::{Progress, Quiet};
 pub use recipe::{
-    AugmentName, DEFAULT_CALIB, DEFAULT_DAMPING, DEFAULT_EPOCHS, DEFAULT_MULTIPLE_OF, Recipe,
-    ScoreName, Tuning,
+    AugmentName, DEFAULT_CALIB, DEFAULT_DAMPING, DEFAULT_EPOCHS, DEFAULT_MULTIPLE_OF, DeviceName,
+    Recipe, ScoreName, Tuning,
 };
 
 /// Writes a text to a file as every output is written: whole or not at all.

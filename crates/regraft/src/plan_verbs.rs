@@ -37,8 +37,8 @@ pub fn plan(
     let model = Model::open(path, recipe.allow_nonfinite)?;
     let input = model.input()?;
     let samples = prepare(&open_data(data)?, &input, recipe)?;
-    let threads = Stages::threads(recipe);
-    let selection = crate::selection::select(&model, &input, &samples, recipe, threads, progress)?;
+    let exec = Stages::exec(recipe);
+    let selection = crate::selection::select(&model, &input, &samples, recipe, exec, progress)?;
     Ok(PlanFile::from_plan(&selection.plan))
 }
 
@@ -85,7 +85,7 @@ pub fn apply(
     progress.stage("read");
     let model = Model::open(path, recipe.allow_nonfinite)?;
     let input = model.input()?;
-    let threads = Stages::threads(recipe);
+    let exec = Stages::exec(recipe);
     progress.stage("prune");
     let groups = regraft_prune::find_groups(&model.graph, &model.facts)?;
     let wanted = plan.to_plan()?;
@@ -99,13 +99,13 @@ pub fn apply(
     let calibration = real.as_ref().map(|s| s.calibration.clone());
     let probe = calibration.unwrap_or_else(|| crate::verify::placeholder(&input));
     let masked = regraft_prune::apply::mask(&model.graph, &groups, &wanted)?;
-    let verify = crate::verify::verify(&masked, &pruned, &input, &probe, recipe.seed, threads)?;
+    let verify = crate::verify::verify(&masked, &pruned, &input, &probe, recipe.seed, exec)?;
     crate::verify::require(&verify)?;
     let quality = |graph| -> Result<Option<Metrics>, Error> {
         let Some(samples) = real.as_ref().filter(|s| s.n_evaluation() > 0) else {
             return Ok(None);
         };
-        let found = outputs(graph, input.value, &samples.evaluation, threads)?;
+        let found = outputs(graph, input.value, &samples.evaluation, exec)?;
         Ok(Some(metrics(
             &found,
             None,

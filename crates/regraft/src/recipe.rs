@@ -54,6 +54,32 @@ pub enum AugmentName {
     FlipShift,
 }
 
+/// Where models run. Devices other than the CPU are cargo features of the same name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeviceName {
+    /// The processor.
+    #[default]
+    Cpu,
+    /// The first NVIDIA device.
+    Cuda,
+    /// The first Metal device.
+    Metal,
+    /// The first Vulkan device.
+    Vulkan,
+}
+
+impl From<DeviceName> for regraft_exec::Device {
+    fn from(name: DeviceName) -> Self {
+        match name {
+            DeviceName::Cpu => Self::Cpu,
+            DeviceName::Cuda => Self::Cuda,
+            DeviceName::Metal => Self::Metal,
+            DeviceName::Vulkan => Self::Vulkan,
+        }
+    }
+}
+
 /// One run of `shrink`, complete: the same recipe and files give the same bytes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -110,6 +136,8 @@ pub struct Recipe {
     /// Threads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
+    /// Where models run.
+    pub device: DeviceName,
     /// Where the small model goes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<PathBuf>,
@@ -145,6 +173,7 @@ impl Default for Recipe {
             damping: DEFAULT_DAMPING,
             seed: 0,
             threads: None,
+            device: DeviceName::default(),
             output: None,
             latency_batch: 32,
             max_drop: None,

@@ -1,5 +1,6 @@
 //! From a budget to a plan: orders and error curves of all groups, then widths under the budget.
 
+use regraft_exec::ExecOptions;
 use regraft_graph::cost::Cost;
 use regraft_prune::plan::{Budget, ChooseOptions, CostModel};
 use regraft_prune::score::{Normalize, Score, Scores, score};
@@ -53,7 +54,7 @@ pub(crate) fn select(
     input: &ModelInput,
     samples: &Samples,
     recipe: &Recipe,
-    threads: usize,
+    exec: ExecOptions,
     progress: &dyn Progress,
 ) -> Result<Selection, Error> {
     let budget = budget(recipe)?;
@@ -64,7 +65,7 @@ pub(crate) fn select(
     progress.stage("calibrate");
     let config = CalibrateConfig {
         max_rows: ORDER_ROWS,
-        threads,
+        exec,
     };
     let feeds = samples.fit_feeds(input, usize::MAX);
     let calibration = calibrate(
@@ -80,7 +81,7 @@ pub(crate) fn select(
     let config = SensitivityConfig {
         orders,
         multiple_of: recipe.multiple_of,
-        threads,
+        exec,
     };
     let feeds = samples.fit_feeds(input, MEASURED_CHUNKS);
     let sensitivities = sensitivities(

@@ -1,6 +1,6 @@
 //! The check of every run: the physically pruned model equals the masked dense one.
 
-use regraft_exec::HostTensor;
+use regraft_exec::{ExecOptions, HostTensor};
 use regraft_graph::{Graph, ValueId};
 use regraft_rebuild::Activations;
 
@@ -22,13 +22,13 @@ pub(crate) fn verify(
     input: &ModelInput,
     calibration: &Activations,
     seed: u64,
-    threads: usize,
+    exec: ExecOptions,
 ) -> Result<VerifyFigures, Error> {
     let real = first_samples(calibration, input.batch.unwrap_or(SAMPLES));
     let random = random_like(&real, seed);
     let mut worst: f64 = 0.0;
     for samples in [&random, &real] {
-        worst = worst.max(difference(masked, pruned, input.value, samples, threads)?);
+        worst = worst.max(difference(masked, pruned, input.value, samples, exec)?);
     }
     let count = |a: &Activations| a.chunks.iter().filter_map(|c| c.shape.first()).sum();
     Ok(VerifyFigures {
@@ -70,10 +70,10 @@ fn difference(
     pruned: &Graph,
     input: ValueId,
     samples: &Activations,
-    threads: usize,
+    exec: ExecOptions,
 ) -> Result<f64, Error> {
-    let a: Outputs = outputs(masked, input, samples, threads)?;
-    let b: Outputs = outputs(pruned, input, samples, threads)?;
+    let a: Outputs = outputs(masked, input, samples, exec)?;
+    let b: Outputs = outputs(pruned, input, samples, exec)?;
     if a.data.len() != b.data.len() {
         return Ok(f64::INFINITY);
     }

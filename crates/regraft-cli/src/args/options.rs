@@ -131,6 +131,9 @@ pub(crate) struct RunOptions {
     /// Threads; the result does not depend on them [default: one for each core]
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<usize>,
+    /// Where models run; devices other than the CPU must be built in [default: cpu]
+    #[arg(long, value_name = "DEVICE", value_enum)]
+    pub(crate) device: Option<Device>,
     /// Accept weights that are NaN or infinite
     #[arg(long, action = ArgAction::SetTrue)]
     pub(crate) allow_nonfinite: bool,
@@ -183,6 +186,19 @@ pub(crate) enum Tune {
     None,
     /// Gradients block by block against the dense network, on unlabelled samples
     Blocks,
+}
+
+/// Where models run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Device {
+    /// The processor
+    Cpu,
+    /// The first NVIDIA device
+    Cuda,
+    /// The first Metal device
+    Metal,
+    /// The first Vulkan device
+    Vulkan,
 }
 
 /// How images are varied.

@@ -2,9 +2,11 @@
 //!
 //! A [`HostKernel`] computes on plain slices. The extension trait runs it on the engine's host
 //! tensors without a copy, and the implementation for the gradient-tracking backend keeps what the
-//! kernel's own backward pass reads.
+//! kernel's own backward pass reads. On other devices its [`DeviceOp`] runs instead; a kernel that
+//! has none takes its tensors to the host and back.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::fmt::Debug;
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -18,9 +20,12 @@ use burn_backend::tensor::FloatTensor;
 use burn_backend::{Backend, Shape, TensorData, TensorMetadata};
 use burn_backend_extension::backend_extension;
 use burn_dispatch::Dispatch;
+#[cfg(feature = "gpu")]
+use burn_dispatch::backends::Cube;
 use burn_flex::{Flex, FlexTensor};
 
 use super::Float;
+use super::device_op::{DeviceGrads, DeviceOp, DevicePass};
 use crate::error::{OpResult, unsupported};
 use crate::kernels::KernelError;
 
@@ -28,6 +33,8 @@ use crate::kernels::KernelError;
 mod burn {
     pub(super) mod backend {
         pub(crate) use burn_backend::AutodiffBackend;
+        #[cfg(feature = "gpu")]
+        pub(crate) use burn_dispatch::backends::Cube;
         pub(crate) use burn_dispatch::backends::{Autodiff, Flex, autodiff};
         pub(crate) use burn_dispatch::{
             BackendTensor, Dispatch, DispatchAutodiffContext, DispatchTensor, DispatchTensorKind,
@@ -74,6 +81,11 @@ pub(crate) trait HostKernel: Debug + Send + Sync {
         false
     }
 
+    /// Returns the same operation in the engine's terms, for devices without host memory.
+    fn device_op(&self) -> Option<DeviceOp> {
+        None
+    }
+
     /// Writes the result over the first input, which has its shape.
     fn forward_in_place(&self, _first: &mut [f32], _rest: &[&[f32]]) -> Result<(), KernelError> {
         Ok(())
@@ -111,7 +123,7 @@ pub(crate) fn run_kernel<const N: usize>(
 }
 
 // The macro routes tensors that are arguments of their own, so there is one method an arity.
-#[backend_extension(Flex, Autodiff)]
+#[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff)]
 pub(crate) trait HostKernels: Backend {
     fn kernel_1(a: FloatTensor<Self>, kernel: Arc<dyn HostKernel>) -> FloatTensor<Self>;
     fn kernel_2(
@@ -136,19 +148,23 @@ pub(crate) trait HostKernels: Backend {
     ) -> FloatTensor<Self>;
 }
 
-/// Tensors whose elements can be borrowed as a slice.
+/// Tensors whose elements can be had as a slice.
 pub(crate) trait HostAccess: Backend {
+    /// True if the elements are in host memory.
+    const ON_HOST: bool;
     /// Returns the same tensor with its elements row-major and gapless.
     fn contiguous(tensor: FloatTensor<Self>) -> FloatTensor<Self>;
     /// Returns the elements of a contiguous tensor.
-    fn elements(tensor: &FloatTensor<Self>) -> &[f32];
+    fn elements(tensor: &FloatTensor<Self>) -> Cow<'_, [f32]>;
     /// Returns the elements of a contiguous tensor to write to, if nothing else reads them.
     fn own_elements(tensor: &mut FloatTensor<Self>) -> Option<&mut [f32]>;
-    /// Returns a tensor that owns `data`.
-    fn own(data: Vec<f32>, shape: &[usize]) -> FloatTensor<Self>;
+    /// Returns a tensor that owns `data`, on the device of `like`.
+    fn own(data: Vec<f32>, shape: &[usize], like: &FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
 impl HostAccess for Flex {
+    const ON_HOST: bool = true;
+
     fn contiguous(tensor: FlexTensor) -> FlexTensor {
         if tensor.is_contiguous() {
             tensor
@@ -157,8 +173,8 @@ impl HostAccess for Flex {
         }
     }
 
-    fn elements(tensor: &FlexTensor) -> &[f32] {
-        tensor.as_slice::<f32>().unwrap_or(&[])
+    fn elements(tensor: &FlexTensor) -> Cow<'_, [f32]> {
+        Cow::Borrowed(tensor.as_slice::<f32>().unwrap_or(&[]))
     }
 
     fn own_elements(tensor: &mut FlexTensor) -> Option<&mut [f32]> {
@@ -166,9 +182,38 @@ impl HostAccess for Flex {
         tensor.try_storage_mut::<f32>()?.get_mut(start..end)
     }
 
-    fn own(data: Vec<f32>, shape: &[usize]) -> FlexTensor {
+    fn own(data: Vec<f32>, shape: &[usize], _like: &FlexTensor) -> FlexTensor {
         let data = TensorData::new(data, Shape::from(shape.to_vec()));
         FlexTensor::from_data(data)
+    }
+}
+
+#[cfg(feature = "gpu")]
+impl HostAccess for Cube {
+    const ON_HOST: bool = false;
+
+    fn contiguous(tensor: FloatTensor<Self>) -> FloatTensor<Self> {
+        tensor
+    }
+
+    fn elements(tensor: &FloatTensor<Self>) -> Cow<'_, [f32]> {
+        let data = burn_backend::read_sync(
+            <Self as burn_backend::ops::FloatTensorOps<Self>>::float_into_data(tensor.clone()),
+        );
+        let found = data.map_err(|e| format!("{e:?}"));
+        let found = found.and_then(|d| d.try_into_vec::<f32>().map_err(|e| format!("{e:?}")));
+        // A device that does not give its memory back ends the run.
+        Cow::Owned(found.unwrap_or_else(|reason| resume_unwind(Box::new(reason))))
+    }
+
+    fn own_elements(_tensor: &mut FloatTensor<Self>) -> Option<&mut [f32]> {
+        None
+    }
+
+    fn own(data: Vec<f32>, shape: &[usize], like: &FloatTensor<Self>) -> FloatTensor<Self> {
+        use burn_backend::ops::FloatTensorOps;
+        let data = TensorData::new(data, Shape::from(shape.to_vec()));
+        Self::float_from_data(data, &like.device())
     }
 }
 
@@ -183,10 +228,11 @@ fn overwrite<B: HostAccess>(inputs: &mut [FloatTensor<B>], kernel: &dyn HostKern
     let Some((first, rest)) = inputs.split_first_mut() else {
         return false;
     };
-    let rest: Vec<&[f32]> = rest.iter().map(B::elements).collect();
     let Some(elements) = B::own_elements(first) else {
         return false;
     };
+    let rest: Vec<Cow<'_, [f32]>> = rest.iter().map(B::elements).collect();
+    let rest: Vec<&[f32]> = rest.iter().map(AsRef::as_ref).collect();
     or_unwind(kernel.forward_in_place(elements, &rest));
     true
 }
@@ -196,16 +242,25 @@ fn forward<B: HostAccess, const N: usize>(
     kernel: &dyn HostKernel,
 ) -> FloatTensor<B> {
     if kernel.overwrites() && overwrite::<B>(&mut inputs, kernel) {
-        let [first, ..] = inputs.as_slice() else {
-            return B::own(Vec::new(), &[0]);
-        };
-        return first.clone();
+        return inputs[0].clone();
     }
-    let slices: Vec<&[f32]> = inputs.iter().map(B::elements).collect();
-    B::own(or_unwind(kernel.forward(&slices)), kernel.output_shape())
+    if !B::ON_HOST
+        && let Some(op) = kernel.device_op()
+    {
+        return op.forward::<B>(&inputs, kernel.output_shape());
+    }
+    let result = {
+        let elements = inputs.each_ref().map(B::elements);
+        let slices: Vec<&[f32]> = elements.iter().map(AsRef::as_ref).collect();
+        or_unwind(kernel.forward(&slices))
+    };
+    B::own(result, kernel.output_shape(), &inputs[0])
 }
 
-impl HostKernels for Flex {
+macro_rules! host_kernels {
+    ($($(#[$gate:meta])* $backend:ident),*) => { $(
+$(#[$gate])*
+impl HostKernels for $backend {
     fn kernel_1(a: FloatTensor<Self>, kernel: Arc<dyn HostKernel>) -> FloatTensor<Self> {
         forward::<Self, 1>([a].map(Self::contiguous), kernel.as_ref())
     }
@@ -239,6 +294,14 @@ impl HostKernels for Flex {
         forward::<Self, 6>([a, b, c, d, e, f].map(Self::contiguous), kernel.as_ref())
     }
 }
+    )* };
+}
+
+host_kernels!(
+    Flex,
+    #[cfg(feature = "gpu")]
+    Cube
+);
 
 /// What is kept between the passes.
 #[derive(Clone, Debug)]
@@ -247,6 +310,37 @@ struct Kept<B: Backend> {
     inputs: Vec<FloatTensor<B>>,
     shapes: Vec<Vec<usize>>,
     output: Option<FloatTensor<B>>,
+}
+
+impl<B: HostAccess> Kept<B> {
+    fn backward_on_host(&self, grad: &FloatTensor<B>, wanted: &[bool]) -> DeviceGrads<B> {
+        let elements: Vec<Cow<'_, [f32]>> = self.inputs.iter().map(B::elements).collect();
+        let slices: Vec<&[f32]> = elements.iter().map(AsRef::as_ref).collect();
+        let output = self.output.as_ref().map(B::elements);
+        let results = or_unwind(self.kernel.backward(&Backward {
+            inputs: &slices,
+            output: output.as_deref().unwrap_or(&[]),
+            grad: &B::elements(grad),
+            wanted,
+        }));
+        let own = |(data, shape): (Option<Vec<f32>>, &Vec<usize>)| {
+            data.map(|data| B::own(data, shape, grad))
+        };
+        results.into_iter().zip(&self.shapes).map(own).collect()
+    }
+
+    fn backward_on_device(&self, grad: FloatTensor<B>, wanted: &[bool]) -> DeviceGrads<B> {
+        match self.kernel.device_op() {
+            Some(op) => op.backward::<B>(DevicePass {
+                inputs: &self.inputs,
+                output: self.output.as_ref(),
+                grad,
+                shapes: &self.shapes,
+                wanted,
+            }),
+            None => self.backward_on_host(&grad, wanted),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -275,16 +369,20 @@ impl<B: HostAccess, const N: usize> EngineBackward<B, N> for KernelStep {
             return;
         }
         let wanted = ops.parents.each_ref().map(Option::is_some);
-        let slices: Vec<&[f32]> = inputs.iter().map(B::elements).collect();
-        let results = or_unwind(kernel.backward(&Backward {
-            inputs: &slices,
-            output: output.as_ref().map_or(&[], B::elements),
-            grad: B::elements(&grad),
-            wanted: &wanted,
-        }));
-        for ((parent, result), shape) in ops.parents.into_iter().zip(results).zip(&shapes) {
-            if let (Some(node), Some(data)) = (parent, result) {
-                grads.register::<B>(node.id, B::own(data, shape));
+        let kept = Kept::<B> {
+            kernel,
+            inputs,
+            shapes,
+            output,
+        };
+        let results = if B::ON_HOST {
+            kept.backward_on_host(&grad, &wanted)
+        } else {
+            kept.backward_on_device(grad, &wanted)
+        };
+        for (parent, result) in ops.parents.into_iter().zip(results) {
+            if let (Some(node), Some(found)) = (parent, result) {
+                grads.register::<B>(node.id, found);
             }
         }
     }

@@ -2,8 +2,9 @@
 
 use burn_backend::ops::{ActivationOps, BoolTensorOps, FloatTensorOps};
 use burn_backend::{AutodiffBackend, Scalar, Shape, Slice, TensorData, TensorMetadata, read_sync};
-use burn_dispatch::devices::FlexDevice;
 use burn_dispatch::{Dispatch, DispatchDevice, DispatchTensor};
+
+use super::place::device;
 
 /// A float tensor of the engine. Clones share the elements; an operation writes in place where it
 /// gets the last clone.
@@ -18,10 +19,6 @@ impl Gradients {
     pub(crate) fn of(&self, leaf: &Float) -> Option<Float> {
         Dispatch::grad(&leaf.0, &self.0).map(Float)
     }
-}
-
-fn device() -> DispatchDevice {
-    DispatchDevice::from(FlexDevice)
 }
 
 fn shape_of(shape: &[usize]) -> Shape {

@@ -6,7 +6,7 @@ use regraft_graph::op::{AutoPad, Conv};
 
 use super::norm::per_channel;
 use super::{Context, Inputs};
-use crate::engine::{Backward, Float, HostKernel, run_kernel};
+use crate::engine::{Backward, DeviceOp, Float, HostKernel, run_kernel};
 use crate::error::{OpResult, invalid, unsupported};
 use crate::kernels::{
     ConvShape, KernelError, conv_backward_bias, conv_backward_input, conv_backward_weight,
@@ -121,6 +121,10 @@ struct ConvKernel {
 impl HostKernel for ConvKernel {
     fn output_shape(&self) -> &[usize] {
         &self.out
+    }
+
+    fn device_op(&self) -> Option<DeviceOp> {
+        Some(DeviceOp::Conv(self.shape))
     }
 
     fn forward(&self, inputs: &[&[f32]]) -> Result<Vec<f32>, KernelError> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::elementwise::same_rank;
 use super::{Context, Inputs, axis_of};
-use crate::engine::{Backward, Float, HostKernel, run_kernel};
+use crate::engine::{Backward, DeviceOp, Float, HostKernel, run_kernel};
 use crate::error::{OpResult, invalid};
 use crate::kernels::{
     BatchNorm, BatchNormGrads, ChannelShape, KernelError, batch_norm_backward, batch_norm_forward,
@@ -45,6 +45,15 @@ impl BatchNormKernel {
 impl HostKernel for BatchNormKernel {
     fn output_shape(&self) -> &[usize] {
         &self.out
+    }
+
+    fn device_op(&self) -> Option<DeviceOp> {
+        Some(DeviceOp::BatchNorm {
+            shape: self.shape,
+            mean: self.mean.clone(),
+            variance: self.variance.clone(),
+            epsilon: self.epsilon,
+        })
     }
 
     fn forward(&self, inputs: &[&[f32]]) -> Result<Vec<f32>, KernelError> {

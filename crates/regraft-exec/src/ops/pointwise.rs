@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::Context;
-use crate::engine::{Backward, Float, HostKernel, run_kernel, run_unary};
+use crate::engine::{Backward, DeviceOp, Float, HostKernel, run_kernel, run_unary};
 use crate::error::OpResult;
 use crate::kernels::{KernelError, add_in_place, relu_backward, relu_in_place};
 
@@ -20,6 +20,10 @@ struct ReluKernel {
 impl HostKernel for ReluKernel {
     fn output_shape(&self) -> &[usize] {
         &self.out
+    }
+
+    fn device_op(&self) -> Option<DeviceOp> {
+        Some(DeviceOp::Relu)
     }
 
     fn keeps_inputs(&self) -> bool {
@@ -70,6 +74,10 @@ struct AddKernel {
 impl HostKernel for AddKernel {
     fn output_shape(&self) -> &[usize] {
         &self.out
+    }
+
+    fn device_op(&self) -> Option<DeviceOp> {
+        Some(DeviceOp::Add)
     }
 
     fn keeps_inputs(&self) -> bool {

@@ -6,7 +6,7 @@ use regraft_graph::op::{GlobalPool, Pool, PoolKind};
 
 use super::conv::{WindowLists, spatial, window, with_spatial};
 use super::{Context, Inputs};
-use crate::engine::{Backward, Float, HostKernel, run_kernel, run_unary};
+use crate::engine::{Backward, DeviceOp, Float, HostKernel, run_kernel, run_unary};
 use crate::error::{OpResult, invalid};
 use crate::kernels::{
     ChannelShape, KernelError, PoolShape, average_pool_backward, average_pool_forward,
@@ -122,6 +122,10 @@ struct PlaneMeans {
 impl HostKernel for PlaneMeans {
     fn output_shape(&self) -> &[usize] {
         &self.out
+    }
+
+    fn device_op(&self) -> Option<DeviceOp> {
+        Some(DeviceOp::PlaneMeans(self.shape))
     }
 
     fn keeps_inputs(&self) -> bool {

@@ -29,8 +29,8 @@ pub(super) fn tune_jointly(
     monitor: &dyn Monitor,
 ) -> Result<BlockRecord, RebuildError> {
     let options = config.tune.clone().unwrap_or_default();
-    let dense = Stream::new("dense", pair.dense, inputs, config.threads)?;
-    let mut pruned = Stream::new("pruned", graph, inputs, config.threads)?;
+    let dense = Stream::new("dense", pair.dense, inputs, config.exec)?;
+    let mut pruned = Stream::new("pruned", graph, inputs, config.exec)?;
     let n_fit = pruned.n_chunks() - config.held_out_chunks;
     let terms = terms(pair, &dense, outputs)?;
     let values: Vec<ValueId> = terms.iter().map(|t| t.value).collect();

@@ -7,7 +7,7 @@ mod target;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use regraft_exec::HostTensor;
+use regraft_exec::{ExecOptions, HostTensor};
 use regraft_graph::infer::{InferOptions, infer};
 use regraft_graph::{Graph, NodeId, Tensor, ValueId};
 
@@ -35,8 +35,8 @@ pub struct RebuildConfig {
     pub tune: Option<TuneConfig>,
     /// Chunks at the end of the samples that only judge.
     pub held_out_chunks: usize,
-    /// Threads.
-    pub threads: usize,
+    /// How the models run; results do not depend on the threads.
+    pub exec: ExecOptions,
 }
 
 /// One block's tuning.
@@ -130,8 +130,8 @@ pub fn rebuild(
         facts: &facts,
         kept: pair.kept,
         layers: &layers,
-        dense_stream: Stream::new("dense", pair.dense, inputs, config.threads)?,
-        pruned_stream: Stream::new("pruned", &pruned, inputs, config.threads)?,
+        dense_stream: Stream::new("dense", pair.dense, inputs, config.exec)?,
+        pruned_stream: Stream::new("pruned", &pruned, inputs, config.exec)?,
         weights: BTreeMap::new(),
         config,
         monitor,

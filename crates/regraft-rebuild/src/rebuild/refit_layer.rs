@@ -112,7 +112,7 @@ fn statistics(walk: &Walk<'_>, layer: &Layer, label: &str) -> Result<Option<Both
     );
     let Some(plan) = plan else { return Ok(None) };
     let target = choose(walk.dense, walk.pruned, walk.layers, layer);
-    let threads = walk.config.threads;
+    let threads = walk.config.exec.threads;
     let new = || Accumulator::new(layer, true, threads).map_err(RebuildError::solve(label));
     let (mut fit, mut held) = (new()?, new()?);
     let mut first_sample = 0;

@@ -1,5 +1,6 @@
 //! The end of a run: the small model's file, latency, and the report in its three forms.
 
+use regraft_exec::ExecOptions;
 use regraft_graph::cost::{Cost, node_macs, total};
 use regraft_graph::infer::Facts;
 use regraft_graph::{Graph, NodeId, Op, ValueId};
@@ -40,7 +41,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) samples: &'a Samples,
     pub(crate) input: &'a ModelInput,
     pub(crate) recipe: &'a Recipe,
-    pub(crate) threads: usize,
+    pub(crate) exec: ExecOptions,
 }
 
 /// Writes the model and its report.
@@ -158,7 +159,8 @@ fn report(
     report.command.clone_from(&options.command);
     report.recipe = Some(parts.recipe.to_toml()?);
     report.seed = parts.recipe.seed;
-    report.threads = Some(parts.threads);
+    report.threads = Some(parts.exec.threads);
+    report.device = parts.exec.device.to_string();
     report.model = ModelInfo {
         name: parts.model.name.clone(),
         sha256: Some(parts.model.sha256.clone()),

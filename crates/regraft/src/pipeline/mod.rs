@@ -63,9 +63,9 @@ pub struct Outcome {
 pub(crate) struct Stages;
 
 impl Stages {
-    /// Returns the threads of a recipe: those of the machine unless it says otherwise.
-    pub(crate) fn threads(recipe: &crate::Recipe) -> usize {
-        shrink::threads(recipe)
+    /// Returns how models run under a recipe.
+    pub(crate) fn exec(recipe: &crate::Recipe) -> regraft_exec::ExecOptions {
+        shrink::exec(recipe)
     }
 }
 

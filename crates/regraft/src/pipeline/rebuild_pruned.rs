@@ -10,7 +10,7 @@ use regraft_rebuild::rebuild::{KeptAxes, Pair, rebuild as rebuild_graph};
 
 use super::finish::{Parts, finish};
 use super::journal::{RunJournal, open_run};
-use super::shrink::{check_files, facts_of, files, judge, rebuild_config, threads};
+use super::shrink::{check_files, exec, facts_of, files, judge, rebuild_config};
 use super::{Log, Outcome, RunOptions};
 use crate::model::Model;
 use crate::progress::{Adapter, Progress};
@@ -65,7 +65,7 @@ pub fn rebuild(
         pruned: &graph,
         kept: &kept,
     };
-    let config = rebuild_config(recipe, &samples, threads(recipe));
+    let config = rebuild_config(recipe, &samples, exec(recipe));
     let rebuilt = rebuild_graph(
         pair,
         &samples.feeds(&input),
@@ -80,7 +80,7 @@ pub fn rebuild(
         &rebuilt.graph,
         &input,
         &samples,
-        threads(recipe),
+        exec(recipe),
         &log,
     )?;
     let parts = Parts {
@@ -92,7 +92,7 @@ pub fn rebuild(
         samples: &samples,
         input: &input,
         recipe,
-        threads: threads(recipe),
+        exec: exec(recipe),
     };
     finish(&parts, &files, options, &log)
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use regraft_data::DataSource;
+use regraft_exec::ExecOptions;
 use regraft_graph::Graph;
 use regraft_graph::infer::{InferOptions, infer};
 use regraft_prune::apply::{ApplyReport, apply, mask};
@@ -121,10 +122,14 @@ pub(crate) fn check_files(
     Ok(())
 }
 
-pub(crate) fn threads(recipe: &Recipe) -> usize {
-    recipe
-        .threads
-        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
+/// Returns how models run under a recipe: with all threads of the machine unless it says otherwise.
+pub(crate) fn exec(recipe: &Recipe) -> ExecOptions {
+    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    ExecOptions {
+        threads: recipe.threads.unwrap_or_else(cores),
+        device: recipe.device.into(),
+        ..ExecOptions::default()
+    }
 }
 
 fn run(
@@ -135,7 +140,7 @@ fn run(
     options: &RunOptions,
     log: &Log<'_>,
 ) -> Result<Outcome, Error> {
-    let threads = threads(recipe);
+    let exec = exec(recipe);
     let input = model.input()?;
     let samples = prepare(source, &input, recipe)?;
     log.note(&samples.description);
@@ -147,28 +152,19 @@ fn run(
     let selection = if let Some(stored) = journal.plan()? {
         stored.resume(model)?
     } else {
-        let selection = select(model, &input, &samples, recipe, threads, log)?;
+        let selection = select(model, &input, &samples, recipe, exec, log)?;
         journal.keep_selection(&selection)?;
         selection
     };
     if log.cancelled() {
         return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
     }
-    let (pruned, applied, checked) =
-        prune(model, &input, &samples, &selection, recipe, threads, log)?;
+    let (pruned, applied, checked) = prune(model, &input, &samples, &selection, recipe, exec, log)?;
     let rebuilt = rebuild_stage(
-        model, &pruned, &applied, &input, &samples, recipe, threads, &journal, log,
+        model, &pruned, &applied, &input, &samples, recipe, exec, &journal, log,
     )?;
     journal.check()?;
-    let judged = judge(
-        model,
-        &pruned,
-        &rebuilt.graph,
-        &input,
-        &samples,
-        threads,
-        log,
-    )?;
+    let judged = judge(model, &pruned, &rebuilt.graph, &input, &samples, exec, log)?;
     let parts = Parts {
         model,
         selection: Some(&selection),
@@ -178,7 +174,7 @@ fn run(
         samples: &samples,
         input: &input,
         recipe,
-        threads,
+        exec,
     };
     finish(&parts, files, options, log)
 }
@@ -190,7 +186,7 @@ fn prune(
     samples: &Samples,
     selection: &Selection,
     recipe: &Recipe,
-    threads: usize,
+    exec: ExecOptions,
     log: &Log<'_>,
 ) -> Result<(Graph, ApplyReport, VerifyFigures), Error> {
     log.stage("prune");
@@ -207,7 +203,7 @@ fn prune(
         input,
         samples,
         recipe.seed,
-        threads,
+        exec,
         log,
     )?;
     Ok((pruned, applied, checked))
@@ -224,12 +220,12 @@ pub(crate) fn check_pruned(
     input: &ModelInput,
     samples: &Samples,
     seed: u64,
-    threads: usize,
+    exec: ExecOptions,
     log: &Log<'_>,
 ) -> Result<VerifyFigures, Error> {
     log.stage("verify");
     let masked = mask(&model.graph, &selection.groups, &selection.plan)?;
-    let checked = verify(&masked, pruned, input, &samples.calibration, seed, threads)?;
+    let checked = verify(&masked, pruned, input, &samples.calibration, seed, exec)?;
     crate::verify::require(&checked)?;
     Ok(checked)
 }
@@ -245,7 +241,7 @@ fn rebuild_stage(
     input: &ModelInput,
     samples: &Samples,
     recipe: &Recipe,
-    threads: usize,
+    exec: ExecOptions,
     journal: &RunJournal,
     log: &Log<'_>,
 ) -> Result<Rebuilt, Error> {
@@ -268,7 +264,7 @@ fn rebuild_stage(
         pruned,
         kept: &kept,
     };
-    let config = rebuild_config(recipe, samples, threads);
+    let config = rebuild_config(recipe, samples, exec);
     Ok(rebuild(
         pair,
         &samples.feeds(input),
@@ -278,7 +274,11 @@ fn rebuild_stage(
     )?)
 }
 
-pub(crate) fn rebuild_config(recipe: &Recipe, samples: &Samples, threads: usize) -> RebuildConfig {
+pub(crate) fn rebuild_config(
+    recipe: &Recipe,
+    samples: &Samples,
+    exec: ExecOptions,
+) -> RebuildConfig {
     let tune = match recipe.tune {
         Tuning::None => None,
         Tuning::Blocks => Some(TuneConfig {
@@ -293,7 +293,7 @@ pub(crate) fn rebuild_config(recipe: &Recipe, samples: &Samples, threads: usize)
         max_rows: REFIT_ROWS,
         tune,
         held_out_chunks: samples.held_out_chunks,
-        threads,
+        exec,
     }
 }
 
@@ -320,7 +320,7 @@ pub(crate) fn judge(
     small: &Graph,
     input: &ModelInput,
     samples: &Samples,
-    threads: usize,
+    exec: ExecOptions,
     log: &Log<'_>,
 ) -> Result<Option<Judged>, Error> {
     let n = samples.n_evaluation();
@@ -330,7 +330,7 @@ pub(crate) fn judge(
     }
     log.stage("judge");
     let labels = samples.labels.as_deref();
-    let run = |graph: &Graph| outputs(graph, input.value, &samples.evaluation, threads);
+    let run = |graph: &Graph| outputs(graph, input.value, &samples.evaluation, exec);
     let dense = run(&model.graph)?;
     log.step(1, 3, "dense");
     let before = run(pruned)?;

@@ -46,6 +46,9 @@ pub struct Report {
     /// Threads that computed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
+    /// The device that computed: `cpu`, `cuda`, `metal` or `vulkan`.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub device: String,
     /// The model that was given.
     pub model: ModelInfo,
     /// The small model's file, as it was named on the command line.

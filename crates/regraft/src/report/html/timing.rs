@@ -62,7 +62,14 @@ pub(super) fn stages(page: &mut Page, report: &Report) {
     let threads = report.threads.map_or_else(String::new, |n| {
         format!(" on {n} thread{}", if n == 1 { "" } else { "s" })
     });
-    let note = format!("{} in all{threads}{memory}.", format::seconds(total));
+    let device = match report.device.as_str() {
+        "" | "cpu" => String::new(),
+        device => format!(" and {device}"),
+    };
+    let note = format!(
+        "{} in all{threads}{device}{memory}.",
+        format::seconds(total)
+    );
     page.open("stages", "Time and memory of this run", &note);
     let shown = report.stages.len().min(MAX_STAGES);
     page.put(format_args!("<div class=\"stack\" aria-hidden=\"true\">"));
