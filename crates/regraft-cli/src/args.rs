@@ -261,7 +261,7 @@ pub(crate) struct BenchArgs {
     /// Samples in a batch [default: 32]
     #[arg(long, value_name = "SAMPLES")]
     pub(crate) batch: Option<usize>,
-    /// Threads [default: one for each core]
+    /// Threads [default: 1]
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<usize>,
     /// The ONNX Runtime library [default: looked for]

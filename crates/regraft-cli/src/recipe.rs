@@ -16,7 +16,7 @@ const MAX_TEXT_BYTES: u64 = 64 << 20;
 /// Returns the recipe file's content, or the defaults, with the options of the run on top.
 pub(crate) fn start(options: &RunOptions) -> Result<Recipe, Failure> {
     let mut recipe = match &options.recipe {
-        Some(path) => Recipe::from_toml(&read_text(path)?)?,
+        Some(path) => Recipe::from_toml(&read_text(path)?).map_err(|e| e.about(path))?,
         None => Recipe::default(),
     };
     set(&mut recipe.threads, options.threads);
@@ -30,6 +30,10 @@ pub(crate) fn read_text(path: &Path) -> Result<String, Failure> {
     use std::io::Read as _;
 
     let failed = |error: std::io::Error| Failure::io("read", path, &error);
+    // Opening a pipe would wait for a writer.
+    if !std::fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(failed(std::io::Error::other("not a file")));
+    }
     let file = std::fs::File::open(path).map_err(failed)?;
     let mut bytes = Vec::new();
     file.take(MAX_TEXT_BYTES + 1)

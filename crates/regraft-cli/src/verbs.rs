@@ -51,6 +51,7 @@ fn shrink(args: &ShrinkArgs, talk: TalkOptions) -> Result<(), Failure> {
     set(&mut recipe.output, args.output.output.clone());
     let options = RunOptions {
         run_dir: args.keep.run.clone(),
+        inputs: args.run.recipe.iter().cloned().collect(),
         force: args.output.force,
         onnxruntime: args.judge.onnxruntime.clone(),
         ..options()
@@ -77,6 +78,7 @@ fn rebuild(args: &RebuildArgs, talk: TalkOptions) -> Result<(), Failure> {
     set(&mut recipe.output, args.output.output.clone());
     let options = RunOptions {
         run_dir: args.keep.run.clone(),
+        inputs: args.run.recipe.iter().cloned().collect(),
         force: args.output.force,
         onnxruntime: args.judge.onnxruntime.clone(),
         ..options()
@@ -121,20 +123,15 @@ fn plan(args: &PlanArgs, talk: TalkOptions) -> Result<(), Failure> {
             &args.widths,
         ],
     )?;
-    let output = args.output.output.as_deref();
-    if let Some(path) = output.filter(|path| path.exists() && !args.output.force) {
-        // Seen here too, so that minutes of work are not thrown away at the end.
-        let message = format!("`{}` exists", path.display());
-        return Err(Failure::usage(
-            message,
-            "give another --output, or --force to replace it",
-        ));
-    }
-    let found = stoppable(talk, Resume::Never, |p| {
-        regraft::plan(&recipe, &options(), p)
-    })?;
-    if let Some(path) = output {
-        regraft::write_text(path, &found.to_toml()?, args.output.force)?;
+    // A recipe's output is that of the model it makes.
+    recipe.output.clone_from(&args.output.output);
+    let options = RunOptions {
+        force: args.output.force,
+        inputs: args.run.recipe.iter().cloned().collect(),
+        ..options()
+    };
+    let found = stoppable(talk, Resume::Never, |p| regraft::plan(&recipe, &options, p))?;
+    if let Some(path) = args.output.output.as_deref() {
         let text = || format!("{}\nwritten to {}\n", found.to_terminal(), path.display());
         return show(&found, talk, |_| text());
     }
@@ -150,8 +147,15 @@ fn apply(args: &ApplyArgs, talk: TalkOptions) -> Result<(), Failure> {
     recipe.model = Some(args.model.clone());
     merge(&mut recipe, &[&args.data])?;
     recipe.output.clone_from(&args.output.output);
-    let plan = PlanFile::from_toml(&read_text(&args.plan)?)?;
+    let plan = PlanFile::from_toml(&read_text(&args.plan)?).map_err(|e| e.about(&args.plan))?;
     let options = RunOptions {
+        inputs: args
+            .run
+            .recipe
+            .iter()
+            .chain([&args.plan])
+            .cloned()
+            .collect(),
         force: args.output.force,
         ..options()
     };

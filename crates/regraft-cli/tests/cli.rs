@@ -206,7 +206,7 @@ fn completions_name_verbs_and_options() {
 #[test]
 fn a_missing_file_is_named() {
     assert_snapshot!(run(&["inspect", "missing.onnx"]), @r"
-    exit 4
+    exit 74
     -- stdout
     -- stderr
     error: cannot read `missing.onnx`
@@ -217,10 +217,10 @@ fn a_missing_file_is_named() {
 #[test]
 fn a_missing_file_can_be_json() {
     assert_snapshot!(run(&["inspect", "missing.onnx", "--json"]), @r#"
-    exit 4
+    exit 74
     -- stdout
     -- stderr
-    {"error":{"kind":"input","message":"cannot read `missing.onnx`","cause":["No such file or directory (os error 2)"],"exit_code":4}}
+    {"error":{"kind":"io","message":"cannot read `missing.onnx`","cause":["No such file or directory (os error 2)"],"exit_code":74}}
     "#);
 }
 
@@ -256,7 +256,9 @@ fn a_recipe_with_an_unknown_key_is_refused() {
     // Not a snapshot: the message goes on with every key there is.
     let text = run_in(folder.path(), &["shrink", "--recipe", "r.toml"]);
     assert!(
-        text.starts_with("exit 2\n-- stdout\n-- stderr\nerror: the recipe cannot be read\n"),
+        text.starts_with(
+            "exit 2\n-- stdout\n-- stderr\nerror: `r.toml`: the recipe cannot be read\n"
+        ),
         "{text}"
     );
     assert!(text.contains("line 2, column 1"), "{text}");
@@ -274,7 +276,7 @@ fn a_recipe_with_a_key_twice_is_refused() {
     exit 2
     -- stdout
     -- stderr
-    error: the recipe cannot be read
+    error: `r.toml`: the recipe cannot be read
       cause: TOML parse error at line 2, column 1
                |
              2 | macs = 0.6
@@ -317,12 +319,12 @@ fn an_output_that_exists_is_refused_before_any_work() {
         "plan.toml",
     ];
     assert_snapshot!(run_in(folder.path(), &words), @r"
-    exit 2
+    exit 74
     -- stdout
     -- stderr
-    error: `plan.toml` exists
+    error: output `plan.toml` exists already
 
-    hint: give another --output, or --force to replace it
+    hint: choose another output, or allow it to be replaced with --force
     ");
     assert_eq!(
         std::fs::read(folder.path().join("plan.toml")).unwrap(),

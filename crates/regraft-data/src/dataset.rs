@@ -47,6 +47,15 @@ pub struct Dataset {
 }
 
 impl Dataset {
+    /// Returns true for images of bytes, which [`Scale::Auto`] divides by 255.
+    pub fn is_byte_image(&self) -> bool {
+        self.image.is_some()
+            && match &self.samples {
+                Samples::Array(elements) => elements.is_u8(),
+                Samples::Files(..) => true,
+            }
+    }
+
     /// Returns a data set of bytes in memory, such as one inside a binary.
     ///
     /// # Shapes
@@ -321,11 +330,7 @@ struct Norm {
 
 impl Norm {
     fn new(data: &Dataset, preprocess: &Preprocess) -> Result<Self, DataError> {
-        let byte_image = data.image.is_some()
-            && match &data.samples {
-                Samples::Array(elements) => elements.is_u8(),
-                Samples::Files(..) => true,
-            };
+        let byte_image = data.is_byte_image();
         let (channels, run) = match data.image {
             Some(image) => (preprocess.result_image(data, image, None)?.0, 1),
             None => array_channels(&data.shape, preprocess),

@@ -187,7 +187,7 @@ impl Preprocess {
                 name: dataset.name().to_owned(),
                 found: Vec::new(),
                 wanted: "images of one size".to_owned(),
-                hint: Some(format!("set `resize` to {to}")),
+                hint: Some(format!("bring the images to that size: --resize {to}")),
             });
         };
         if size.height == 0 || size.width == 0 {
@@ -275,10 +275,14 @@ fn mismatch_hint(
     };
     match want_c {
         Some(1) if have_c == 3 => {
-            return Some("the model takes grey images: set `color` to grey".to_owned());
+            return Some(
+                "the model takes grey images, these have colours: convert them to grey".to_owned(),
+            );
         }
         Some(3) if have_c == 1 => {
-            return Some("the model takes colour images: set `color` to rgb".to_owned());
+            return Some(
+                "the model takes colour images, these are grey: convert them to RGB".to_owned(),
+            );
         }
         Some(c) if c != have_c => {
             return Some(format!(
@@ -288,7 +292,9 @@ fn mismatch_hint(
         _ => {}
     }
     match want_hw {
-        (Some(h), Some(w)) if (h, w) != have_hw => Some(format!("set `resize` to {h}x{w}")),
+        (Some(h), Some(w)) if (h, w) != have_hw => Some(format!(
+            "bring the images to the size of the model: --resize {h}x{w}"
+        )),
         _ => None,
     }
 }

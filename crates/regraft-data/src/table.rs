@@ -65,6 +65,7 @@ pub(crate) fn read(
         label_column,
         label_at: None,
         columns: None,
+        header_rows: 0,
         ids: BTreeMap::new(),
         table: Table::default(),
     };
@@ -110,6 +111,7 @@ struct Parser<'a> {
     label_at: Option<usize>,
     /// Columns of the first row, features and label.
     columns: Option<usize>,
+    header_rows: usize,
     ids: BTreeMap<String, u32>,
     table: Table,
 }
@@ -123,7 +125,11 @@ impl Parser<'_> {
         DataError::Value {
             file: self.file.clone(),
             what,
-            place: format!("row {}, column {}", self.table.rows() + 1, column + 1),
+            place: format!(
+                "row {}, column {}",
+                self.table.rows() + 1 + self.header_rows,
+                column + 1
+            ),
         }
     }
 
@@ -150,7 +156,7 @@ impl Parser<'_> {
         }
         // An empty input tells the parser that the file ends.
         let last = input.is_empty();
-        loop {
+        while last || !input.is_empty() {
             let space = &mut self.field[self.filled..];
             let (result, n_in, n_out) = self.core.read_field(input, space);
             input = &input[n_in..];
@@ -175,6 +181,7 @@ impl Parser<'_> {
                 }
             }
         }
+        Ok(())
     }
 
     fn end_field(&mut self, budget: &Budget) -> Result<(), DataError> {
@@ -216,6 +223,7 @@ impl Parser<'_> {
                 self.table.labels = Some(Vec::new());
             }
             if is_header {
+                self.header_rows = 1;
                 return Ok(());
             }
         }

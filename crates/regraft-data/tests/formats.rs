@@ -110,7 +110,10 @@ fn image_folders_with_splits_share_their_classes() {
     let parts = source.assign(2, 1, 0).unwrap();
     assert_eq!(parts.evaluation.labels().unwrap(), [1]);
     let wrong = Preprocess::default().fit_to(val, &[Some(3), Some(4), Some(4)]);
-    assert_eq!(wrong.unwrap_err().hint().unwrap(), "set `resize` to 4x4");
+    assert_eq!(
+        wrong.unwrap_err().hint().unwrap(),
+        "bring the images to the size of the model: --resize 4x4"
+    );
     let preprocess = Preprocess {
         resize: Some(Size {
             height: 4,
@@ -143,7 +146,10 @@ fn images_of_different_sizes_need_a_resize() {
     let error = raw()
         .fit_to(data, &[Some(3), Some(6), Some(6)])
         .unwrap_err();
-    assert_eq!(error.hint().unwrap(), "set `resize` to 6x6");
+    assert_eq!(
+        error.hint().unwrap(),
+        "bring the images to that size: --resize 6x6"
+    );
     let grey = Preprocess {
         resize: Some(Size {
             height: 2,
@@ -218,6 +224,25 @@ fn tables_with_and_without_labels() {
         ..Preprocess::default()
     };
     assert_eq!(last.batch(&[1], &normal).unwrap(), [1.0, 1.0]);
+}
+
+#[test]
+fn a_field_may_end_where_a_read_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let row = format!("1{}\n", ",2".repeat(499));
+    // Reads are of a mebibyte: each padding lets another byte of a row fall on its end.
+    for pad in 0..4 {
+        let header = format!("{}{}\n", "a".repeat(pad + 1), ",a".repeat(499));
+        let text = header + &row.repeat(1200);
+        assert!(text.len() > 1 << 20);
+        let path = put(folder.path(), "t.csv", text);
+        let data = open(&path, &OpenOptions::default())
+            .unwrap()
+            .splits
+            .remove(0)
+            .data;
+        assert_eq!(data.len(), 1200);
+    }
 }
 
 #[test]

@@ -96,7 +96,7 @@ fn mnist_folder() {
     }
     let colour = preprocess.fit_to(train, &[Some(3), Some(28), Some(28)]);
     let hint = colour.unwrap_err().hint().unwrap();
-    assert!(hint.contains("rgb"), "{hint}");
+    assert!(hint.contains("RGB"), "{hint}");
     let large = preprocess.fit_to(train, &[Some(1), Some(32), Some(32)]);
     let hint = large.unwrap_err().hint().unwrap();
     assert!(hint.contains("32x32"), "{hint}");

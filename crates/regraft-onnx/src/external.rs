@@ -12,9 +12,10 @@ use std::path::Path;
 use cap_fs_ext::{DirExt, FollowSymlinks, MetadataExt, OpenOptionsFollowExt, OpenOptionsSyncExt};
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, File, OpenOptions};
+use protobuf::Message as _;
 use sha1::{Digest, Sha1};
 
-use crate::proto::onnx::StringStringEntryProto;
+use crate::proto::onnx::{ModelProto, StringStringEntryProto};
 use crate::{Limits, OnnxError};
 
 /// The folder of a model, and the data files opened there so far.
@@ -38,6 +39,26 @@ struct Range {
     offset: u64,
     length: Option<u64>,
     checksum: Option<String>,
+}
+
+/// Returns the names of the files that hold tensors of a model, as the model gives them, each once;
+/// none for bytes that are no model.
+pub fn external_files(bytes: &[u8]) -> Vec<String> {
+    let Ok(model) = ModelProto::parse_from_bytes(bytes) else {
+        return Vec::new();
+    };
+    let entries = model
+        .graph
+        .initializer
+        .iter()
+        .flat_map(|t| &t.external_data);
+    let mut names: Vec<String> = entries
+        .filter(|e| e.key() == "location")
+        .map(|e| e.value().to_owned())
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 impl<'a> DataFolder<'a> {

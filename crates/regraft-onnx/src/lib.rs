@@ -21,6 +21,7 @@ mod value;
 mod write;
 
 pub use error::OnnxError;
+pub use external::external_files;
 pub use limits::{Limits, MAX_PROTO_BYTES};
 pub use read::{read, read_bytes};
 pub use write::write_bytes;

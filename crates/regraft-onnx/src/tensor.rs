@@ -372,12 +372,14 @@ pub(crate) fn count_nonfinite(tensor: &Tensor) -> u64 {
     let mut nan = 0u64;
     let mut infinite = 0u64;
     let mut mask = true;
+    let mut finite = 0u64;
     let mut see = |x: f64| {
         if x.is_nan() {
             nan += 1;
         } else if x.is_infinite() {
             infinite += 1;
         } else {
+            finite += 1;
             // Exactly these: a mask is written, not computed.
             mask &= [0.0, -0.0, 1.0]
                 .iter()
@@ -406,7 +408,11 @@ pub(crate) fn count_nonfinite(tensor: &Tensor) -> u64 {
         }
         _ => {}
     }
-    if mask { nan } else { nan + infinite }
+    if mask && (finite > 0 || infinite == 1) {
+        nan
+    } else {
+        nan + infinite
+    }
 }
 
 /// Returns a number of the same class (NaN, infinite, zero, other) as 16 float bits.

@@ -9,6 +9,8 @@ pub enum Stage {
     Sensitivity,
     /// Layers are refitted and blocks tuned in graph order.
     Rebuild,
+    /// All blocks are tuned together.
+    Tune,
 }
 
 /// Told about progress, asked whether to go on.

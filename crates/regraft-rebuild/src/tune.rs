@@ -6,7 +6,7 @@ use regraft_exec::{HostTensor, LossTerm};
 use regraft_graph::{Tensor, ValueId};
 
 use crate::stream::Stream;
-use crate::{Augment, Monitor, RebuildError};
+use crate::{Augment, Monitor, RebuildError, Stage};
 
 /// How to tune.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,6 +55,8 @@ pub struct Tuned {
     pub error_after: f64,
     /// True if the tuned weights were kept, which only a lower held-out error earns.
     pub kept: bool,
+    /// Gradient steps taken.
+    pub steps: usize,
 }
 
 /// What is tuned towards.
@@ -142,6 +144,9 @@ pub(crate) fn tune(
             }
             // An odd stride visits the chunks in another order each pass.
             let chunk = (i * (2 * epoch + 1) + epoch) % target.n_fit;
+            if target.vary.is_some() {
+                monitor.progress(Stage::Tune, step as usize, total_steps, "the whole network");
+            }
             step += 1;
             let cosine = (std::f64::consts::PI * step as f64 / total_steps as f64).cos();
             let rate = schedule.learning_rate * (1.0 + cosine) / 2.0;
@@ -172,6 +177,7 @@ pub(crate) fn tune(
             error_before: before,
             error_after: best,
             kept,
+            steps: step as usize,
         },
     )))
 }

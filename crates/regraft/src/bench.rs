@@ -14,15 +14,17 @@ use crate::pipeline::{RunOptions, Stages, latency_figures};
 use crate::progress::Progress;
 use crate::report::{LatencyFigures, Metrics, TerminalStyle};
 use crate::samples::{EvaluationSamples, open_data, prepare_evaluation};
-use crate::{Error, Recipe};
+use crate::{Error, ErrorKind, Recipe};
 
 /// Times of two models, or of one against itself.
 #[derive(Clone, Debug, Serialize)]
 pub struct Benchmark {
     /// Version of regraft.
     pub regraft: String,
-    /// The times.
+    /// The times; of one model alone both are its own.
     pub latency: LatencyFigures,
+    /// True if two models were measured.
+    pub compares: bool,
     /// What should be known about them.
     pub note: Option<String>,
 }
@@ -50,9 +52,14 @@ pub fn bench(
         recipe.threads.unwrap_or(1),
         options,
     )?;
+    if let (Some(note), Some(_)) = (&found.note, &options.onnxruntime) {
+        return Err(Error::new(ErrorKind::Input, note.clone())
+            .with_hint("leave --onnxruntime out to measure in regraft's own executor"));
+    }
     Ok(Benchmark {
         regraft: env!("CARGO_PKG_VERSION").to_owned(),
         latency: latency_figures(&found),
+        compares: small.is_some(),
         note: found.note,
     })
 }
@@ -133,16 +140,25 @@ impl Benchmark {
     pub fn to_terminal(&self, _style: &TerminalStyle) -> String {
         let l = &self.latency;
         let mut out = format!(
-            "{}: batch {}, {} thread{}, {} interleaved runs\n  dense  {:>9.3} ms\n  small  {:>9.3} ms  {:>6.3} of the dense model's time (median of the pairs)\n",
+            "{}: batch {}, {} thread{}, {} runs",
             l.runtime,
             l.batch,
             l.threads,
             if l.threads == 1 { "" } else { "s" },
             l.runs,
-            l.dense_ms,
-            l.small_ms,
-            l.ratio.unwrap_or(f64::NAN),
         );
+        if self.compares {
+            let [low, high] = l.ratio_quartiles.unwrap_or([f64::NAN; 2]);
+            let _ = writeln!(
+                out,
+                ", interleaved\n  dense  {:>9.3} ms\n  small  {:>9.3} ms  {:>6.3} of the dense model's time (middle half of the pairs: {low:.3} to {high:.3})",
+                l.dense_ms,
+                l.small_ms,
+                l.ratio.unwrap_or(f64::NAN),
+            );
+        } else {
+            let _ = writeln!(out, "\n  median {:>9.3} ms", l.dense_ms);
+        }
         if let Some(note) = &self.note {
             let _ = writeln!(out, "  {note}");
         }
@@ -248,6 +264,11 @@ impl Evaluation {
         line("average precision", &|m| m.average_precision, true);
         line("agreement with teacher", &|m| m.agreement_with_dense, true);
         line("MSE to teacher", &|m| m.mse_to_dense, false);
+        if self.metrics.accuracy.is_none() && self.teacher.is_none() {
+            out.push_str(
+                "  the data has no labels: --teacher DENSE.onnx compares with another model\n",
+            );
+        }
         out
     }
 }

@@ -66,12 +66,21 @@ impl Error {
     }
 
     /// Names the file in the message, unless it is named already.
-    pub(crate) fn about(mut self, path: &std::path::Path) -> Self {
+    #[must_use]
+    pub fn about(mut self, path: &std::path::Path) -> Self {
         let name = path.display().to_string();
         if !self.message.contains(&name) {
             self.message = format!("`{name}`: {}", self.message);
         }
         self
+    }
+
+    /// Names the model in the message where the error is about its network.
+    pub(crate) fn in_model(self, path: &std::path::Path) -> Self {
+        match self.kind {
+            ErrorKind::Model | ErrorKind::Verify => self.about(path),
+            _ => self,
+        }
     }
 
     /// Returns what the error is about.
@@ -122,7 +131,8 @@ macro_rules! from_room {
         impl From<$type> for Error {
             fn from(error: $type) -> Self {
                 let hint: Option<String> = $hint(&error);
-                let mut wrapped = Self::new($kind, error.to_string());
+                let kind: ErrorKind = $kind(&error);
+                let mut wrapped = Self::new(kind, error.to_string());
                 wrapped.hint = hint;
                 wrapped.source = cause(error);
                 wrapped
@@ -142,21 +152,65 @@ fn cause(error: impl StdError) -> Option<Box<dyn StdError + Send + Sync>> {
     (!text.is_empty()).then(|| text.join(": ").into())
 }
 
-from_room!(OnnxError, ErrorKind::Input, |e: &OnnxError| e.hint());
-from_room!(DataError, ErrorKind::Input, |e: &DataError| e.hint());
-from_room!(GraphError, ErrorKind::Model, |e: &GraphError| e.hint());
-from_room!(PruneError, ErrorKind::Model, |e: &PruneError| e.hint());
-from_room!(SolveError, ErrorKind::Model, |_: &SolveError| None);
-from_room!(ExecError, ErrorKind::Model, |_: &ExecError| None);
+/// A file that cannot be read is not the same as one that is refused.
+fn io_or_input(io: bool) -> ErrorKind {
+    if io { ErrorKind::Io } else { ErrorKind::Input }
+}
+
+/// A plan or a pattern that does not fit is what was asked for, not the network.
+fn prune_kind(error: &PruneError) -> ErrorKind {
+    match error {
+        PruneError::Pattern { .. } | PruneError::Share { .. } => ErrorKind::Usage,
+        PruneError::PlanVersion { .. }
+        | PruneError::UnknownGroup { .. }
+        | PruneError::GroupTwice { .. }
+        | PruneError::UnitCount { .. }
+        | PruneError::GroupCount { .. }
+        | PruneError::UnitIndex { .. }
+        | PruneError::FrozenUnit { .. }
+        | PruneError::NoChannelLeft { .. } => ErrorKind::Input,
+        _ => ErrorKind::Model,
+    }
+}
+
+from_room!(
+    OnnxError,
+    |e: &OnnxError| io_or_input(matches!(e, OnnxError::Io { .. })),
+    |e: &OnnxError| e.hint()
+);
+from_room!(
+    DataError,
+    |e: &DataError| io_or_input(matches!(e, DataError::Io { .. })),
+    |e: &DataError| e.hint()
+);
+from_room!(
+    GraphError,
+    |_: &GraphError| ErrorKind::Model,
+    |e: &GraphError| e.hint()
+);
+from_room!(PruneError, prune_kind, |e: &PruneError| e.hint());
+from_room!(
+    SolveError,
+    |_: &SolveError| ErrorKind::Model,
+    |_: &SolveError| None
+);
+from_room!(
+    ExecError,
+    |e: &ExecError| match e {
+        ExecError::Device { .. } => ErrorKind::Usage,
+        _ => ErrorKind::Model,
+    },
+    |e: &ExecError| e.hint()
+);
 
 from_room!(
     crate::storage::StorageError,
-    ErrorKind::Io,
+    |_: &crate::storage::StorageError| ErrorKind::Io,
     |e: &crate::storage::StorageError| e.hint().map(str::to_owned)
 );
 from_room!(
     crate::report::ReportError,
-    ErrorKind::Internal,
+    |_: &crate::report::ReportError| ErrorKind::Internal,
     |_: &crate::report::ReportError| None
 );
 

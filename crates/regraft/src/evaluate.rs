@@ -77,13 +77,20 @@ pub(crate) fn metrics(
         result.agreement_with_dense = (outputs.width > 1).then_some(found.top1);
     }
     let classes = outputs.width;
-    let Some(labels) =
-        labels.filter(|l| l.len() == outputs.n && l.iter().all(|c| (*c as usize) < classes))
-    else {
+    let Some(labels) = labels.filter(|l| l.len() == outputs.n && classes > 1) else {
         return Ok(result);
     };
-    if classes < 2 {
-        return Ok(result);
+    if let Some(at) = labels.iter().position(|c| *c as usize >= classes) {
+        return Err(Error::new(
+            ErrorKind::Input,
+            format!(
+                "sample {at} has label {}, and the model has {classes} classes",
+                labels[at]
+            ),
+        )
+        .with_hint(
+            "classes count from 0; leave the labels out to compare with the dense model only",
+        ));
     }
     let scores = probabilities(outputs)?;
     let m = regraft_data::Metrics::new(&scores, classes, labels)?;

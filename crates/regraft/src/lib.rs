@@ -24,6 +24,7 @@ mod evaluate;
 mod inspect;
 mod latency;
 mod model;
+mod outputs;
 mod pipeline;
 mod plan_file;
 mod plan_verbs;
@@ -47,18 +48,3 @@ pub use recipe::{
     AugmentName, DEFAULT_CALIB, DEFAULT_DAMPING, DEFAULT_EPOCHS, DEFAULT_MULTIPLE_OF, DeviceName,
     Recipe, ScoreName, Tuning,
 };
-
-/// Writes a text to a file as every output is written: whole or not at all.
-///
-/// # Errors
-/// [`ErrorKind::Io`] if the file exists and `force` is false, is a link, or cannot be written.
-pub fn write_text(path: &std::path::Path, text: &str, force: bool) -> Result<(), Error> {
-    let overwrite = if force {
-        storage::Overwrite::Replace
-    } else {
-        storage::Overwrite::Refuse
-    };
-    storage::check_output(path, &[], overwrite)?;
-    storage::write_atomic(path, text.as_bytes())?;
-    Ok(())
-}

@@ -80,7 +80,7 @@ impl Model {
                 .map(|v| self.graph.value(*v).name.as_str())
                 .collect();
             return Err(Error::new(
-                ErrorKind::Model,
+                ErrorKind::Input,
                 format!(
                     "the model has {} inputs ({}), data can feed one",
                     inputs.len(),
@@ -93,17 +93,23 @@ impl Model {
         let shape = self.facts.shape(value).map(<[Dim]>::to_vec);
         let Some(shape) = shape.filter(|s| !s.is_empty()) else {
             return Err(Error::new(
-                ErrorKind::Model,
+                ErrorKind::Input,
                 format!("input `{name}` declares no shape with a batch axis"),
             )
             .with_hint("export the model with the shape of its input"));
         };
         if self.facts.dtype(value) != Some(DType::F32) {
             return Err(Error::new(
-                ErrorKind::Model,
+                ErrorKind::Input,
                 format!("input `{name}` does not take 32-bit floats"),
             )
-            .with_hint("models of tokens and integers come with a later version"));
+            .with_hint("only 32-bit floats are read so far: export the model with such an input"));
+        }
+        if shape.iter().any(|d| d.fixed() == Some(0)) {
+            return Err(Error::new(
+                ErrorKind::Input,
+                format!("input `{name}` has an extent of 0: nothing can be fed to it"),
+            ));
         }
         Ok(ModelInput {
             value,

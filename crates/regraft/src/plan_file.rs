@@ -38,7 +38,7 @@ impl PlanFile {
     /// [`ErrorKind::Usage`] with the line and what is wrong with it.
     pub fn from_toml(text: &str) -> Result<Self, Error> {
         let file: Self = toml::from_str(text).map_err(|e| {
-            Error::usage("the plan cannot be read")
+            Error::new(ErrorKind::Input, "the plan cannot be read")
                 .with_hint("compare it with what `regraft plan` writes")
                 .because(e)
         })?;
@@ -98,10 +98,10 @@ impl PlanFile {
         let mut groups = Vec::new();
         for g in &self.groups {
             let bad = |what: &str| {
-                Error::usage(format!(
-                    "group `{}`: `keep = \"{}\"` {what}",
-                    g.name, g.keep
-                ))
+                Error::new(
+                    ErrorKind::Input,
+                    format!("group `{}`: `keep = \"{}\"` {what}", g.name, g.keep),
+                )
                 .with_hint("write numbers and ranges, ascending: \"0-4, 7, 9-15\"")
             };
             let kept =

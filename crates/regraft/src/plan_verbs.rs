@@ -11,16 +11,17 @@ use crate::plan_file::PlanFile;
 use crate::progress::Progress;
 use crate::report::{Metrics, ModelFigures, TerminalStyle, VerifyFigures};
 use crate::samples::{open_data, prepare};
-use crate::storage::{Overwrite, check_output, write_atomic};
+use crate::storage::write_atomic;
 use crate::{Error, Recipe};
 
-/// Decides what to remove under the recipe's budget, and removes nothing.
+/// Decides what to remove under the recipe's budget, and removes nothing; writes the plan where the
+/// recipe says so.
 ///
 /// # Errors
 /// [`Error`] with its kind.
 pub fn plan(
     recipe: &Recipe,
-    _options: &RunOptions,
+    options: &RunOptions,
     progress: &dyn Progress,
 ) -> Result<PlanFile, Error> {
     recipe.check()?;
@@ -33,13 +34,20 @@ pub fn plan(
         Error::usage("no data is given")
             .with_hint("a plan is decided on samples: point --data at some")
     })?;
+    if let Some(output) = &recipe.output {
+        crate::outputs::check(&[output], &[path], recipe, options)?;
+    }
     progress.stage("read");
     let model = Model::open(path, recipe.allow_nonfinite)?;
     let input = model.input()?;
     let samples = prepare(&open_data(data)?, &input, recipe)?;
     let exec = Stages::exec(recipe);
     let selection = crate::selection::select(&model, &input, &samples, recipe, exec, progress)?;
-    Ok(PlanFile::from_plan(&selection.plan))
+    let plan = PlanFile::from_plan(&selection.plan);
+    if let Some(output) = &recipe.output {
+        write_atomic(output, plan.to_toml()?.as_bytes())?;
+    }
+    Ok(plan)
 }
 
 /// What `apply` did.
@@ -76,12 +84,7 @@ pub fn apply(
         .output
         .clone()
         .unwrap_or_else(|| path.with_extension("pruned.onnx"));
-    let overwrite = if options.force {
-        Overwrite::Replace
-    } else {
-        Overwrite::Refuse
-    };
-    check_output(&out, &[path], overwrite)?;
+    crate::outputs::check(&[&out], &[path], recipe, options)?;
     progress.stage("read");
     let model = Model::open(path, recipe.allow_nonfinite)?;
     let input = model.input()?;

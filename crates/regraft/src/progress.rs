@@ -1,5 +1,7 @@
 //! What a caller is told while a run goes on, and how it stops one.
 
+use std::cell::Cell;
+
 use regraft_rebuild::{Monitor, Stage};
 
 /// Told about the progress of a run. Every method may be called from one thread only.
@@ -34,14 +36,30 @@ impl Progress for Quiet {
 }
 
 /// Hands the progress of a rebuild on.
-pub(crate) struct Adapter<'a>(pub(crate) &'a dyn Progress);
+pub(crate) struct Adapter<'a> {
+    progress: &'a dyn Progress,
+    tunes: Cell<bool>,
+}
+
+impl<'a> Adapter<'a> {
+    pub(crate) fn new(progress: &'a dyn Progress) -> Self {
+        Self {
+            progress,
+            tunes: Cell::new(false),
+        }
+    }
+}
 
 impl Monitor for Adapter<'_> {
-    fn progress(&self, _: Stage, done: usize, total: usize, what: &str) {
-        self.0.step(done, total, what);
+    fn progress(&self, stage: Stage, done: usize, total: usize, what: &str) {
+        // The long second half of a rebuild is a stage of its own to whoever waits.
+        if stage == Stage::Tune && !self.tunes.replace(true) {
+            self.progress.stage("tune");
+        }
+        self.progress.step(done, total, what);
     }
 
     fn cancelled(&self) -> bool {
-        self.0.cancelled()
+        self.progress.cancelled()
     }
 }

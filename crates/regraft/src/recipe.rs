@@ -207,11 +207,9 @@ impl Recipe {
     /// Returns the TOML text of the recipe.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Internal`] if a value has no TOML form.
+    /// [`crate::ErrorKind::Usage`] if a value has no TOML form, such as a path that is not UTF-8.
     pub fn to_toml(&self) -> Result<String, Error> {
-        toml::to_string(self).map_err(|e| {
-            Error::new(crate::ErrorKind::Internal, "the recipe cannot be written").because(e)
-        })
+        toml::to_string(self).map_err(|e| Error::usage("the recipe cannot be written").because(e))
     }
 
     /// Checks what can be checked without the files.
@@ -230,15 +228,29 @@ impl Recipe {
         if self.macs.is_some() && self.params.is_some() {
             return Err(Error::usage("`macs` and `params` cannot be given together"));
         }
-        if self.multiple_of == 0
-            || self.calib == 0
-            || self.latency_batch == 0
-            || self.threads == Some(0)
-        {
+        let counts = [
+            ("multiple_of", self.multiple_of, 1, 1 << 16),
+            ("calib", self.calib, 2, 1 << 32),
+            ("latency_batch", self.latency_batch, 1, 1 << 16),
+            ("threads", self.threads.unwrap_or(1), 1, 1024),
+        ];
+        for (name, found, least, most) in counts {
+            if !(least..=most).contains(&found) {
+                return Err(Error::usage(format!(
+                    "`{name}` is {found}, it must be from {least} to {most}"
+                )));
+            }
+        }
+        if self.scale.is_some_and(|s| s == 0.0 || !s.is_finite()) {
+            return Err(Error::usage("`scale` must be a number other than 0"));
+        }
+        if self.max_drop.is_some_and(|d| !(d >= 0.0 && d.is_finite())) {
             return Err(Error::usage(
-                "`multiple_of`, `calib`, `latency_batch` and `threads` are at least 1",
+                "`max_drop` must be a number of points, 0 or more",
             ));
         }
+        // A result lies beside its recipe, which is text.
+        self.to_toml()?;
         if self.std.iter().any(|s| *s == 0.0 || !s.is_finite())
             || self.mean.iter().any(|m| !m.is_finite())
         {

@@ -155,7 +155,11 @@ pub(crate) fn prepare(
     }
     let settings = preprocess(recipe).fit_to(assigned.evaluation, &input.sample)?;
     Ok(Samples {
-        description: source.describe(),
+        description: format!(
+            "{}; {}",
+            source.describe(),
+            in_words(assigned.train, recipe)
+        ),
         notes,
         calibration,
         n_fit: fit.len(),
@@ -172,7 +176,7 @@ fn too_few_batches(batch: usize, samples: usize) -> Error {
         crate::ErrorKind::Input,
         format!("the model takes batches of exactly {batch}, and {samples} samples are not enough"),
     )
-    .with_hint("export the model with a free batch size, or give more samples")
+    .with_hint("export the model with a free batch size, raise --calib, or give more samples")
 }
 
 /// Samples to judge a model by.
@@ -210,6 +214,28 @@ pub(crate) fn prepare_evaluation(
         labels: data.labels_of(&indices)?,
         class_names: data.class_names().to_vec(),
     })
+}
+
+/// Returns what happens to the values before the model sees them, in words.
+fn in_words(data: &Dataset, recipe: &Recipe) -> String {
+    let scaled = match recipe.scale {
+        Some(factor) => format!("times {factor}"),
+        None if data.is_byte_image() => "divided by 255".to_owned(),
+        None => "as they are".to_owned(),
+    };
+    let list = |name: &str, numbers: &[f32]| {
+        let texts: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+        if texts.is_empty() {
+            String::new()
+        } else {
+            format!(", {name} {}", texts.join(" "))
+        }
+    };
+    format!(
+        "values {scaled}{}{}",
+        list("less mean", &recipe.mean),
+        list("divided by std", &recipe.std)
+    )
 }
 
 fn preprocess(recipe: &Recipe) -> Preprocess {

@@ -59,9 +59,14 @@ pub(crate) fn select(
 ) -> Result<Selection, Error> {
     let budget = budget(recipe)?;
     let groups = find_groups(&model.graph, &model.facts)?;
-    nothing_prunable(&groups)?;
+    // Keeping everything is possible in any network.
+    if !matches!(budget, Budget::Macs(share) | Budget::Params(share) if share >= 1.0) {
+        nothing_prunable(&groups)?;
+    }
+    // A pattern that fits nothing is found before the long work.
+    choose_options(recipe).selected(&model.graph, &groups)?;
     let layers = find_layers(&model.graph, &model.facts);
-    let monitor = Adapter(progress);
+    let monitor = Adapter::new(progress);
     progress.stage("calibrate");
     let config = CalibrateConfig {
         max_rows: ORDER_ROWS,
@@ -153,6 +158,14 @@ fn orders(
     Ok((Some(orders), scores.fallbacks))
 }
 
+fn choose_options(recipe: &Recipe) -> ChooseOptions {
+    ChooseOptions {
+        ignore: recipe.ignore.clone(),
+        only: recipe.only.clone(),
+        ..ChooseOptions::default()
+    }
+}
+
 fn widths(
     model: &Model,
     groups: &Groups,
@@ -160,12 +173,7 @@ fn widths(
     budget: Budget,
     recipe: &Recipe,
 ) -> Result<(Plan, Cost), Error> {
-    let options = ChooseOptions {
-        ignore: recipe.ignore.clone(),
-        only: recipe.only.clone(),
-        ..ChooseOptions::default()
-    };
-    let selected = options.selected(&model.graph, groups)?;
+    let selected = choose_options(recipe).selected(&model.graph, groups)?;
     let cost_model = CostModel::new(&model.graph, &model.facts, groups);
     let dense = cost_model.dense();
     let target = budget.target(dense)?;

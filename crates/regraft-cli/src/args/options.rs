@@ -20,7 +20,7 @@ pub(crate) struct DataOptions {
           allow_hyphen_values = true, value_parser = finite)]
     pub(crate) std: Option<Vec<f32>>,
     /// Factor before mean and std [default: 1/255 for images of bytes, else 1]
-    #[arg(long, value_name = "FACTOR", allow_hyphen_values = true, value_parser = finite)]
+    #[arg(long, value_name = "FACTOR", allow_hyphen_values = true, value_parser = factor)]
     pub(crate) scale: Option<f32>,
     /// Height and width that images are brought to, in pixels: 224x224, or 224 for both
     #[arg(long, value_name = "HxW", value_parser = height_width)]
@@ -212,6 +212,16 @@ pub(crate) enum Augment {
     Shift,
     /// Shifted and mirrored left to right
     FlipShift,
+}
+
+/// A number, or a fraction such as 1/255.
+fn factor(text: &str) -> Result<f32, String> {
+    match text.split_once('/') {
+        Some((above, below)) => finite(above.trim())
+            .and_then(|a| Ok(a / finite(below.trim())?))
+            .and_then(|f| finite(&f.to_string())),
+        None => finite(text),
+    }
 }
 
 fn share(text: &str) -> Result<f64, String> {

@@ -4,6 +4,7 @@ use burn_backend::ops::ConvOptions;
 use burn_backend::tensor::FloatTensor;
 use burn_backend::{Backend, Scalar, Shape, TensorData, TensorMetadata};
 
+use super::float::shape_of;
 use crate::kernels::{ChannelShape, ConvShape};
 
 /// What a kernel is in terms of the engine.
@@ -41,10 +42,11 @@ pub(super) struct DevicePass<'a, B: Backend> {
 pub(super) type DeviceGrads<B> = Vec<Option<FloatTensor<B>>>;
 
 fn reshaped<B: Backend>(tensor: FloatTensor<B>, shape: &[usize]) -> FloatTensor<B> {
-    if tensor.shape().to_vec() == shape {
+    let shape = shape_of(shape);
+    if tensor.shape() == shape {
         return tensor;
     }
-    B::float_reshape(tensor, Shape::from(shape.to_vec()))
+    B::float_reshape(tensor, shape)
 }
 
 fn conv_options(shape: &ConvShape) -> ConvOptions<2> {

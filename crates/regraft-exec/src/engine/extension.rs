@@ -17,7 +17,7 @@ use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward as EngineBackward, Ops, OpsKind};
 use burn_backend::tensor::FloatTensor;
-use burn_backend::{Backend, Shape, TensorData, TensorMetadata};
+use burn_backend::{Backend, TensorData, TensorMetadata};
 use burn_backend_extension::backend_extension;
 use burn_dispatch::Dispatch;
 #[cfg(feature = "gpu")]
@@ -26,6 +26,7 @@ use burn_flex::{Flex, FlexTensor};
 
 use super::Float;
 use super::device_op::{DeviceGrads, DeviceOp, DevicePass};
+use super::float::shape_of;
 use crate::error::{OpResult, unsupported};
 use crate::kernels::KernelError;
 
@@ -100,7 +101,8 @@ pub(crate) trait HostKernel: Debug + Send + Sync {
 
 /// Runs a kernel on one engine tensor, tracked if that is.
 pub(crate) fn run_unary(input: Float, kernel: Arc<dyn HostKernel>) -> Float {
-    Float::from_engine(Dispatch::kernel_1(input.into_engine(), kernel))
+    let shape = kernel.output_shape().to_vec();
+    Float::from_engine(Dispatch::kernel_1(input.into_engine(), kernel), &shape)
 }
 
 /// Runs a kernel on one, two, three or six engine tensors, tracked if one of them is.
@@ -113,13 +115,15 @@ pub(crate) fn run_kernel<const N: usize>(
         .map(Float::into_engine)
         .collect::<Vec<_>>();
     let mut next = || engine.remove(0);
-    Ok(Float::from_engine(match N {
+    let shape = kernel.output_shape().to_vec();
+    let result = match N {
         1 => Dispatch::kernel_1(next(), kernel),
         2 => Dispatch::kernel_2(next(), next(), kernel),
         3 => Dispatch::kernel_3(next(), next(), next(), kernel),
         6 => Dispatch::kernel_6(next(), next(), next(), next(), next(), next(), kernel),
         _ => return unsupported(format!("a kernel of {N} inputs")),
-    }))
+    };
+    Ok(Float::from_engine(result, &shape))
 }
 
 // The macro routes tensors that are arguments of their own, so there is one method an arity.
@@ -183,7 +187,7 @@ impl HostAccess for Flex {
     }
 
     fn own(data: Vec<f32>, shape: &[usize], _like: &FlexTensor) -> FlexTensor {
-        let data = TensorData::new(data, Shape::from(shape.to_vec()));
+        let data = TensorData::new(data, shape_of(shape));
         FlexTensor::from_data(data)
     }
 }
@@ -212,7 +216,7 @@ impl HostAccess for Cube {
 
     fn own(data: Vec<f32>, shape: &[usize], like: &FloatTensor<Self>) -> FloatTensor<Self> {
         use burn_backend::ops::FloatTensorOps;
-        let data = TensorData::new(data, Shape::from(shape.to_vec()));
+        let data = TensorData::new(data, shape_of(shape));
         Self::float_from_data(data, &like.device())
     }
 }

@@ -8,7 +8,7 @@ use regraft_solve::stats::ChannelMoments;
 use regraft_solve::{Samples, SolveError};
 
 use super::target::keep_axes;
-use super::{BlockTuning, Tuned, Walk};
+use super::{BlockTuning, Tuned, Walk, in_dense};
 use crate::RebuildError;
 use crate::blocks::Block;
 
@@ -46,6 +46,7 @@ pub(super) fn re_estimate(
             error_before: before,
             error_after: after.min(before),
             kept,
+            steps: 0,
         };
         let output = format!("{} (statistics)", walk.pruned.node_label(id));
         reports.push(BlockTuning { output, tuned });
@@ -69,7 +70,7 @@ fn statistics(
         || !own(variance)
         || node
             .output(0)
-            .is_none_or(|y| walk.dense.producer(y).is_none())
+            .is_none_or(|y| in_dense(walk.dense, y).is_none())
     {
         return Ok(None);
     }

@@ -8,7 +8,7 @@ use regraft_graph::infer::{InferOptions, infer};
 use regraft_graph::{Graph, Tensor, ValueId};
 
 use super::target::keep_axes;
-use super::{BlockRecord, BlockTuning, Pair, RebuildConfig};
+use super::{BlockRecord, BlockTuning, Pair, RebuildConfig, in_dense};
 use crate::augment::augment;
 use crate::calibrate::n_samples;
 use crate::stream::Stream;
@@ -86,7 +86,7 @@ fn terms(pair: Pair<'_>, dense: &Stream, outputs: &[ValueId]) -> Result<Vec<Term
     for &output in outputs
         .iter()
         .rev()
-        .filter(|v| pair.dense.producer(**v).is_some())
+        .filter(|v| in_dense(pair.dense, **v).is_some())
     {
         let mut chunks = Vec::new();
         for chunk in 0..dense.n_chunks() {

@@ -206,6 +206,14 @@ impl Rebuilt {
     }
 }
 
+/// Returns the node of the dense model that makes a value of the pruned one; `None` for a value
+/// that the dense model does not have.
+fn in_dense(dense: &Graph, value: ValueId) -> Option<NodeId> {
+    (value.index() < dense.n_values())
+        .then(|| dense.producer(value))
+        .flatten()
+}
+
 fn with_tensors(graph: &Graph, tensors: &BTreeMap<ValueId, Tensor>) -> Result<Graph, RebuildError> {
     let mut edit = graph.edit();
     for (id, tensor) in tensors {
@@ -308,7 +316,7 @@ impl Walk<'_> {
         touched: &BTreeSet<ValueId>,
     ) -> Result<Option<BlockTuning>, RebuildError> {
         // A value that the dense model does not have cannot be compared.
-        if self.dense.producer(output).is_none() {
+        if in_dense(self.dense, output).is_none() {
             return Ok(None);
         }
         let mut chunks: Vec<HostTensor> = Vec::new();
@@ -349,7 +357,7 @@ impl Walk<'_> {
     /// Moves both models past the block.
     fn leave(&mut self, block: &Block) -> Result<(), RebuildError> {
         self.pruned_stream.advance(block.end)?;
-        let dense_end = match block.output.and_then(|v| self.dense.producer(v)) {
+        let dense_end = match block.output.and_then(|v| in_dense(self.dense, v)) {
             Some(node) => NodeId::new(node.index() + 1),
             None => return Ok(()),
         };

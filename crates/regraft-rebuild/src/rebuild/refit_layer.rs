@@ -5,8 +5,8 @@ use regraft_solve::{
     Bias, LeastSquares, Matrix, OldWeights, Refit, RefitConfig, SolveError, refit,
 };
 
-use super::Walk;
 use super::target::{TargetOf, choose, difference, keep_axes};
+use super::{Walk, in_dense};
 use crate::statistics::{Accumulator, Statistics, row_plan};
 use crate::{Layer, LayerKind, RebuildError};
 
@@ -99,7 +99,7 @@ type Both = (Statistics, Statistics, bool);
 
 /// Gram of the pruned inputs and cross-Gram with the targets, on fitted and on held-out chunks.
 fn statistics(walk: &Walk<'_>, layer: &Layer, label: &str) -> Result<Option<Both>, RebuildError> {
-    if walk.dense.producer(layer.output).is_none() {
+    if in_dense(walk.dense, layer.output).is_none() {
         return Ok(None);
     }
     let n_samples = crate::calibrate::n_samples(&walk.pruned_stream.live);

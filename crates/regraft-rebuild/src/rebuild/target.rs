@@ -4,7 +4,7 @@ use regraft_exec::HostTensor;
 use regraft_graph::op::{BinaryOp, VariadicOp};
 use regraft_graph::{Graph, Op, ValueId};
 
-use super::KeptAxes;
+use super::{KeptAxes, in_dense};
 use crate::Layer;
 
 /// A layer's target in terms of values of the two models.
@@ -44,7 +44,7 @@ fn sum_target(dense: &Graph, pruned: &Graph, layers: &[Layer], layer: &Layer) ->
     let other = node.inputs.iter().flatten().copied().find(|v| *v != y)?;
     let sum = node.output(0)?;
     let pending = depends_on_pending(pruned, layers, layer, other);
-    (!pending && pruned.tensor(other).is_none() && dense.producer(sum).is_some())
+    (!pending && pruned.tensor(other).is_none() && in_dense(dense, sum).is_some())
         .then_some(TargetOf::Sum { sum, other })
 }
 

@@ -31,9 +31,9 @@ pub(crate) struct Latency {
     pub(crate) dense_ms: f64,
     /// Median of the small model, milliseconds.
     pub(crate) small_ms: f64,
-    /// Median over the pairs of small time / dense time.
+    /// `small_ms / dense_ms`.
     pub(crate) ratio: f64,
-    /// Quartiles of the ratio.
+    /// Quartiles of the ratios of the pairs.
     pub(crate) ratio_quartiles: Quartiles,
     /// Samples in a batch.
     pub(crate) batch: usize,

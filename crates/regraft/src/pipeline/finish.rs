@@ -1,5 +1,7 @@
 //! The end of a run: the small model's file, latency, and the report in its three forms.
 
+use std::path::{Path, PathBuf};
+
 use regraft_exec::ExecOptions;
 use regraft_graph::cost::{Cost, node_macs, total};
 use regraft_graph::infer::Facts;
@@ -55,26 +57,50 @@ pub(crate) fn finish(
     let bytes = regraft_onnx::write_bytes(&small)?;
     log.stage("latency");
     let latency = measure(parts, &bytes, options, log);
+    log.check()?;
     log.stage("write");
     let mut report = report(parts, &small, bytes.len(), options, log)?;
     report.latency = latency;
     speed_warning(&mut report);
-    write_atomic(&files.model, &bytes)?;
-    write_atomic(&files.recipe, parts.recipe.to_toml()?.as_bytes())?;
-    if let (Some(path), Some(selection)) = (&files.plan, parts.selection) {
-        let plan = crate::plan_file::PlanFile::from_plan(&selection.plan);
-        write_atomic(path, plan.to_toml()?.as_bytes())?;
-    }
     report.output = Some(files.model.display().to_string());
     report.stages = log.finish();
     report.peak_rss_bytes = peak_rss_bytes();
-    write_atomic(&files.report_json, report.to_json()?.as_bytes())?;
-    write_atomic(&files.report_md, report.to_markdown().as_bytes())?;
-    write_atomic(&files.report_html, report.to_html().as_bytes())?;
+    let mut set = vec![
+        (&files.recipe, parts.recipe.to_toml()?.into_bytes()),
+        (&files.report_json, report.to_json()?.into_bytes()),
+        (&files.report_md, report.to_markdown().into_bytes()),
+        (&files.report_html, report.to_html().into_bytes()),
+    ];
+    if let (Some(path), Some(selection)) = (&files.plan, parts.selection) {
+        let plan = crate::plan_file::PlanFile::from_plan(&selection.plan);
+        set.push((path, plan.to_toml()?.into_bytes()));
+    }
+    // Last, so that a model never lies there without its report.
+    set.push((&files.model, bytes));
+    write_all(&set)?;
     Ok(Outcome {
         report,
         files: files.clone(),
     })
+}
+
+/// Writes a set of files; where one cannot be written, those that were not there before are gone.
+fn write_all(set: &[(&PathBuf, Vec<u8>)]) -> Result<(), Error> {
+    let mut made: Vec<&Path> = Vec::new();
+    for (path, bytes) in set {
+        let is_new = !path.exists();
+        if let Err(error) = write_atomic(path, bytes) {
+            for path in made {
+                // The first error is the one to report.
+                let _ = std::fs::remove_file(path);
+            }
+            return Err(error.into());
+        }
+        if is_new {
+            made.push(path);
+        }
+    }
+    Ok(())
 }
 
 /// Returns the graph with what was done written into its metadata.
@@ -109,6 +135,13 @@ fn measure(
         Ok(found) => {
             if let Some(note) = &found.note {
                 log.note(note);
+                // A library that was asked for by name and not used is something else instead.
+                if options.onnxruntime.is_some() {
+                    log.fallbacks.borrow_mut().push(Fallback {
+                        node: None,
+                        what: format!("latency was measured in regraft's own executor: {note}"),
+                    });
+                }
             }
             Some(figures(&found))
         }
@@ -125,6 +158,8 @@ pub(crate) fn figures(found: &Latency) -> LatencyFigures {
         dense_ms: found.dense_ms,
         small_ms: found.small_ms,
         ratio: Some(found.ratio),
+        ratio_quartiles: Some([found.ratio_quartiles.lower, found.ratio_quartiles.upper]),
+        note: found.note.clone(),
         batch: found.batch,
         threads: found.threads,
         runs: found.runs,
@@ -190,8 +225,9 @@ fn report(
         report.frozen = selection.groups.frozen.iter().map(frozen).collect();
         for what in &selection.fallbacks {
             report.fallbacks.push(Fallback {
-                node: None,
-                what: what.clone(),
+                node: Some(what.clone()),
+                what: "no batch normalisation behind it: its channels are ranked by L2 norm"
+                    .to_owned(),
             });
         }
     }
@@ -247,11 +283,9 @@ pub(crate) fn frozen(f: &regraft_prune::Frozen) -> FrozenGroup {
 }
 
 fn blocks(parts: &Parts<'_>) -> Vec<BlockFigures> {
-    let fit_chunks = parts.samples.calibration.chunks.len() - parts.samples.held_out_chunks;
-    let steps = parts.recipe.epochs * fit_chunks;
     let block = |b: &regraft_rebuild::rebuild::BlockTuning| BlockFigures {
         name: b.output.clone(),
-        steps,
+        steps: b.tuned.steps,
         held_out_before: Some(b.tuned.error_before),
         held_out_after: Some(b.tuned.error_after),
         kept: b.tuned.kept,

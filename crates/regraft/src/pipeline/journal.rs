@@ -197,7 +197,7 @@ impl StoredSelection {
 struct StoredBlock {
     tensors: Vec<(String, Vec<usize>, Vec<f32>)>,
     layers: Vec<StoredLayer>,
-    tuning: Vec<(String, f64, f64, bool)>,
+    tuning: Vec<(String, f64, f64, bool, usize)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -246,6 +246,7 @@ impl StoredBlock {
                 b.tuned.error_before,
                 b.tuned.error_after,
                 b.tuned.kept,
+                b.tuned.steps,
             )
         };
         Self {
@@ -272,12 +273,13 @@ impl StoredBlock {
             clamped: l.clamped,
             rows: l.rows,
         };
-        let tuning = |(output, error_before, error_after, kept)| BlockTuning {
+        let tuning = |(output, error_before, error_after, kept, steps)| BlockTuning {
             output,
             tuned: Tuned {
                 error_before,
                 error_after,
                 kept,
+                steps,
             },
         };
         Some(BlockRecord {

@@ -25,6 +25,8 @@ pub struct RunOptions {
     pub command: String,
     /// Where every finished stage is kept, so that the same command goes on after a kill.
     pub run_dir: Option<PathBuf>,
+    /// Files that were read for this run, a recipe or a plan: they are never written over.
+    pub inputs: Vec<PathBuf>,
     /// True to replace files that exist.
     pub force: bool,
     /// The ONNX Runtime library to measure with; left out: looked for.
@@ -94,6 +96,17 @@ impl<'a> Log<'a> {
         if let Some(last) = self.stages.borrow_mut().last_mut() {
             last.seconds += seconds;
         }
+    }
+
+    /// Returns an error once the run should stop.
+    pub(crate) fn check(&self) -> Result<(), crate::Error> {
+        if self.progress.cancelled() {
+            return Err(crate::Error::new(
+                crate::ErrorKind::Interrupted,
+                "interrupted",
+            ));
+        }
+        Ok(())
     }
 
     pub(crate) fn warn(&self, text: impl Into<String>) {

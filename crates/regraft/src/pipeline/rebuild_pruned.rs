@@ -14,6 +14,7 @@ use super::shrink::{check_files, exec, facts_of, files, judge, rebuild_config};
 use super::{Log, Outcome, RunOptions};
 use crate::model::Model;
 use crate::progress::{Adapter, Progress};
+use crate::report::Fallback;
 use crate::samples::{open_data, prepare};
 use crate::{Error, ErrorKind, Recipe};
 
@@ -42,7 +43,7 @@ pub fn rebuild(
         .ok_or_else(|| Error::usage("no data is given"))?;
     let mut files = files(recipe, pruned)?;
     files.plan = None;
-    check_files(&files, &[path, pruned, data], options)?;
+    check_files(&files, &[path, pruned], recipe, options)?;
     let log = Log::new(progress);
     log.stage("read");
     let teacher = Model::open(path, recipe.allow_nonfinite)?;
@@ -56,6 +57,7 @@ pub fn rebuild(
     }
     log.stage("match");
     let graph = aligned(&teacher.graph, &student.graph)?;
+    related(&teacher, &graph)?;
     let kept = kept_channels(&teacher, &graph, &log)?;
     let run_dir = open_run(options, &student, &samples, recipe)?;
     let journal = RunJournal::new(run_dir);
@@ -71,9 +73,10 @@ pub fn rebuild(
         &samples.feeds(&input),
         &config,
         &journal,
-        &Adapter(&log),
+        &Adapter::new(&log),
     )?;
     journal.check()?;
+    log.check()?;
     let judged = judge(
         &teacher,
         &graph,
@@ -151,6 +154,26 @@ fn aligned(teacher: &Graph, student: &Graph) -> Result<Graph, Error> {
     }
 }
 
+/// Refuses a teacher that shares only a few names with the pruned model.
+fn related(teacher: &Model, graph: &Graph) -> Result<(), Error> {
+    let layers = find_layers(graph, &facts_of(graph)?);
+    let dense = find_layers(&teacher.graph, &teacher.facts);
+    let fits = |l: &&regraft_rebuild::Layer| {
+        let known = dense.iter().find(|d| d.output == l.output);
+        known.is_some_and(|d| d.n_out >= l.n_out && d.d >= l.d)
+    };
+    let found = layers.iter().filter(fits).count();
+    if 2 * found >= layers.len() {
+        return Ok(());
+    }
+    let message = format!(
+        "the pruned model does not descend from the dense one: of its {} layers only {found} are at most as wide there",
+        layers.len()
+    );
+    Err(Error::new(ErrorKind::Input, message)
+        .with_hint("give the model that was pruned with --teacher"))
+}
+
 /// Finds which of the teacher's units each narrower group kept, by equal biases, and what that means
 /// for every value of the network.
 fn kept_channels(teacher: &Model, graph: &Graph, log: &Log<'_>) -> Result<KeptAxes, Error> {
@@ -181,6 +204,11 @@ fn kept_channels(teacher: &Model, graph: &Graph, log: &Log<'_>) -> Result<KeptAx
             narrower = None;
         }
         if let Some((before, after)) = narrower {
+            log.fallbacks.borrow_mut().push(Fallback {
+                node: Some(group.name.clone()),
+                what: "its kept channels cannot be told: not refitted towards the dense layer"
+                    .to_owned(),
+            });
             log.warn(format!(
                 "`{}` has {after} of {before} channels, but which ones cannot be told from its biases: \
                  its layers are tuned with their block only",

@@ -20,9 +20,8 @@ use crate::recipe::{AugmentName, Tuning};
 use crate::report::VerifyFigures;
 use crate::samples::{Samples, open_data, prepare};
 use crate::selection::{Selection, select};
-use crate::storage::{Overwrite, check_output};
 use crate::verify::verify;
-use crate::{Error, ErrorKind, Recipe};
+use crate::{Error, Recipe};
 
 /// Rows of each layer's refit: at 576 inputs some 500 for each unknown of an output channel.
 const REFIT_ROWS: usize = 300_000;
@@ -48,12 +47,12 @@ pub fn shrink(
             .with_hint("point --data at a folder or file of training samples")
     })?;
     let files = files(recipe, path)?;
-    check_files(&files, &[path, data], options)?;
+    check_files(&files, &[path], recipe, options)?;
     let log = Log::new(progress);
     log.stage("read");
     let model = Model::open(path, recipe.allow_nonfinite)?;
     let source = open_data(data)?;
-    run(&model, &source, recipe, &files, options, &log)
+    run(&model, &source, recipe, &files, options, &log).map_err(|e| e.in_model(path))
 }
 
 /// The embedded model and data of the demo.
@@ -70,7 +69,7 @@ pub(crate) fn shrink_demo(
     progress: &dyn Progress,
 ) -> Result<Outcome, Error> {
     let files = files(recipe, Path::new("digits.onnx"))?;
-    check_files(&files, &[], options)?;
+    check_files(&files, &[], recipe, options)?;
     let log = Log::new(progress);
     run(&demo.model, &demo.source, recipe, &files, options, &log)
 }
@@ -100,26 +99,23 @@ pub(crate) fn files(recipe: &Recipe, model: &Path) -> Result<Files, Error> {
 
 pub(crate) fn check_files(
     files: &Files,
-    inputs: &[&Path],
+    models: &[&Path],
+    recipe: &Recipe,
     options: &RunOptions,
 ) -> Result<(), Error> {
-    let overwrite = if options.force {
-        Overwrite::Replace
-    } else {
-        Overwrite::Refuse
-    };
-    check_output(&files.model, inputs, overwrite)?;
-    let others = [
+    let outputs = [
+        &files.model,
         &files.report_json,
         &files.report_md,
         &files.report_html,
         &files.recipe,
     ];
-    for file in others.into_iter().chain(files.plan.as_ref()) {
-        // What lies beside an output that may be made is part of it.
-        check_output(file, inputs, Overwrite::Replace)?;
-    }
-    Ok(())
+    let outputs: Vec<&Path> = outputs
+        .into_iter()
+        .chain(files.plan.as_ref())
+        .map(PathBuf::as_path)
+        .collect();
+    crate::outputs::check(&outputs, models, recipe, options)
 }
 
 /// Returns how models run under a recipe: with all threads of the machine unless it says otherwise.
@@ -156,15 +152,15 @@ fn run(
         journal.keep_selection(&selection)?;
         selection
     };
-    if log.cancelled() {
-        return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
-    }
+    log.check()?;
     let (pruned, applied, checked) = prune(model, &input, &samples, &selection, recipe, exec, log)?;
     let rebuilt = rebuild_stage(
         model, &pruned, &applied, &input, &samples, recipe, exec, &journal, log,
     )?;
     journal.check()?;
+    log.check()?;
     let judged = judge(model, &pruned, &rebuilt.graph, &input, &samples, exec, log)?;
+    log.check()?;
     let parts = Parts {
         model,
         selection: Some(&selection),
@@ -270,7 +266,7 @@ fn rebuild_stage(
         &samples.feeds(input),
         &config,
         journal,
-        &Adapter(log),
+        &Adapter::new(log),
     )?)
 }
 

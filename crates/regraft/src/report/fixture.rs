@@ -244,6 +244,8 @@ pub(crate) fn resnet56() -> Report {
         calibration_samples: 64,
     });
     report.latency = Some(LatencyFigures {
+        ratio_quartiles: Some([0.74, 0.78]),
+        note: None,
         runtime: "ONNX Runtime 1.22.0".to_owned(),
         dense_ms: 61.8,
         small_ms: 45.1,

@@ -1,9 +1,19 @@
 //! Numbers and names for people: short, with units, safe to print.
 
-use super::schema::{Change, Metrics, ModelFigures, Report};
+use super::schema::{
+    Change, ClassMetrics, LatencyFigures, LayerFigures, Metrics, ModelFigures, Report,
+};
 
 /// Longest name that is shown; the whole one is in report.json.
 const MAX_NAME_CHARS: usize = 96;
+/// The end of a name that stays whole has at most this many characters.
+const MAX_NAME_END: usize = 21;
+/// And at least this many, if a name is cut at a separator.
+const MIN_NAME_END: usize = 10;
+/// Below this relative error a layer reads what it read before: there is nothing to mend.
+const NOTHING_TO_MEND: f64 = 1e-6;
+/// Fewer points lost than this are not worth a word above all others.
+const WORTH_A_WORD_POINTS: f64 = 1.0;
 
 /// Returns `n` with an SI prefix and about three digits: `853 k`, `125.5 M`.
 pub(super) fn si(n: u64) -> String {
@@ -27,12 +37,27 @@ pub(super) fn bytes(n: u64) -> String {
     }
 }
 
-/// Returns `x` with three significant digits, at least none after the point.
+/// Returns the change of a number, the prefix once where both have the same: `2.36 → 1.18 M`.
+pub(super) fn si_change(change: Change<u64>) -> String {
+    let (before, after) = (si(change.before), si(change.after));
+    if before == after {
+        return after;
+    }
+    match (before.split_once(' '), after.split_once(' ')) {
+        (Some((number, a)), Some((_, b))) if a == b => format!("{number} → {after}"),
+        _ => format!("{before} → {after}"),
+    }
+}
+
+/// Returns `x` with three significant digits, at most five after the point.
 pub(super) fn three_digits(x: f64) -> String {
     let decimals = match x.abs() {
         a if a >= 99.95 => 0,
         a if a >= 9.995 => 1,
-        _ => 2,
+        a if a >= 0.9995 || a == 0.0 => 2,
+        a if a >= 0.099_95 => 3,
+        a if a >= 0.009_995 => 4,
+        _ => 5,
     };
     format!("{x:.decimals$}")
 }
@@ -44,6 +69,15 @@ pub(super) fn percent(share: f64, decimals: usize) -> String {
     }
     // Adding zero turns -0.0 into 0.0, which would print a lone minus sign.
     format!("{:.decimals$} %", share * 100.0 + 0.0)
+}
+
+/// Returns the part of a whole, with two decimals; a small part is not none.
+pub(super) fn part(share: f64) -> String {
+    if share > 0.0 && share < 5e-5 {
+        "< 0.01 %".to_owned()
+    } else {
+        percent(share, 2)
+    }
 }
 
 /// Returns an error or a ratio over many magnitudes: `0`, `0.0123`, `3.1e-7`.
@@ -85,7 +119,7 @@ pub(super) fn seconds(s: f64) -> String {
     }
 }
 
-/// Returns a latency: `12.3 ms`.
+/// Returns a latency: `12.3 ms`, `0.0812 ms`.
 pub(super) fn milliseconds(ms: f64) -> String {
     if ms.is_finite() {
         format!("{} ms", three_digits(ms))
@@ -99,7 +133,7 @@ pub(super) fn ratio(before: u64, after: u64) -> Option<f64> {
     (before > 0).then(|| after as f64 / before as f64)
 }
 
-/// Returns the change of a size as a signed percentage: `−49.8 %`, `±0 %`.
+/// Returns the change of a size as a signed percentage: `−49.82 %`, `±0 %`.
 pub(super) fn size_change(before: u64, after: u64) -> String {
     ratio(before, after).map_or_else(|| "–".to_owned(), |r| signed_percent(r - 1.0))
 }
@@ -109,20 +143,20 @@ pub(super) fn signed_percent(x: f64) -> String {
     if !x.is_finite() {
         return "–".to_owned();
     }
-    let text = format!("{:.1}", x.abs() * 100.0);
+    let text = format!("{:.2}", x.abs() * 100.0);
     match (text.as_str(), x < 0.0) {
-        ("0.0", _) => "±0 %".to_owned(),
+        ("0.00", _) => "±0 %".to_owned(),
         (_, true) => format!("−{text} %"),
         (_, false) => format!("+{text} %"),
     }
 }
 
-/// Returns a difference of two shares in points: `−1.3 points`.
+/// Returns a difference of two shares in points: `−1.30 points`.
 pub(super) fn points(change: Change<f64>) -> String {
     let x = (change.after - change.before) * 100.0;
-    let text = format!("{:.1}", x.abs());
+    let text = format!("{:.2}", x.abs());
     match (text.as_str(), x < 0.0) {
-        ("0.0", _) => "±0 points".to_owned(),
+        ("0.00", _) => "±0 points".to_owned(),
         (_, true) => format!("−{text} points"),
         (_, false) => format!("+{text} points"),
     }
@@ -154,6 +188,44 @@ pub(super) fn clip(text: &str, max_chars: usize) -> String {
     out.push('…');
     out.extend(text.chars().skip(count - tail));
     out
+}
+
+/// Returns `text` in two: where it is too long for its place, the end must stay whole.
+///
+/// The end begins at a `/` or `.` if one is near; a short name is all end.
+pub(super) fn split_name(text: &str) -> (&str, &str) {
+    let place_from_end = |n: usize| {
+        text.char_indices()
+            .rev()
+            .nth(n.saturating_sub(1))
+            .map(|c| c.0)
+    };
+    let Some(longest) = place_from_end(MAX_NAME_END + 1) else {
+        return ("", text);
+    };
+    let shortest = place_from_end(MIN_NAME_END).unwrap_or(longest);
+    let near = text
+        .char_indices()
+        .find(|(at, c)| *at > longest && *at <= shortest && matches!(c, '/' | '.'))
+        .map(|(at, _)| at);
+    let at = near.or_else(|| place_from_end(MAX_NAME_END));
+    text.split_at(at.unwrap_or(0))
+}
+
+/// Returns `text` as pieces of prose and of code; code stands between backticks, which go.
+pub(super) fn code_spans(text: &str) -> Vec<(bool, &str)> {
+    let mut pieces = Vec::new();
+    let mut rest = text;
+    while let Some((prose, tail)) = rest.split_once('`') {
+        let Some((code, after)) = tail.split_once('`').filter(|(code, _)| !code.is_empty()) else {
+            break;
+        };
+        pieces.push((false, prose));
+        pieces.push((true, code));
+        rest = after;
+    }
+    pieces.push((false, rest));
+    pieces
 }
 
 /// Returns true for controls and for the marks that reorder text (Unicode bidi).
@@ -197,6 +269,74 @@ pub(super) fn quality(report: &Report) -> Option<Quality> {
     })
 }
 
+/// Returns what a reader must know about the quality: a fall, or that there were no labels to judge by.
+pub(super) fn quality_notice(report: &Report) -> Option<String> {
+    let q = quality(report)?;
+    if q.label == "accuracy" {
+        let lost = (q.dense - q.small) * 100.0;
+        return (lost > WORTH_A_WORD_POINTS).then(|| {
+            format!(
+                "accuracy fell by {lost:.2} points, from {} to {}",
+                percent(q.dense, 2),
+                percent(q.small, 2)
+            )
+        });
+    }
+    let samples = report.small.metrics.as_ref().map_or(0, |m| m.samples);
+    Some(format!(
+        "without labels the accuracy is not known; the small model agrees with the dense one on {} of {samples} samples",
+        percent(q.small, 2)
+    ))
+}
+
+/// What the refit did to a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refit {
+    /// It was not tried.
+    None,
+    /// The layer's input had not changed.
+    NothingToMend,
+    /// It lowered the held-out error.
+    Kept,
+    /// It did not, and was dropped.
+    Dropped,
+}
+
+/// Returns what the refit did to `layer`.
+pub(super) fn refit(layer: &LayerFigures) -> Refit {
+    let idle = layer
+        .error_before_refit
+        .is_some_and(|error| error.max(layer.held_out_before.unwrap_or(0.0)) < NOTHING_TO_MEND);
+    match layer.kept {
+        None => Refit::None,
+        Some(_) if idle => Refit::NothingToMend,
+        Some(true) => Refit::Kept,
+        Some(false) => Refit::Dropped,
+    }
+}
+
+/// Returns the classes, small beside dense; of more than `max` those that lost most F1.
+pub(super) fn classes<'a>(
+    dense: &'a Metrics,
+    small: &'a Metrics,
+    max: usize,
+) -> Vec<(&'a ClassMetrics, Option<&'a ClassMetrics>)> {
+    let mut rows: Vec<(&ClassMetrics, Option<&ClassMetrics>)> = small
+        .per_class
+        .iter()
+        .enumerate()
+        .map(|(class, after)| (after, dense.per_class.get(class)))
+        .collect();
+    if rows.len() > max {
+        let gain = |(after, before): &(&ClassMetrics, Option<&ClassMetrics>)| {
+            after.f1.unwrap_or(0.0) - before.and_then(|b| b.f1).unwrap_or(0.0)
+        };
+        rows.sort_by(|a, b| gain(a).total_cmp(&gain(b)));
+        rows.truncate(max);
+    }
+    rows
+}
+
 /// Returns `small_ms / dense_ms` as measured.
 pub(super) fn latency_ratio(report: &Report) -> Option<f64> {
     let latency = report.latency.as_ref()?;
@@ -205,6 +345,16 @@ pub(super) fn latency_ratio(report: &Report) -> Option<f64> {
         .ratio
         .or(Some(ratio))
         .filter(|r| r.is_finite() && *r > 0.0)
+}
+
+/// Returns how steady the ratio of the times was: ` (quartiles 0.74 to 0.78)`, or nothing.
+pub(super) fn quartiles(latency: &LatencyFigures) -> String {
+    latency
+        .ratio_quartiles
+        .filter(|q| q.iter().all(|r| r.is_finite()))
+        .map_or_else(String::new, |[low, high]| {
+            format!(" (quartiles {low:.2} to {high:.2})")
+        })
 }
 
 /// Returns the frozen groups, those with the most MACs first.
@@ -263,7 +413,7 @@ pub(super) fn metric_rows(report: &Report) -> Vec<MetricRow> {
             let values = models.map(|m| m.and_then(get));
             MetricRow {
                 title,
-                cells: values.map(|v| v.map(|share| percent(share, 1))),
+                cells: values.map(|v| v.map(|share| percent(share, 2))),
                 change: match values {
                     [Some(before), _, Some(after)] => Some(points(Change::new(before, after))),
                     _ => None,

@@ -2,13 +2,15 @@
 
 use std::fmt::{self, Write};
 
-use super::format;
-use super::schema::{LayerFigures, Report};
+use super::format::{self, Refit};
+use super::schema::{Change, GroupFigures, LayerFigures, Report};
 
 /// Layers listed; the rest is in report.json.
 const MAX_LAYERS: usize = 200;
 /// Frozen groups listed.
 const MAX_FROZEN: usize = 50;
+/// Blocks, groups and classes listed, each.
+const MAX_ROWS: usize = 20;
 /// Warnings and fallbacks listed, each.
 const MAX_NOTICES: usize = 50;
 
@@ -41,6 +43,21 @@ fn esc(text: &str) -> String {
     out
 }
 
+/// Returns a sentence in which what stands between backticks stays code, if nothing in it could end the code.
+fn sentence(text: &str) -> String {
+    let clean = format::one_line(text);
+    let pieces = format::code_spans(&clean).into_iter();
+    let set = |(is_code, piece): (bool, &str)| {
+        let harmless = |c: char| c.is_alphanumeric() || " /._-:=,+()".contains(c);
+        match (is_code, piece.chars().all(harmless)) {
+            (false, _) => esc(piece),
+            (true, true) => format!("`{piece}`"),
+            (true, false) => format!("\\`{}\\`", esc(piece)),
+        }
+    };
+    pieces.map(set).collect()
+}
+
 fn name(text: &str) -> String {
     esc(&format::name(text))
 }
@@ -57,6 +74,9 @@ pub(super) fn render(report: &Report) -> String {
     notices(&mut sheet, report);
     frozen(&mut sheet, report);
     layers(&mut sheet, report);
+    blocks(&mut sheet, report);
+    sensitivity(&mut sheet, report);
+    classes(&mut sheet, report);
     run(&mut sheet, report);
     sheet.0
 }
@@ -98,11 +118,19 @@ fn checks(sheet: &mut Sheet, report: &Report) {
     }
     if let Some(latency) = &report.latency {
         sheet.put(format_args!(
-            "- Latency measured in {}: batch {}, threads {}, median of {} interleaved runs.\n",
+            "- Latency measured in {}: batch {}, threads {}, median of {} interleaved runs{}.{}\n",
             name(&latency.runtime),
             latency.batch,
             latency.threads,
-            latency.runs
+            latency.runs,
+            match format::quartiles(latency) {
+                text if text.is_empty() => text,
+                text => format!("; ratio{text}"),
+            },
+            latency
+                .note
+                .as_ref()
+                .map_or_else(String::new, |note| format!(" {}", sentence(note)))
         ));
     }
     if let Some(data) = &report.data {
@@ -118,19 +146,26 @@ fn checks(sheet: &mut Sheet, report: &Report) {
 }
 
 fn notices(sheet: &mut Sheet, report: &Report) {
-    if report.warnings.is_empty() && report.fallbacks.is_empty() {
+    let quality = format::quality_notice(report);
+    if report.warnings.is_empty() && report.fallbacks.is_empty() && quality.is_none() {
         return;
     }
-    sheet.put(format_args!("## Warnings and fallbacks\n\n"));
-    for warning in report.warnings.iter().take(MAX_NOTICES) {
-        sheet.put(format_args!("- {}\n", esc(warning)));
+    sheet.put(format_args!("## Before you ship it\n\n"));
+    if let Some(quality) = quality {
+        sheet.put(format_args!("- **Quality:** {quality}.\n"));
     }
     for fallback in report.fallbacks.iter().take(MAX_NOTICES) {
         let node = fallback
             .node
             .as_ref()
             .map_or_else(String::new, |n| format!("{}: ", name(n)));
-        sheet.put(format_args!("- {node}{}\n", esc(&fallback.what)));
+        sheet.put(format_args!(
+            "- Fallback: {node}{}\n",
+            sentence(&fallback.what)
+        ));
+    }
+    for warning in report.warnings.iter().take(MAX_NOTICES) {
+        sheet.put(format_args!("- Warning: {}\n", sentence(warning)));
     }
     let total = report.warnings.len() + report.fallbacks.len();
     let shown = report.warnings.len().min(MAX_NOTICES) + report.fallbacks.len().min(MAX_NOTICES);
@@ -153,7 +188,7 @@ fn frozen(sheet: &mut Sheet, report: &Report) {
                 .channels
                 .map_or_else(|| "–".to_owned(), |c| c.to_string()),
             frozen.macs.map_or_else(|| "–".to_owned(), format::si),
-            esc(&frozen.reason)
+            sentence(&frozen.reason)
         ));
     }
     left_out(
@@ -162,6 +197,10 @@ fn frozen(sheet: &mut Sheet, report: &Report) {
         report.frozen.len(),
     );
     sheet.put(format_args!("\n"));
+}
+
+fn error(x: Option<f64>) -> String {
+    x.map_or_else(|| "–".to_owned(), format::scientific)
 }
 
 fn layers(sheet: &mut Sheet, report: &Report) {
@@ -173,7 +212,6 @@ fn layers(sheet: &mut Sheet, report: &Report) {
     sheet.put(format_args!(
         "## Layers that changed\n\n| node | in | out | MACs | error before refit | after | held out after | damping | refit |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |\n"
     ));
-    let error = |x: Option<f64>| x.map_or_else(|| "–".to_owned(), format::scientific);
     for layer in layers.iter().take(MAX_LAYERS) {
         sheet.put(format_args!(
             "| {} | {} → {} | {} → {} | {} | {} | {} | {} | {} | {} |\n",
@@ -189,14 +227,132 @@ fn layers(sheet: &mut Sheet, report: &Report) {
             layer
                 .damping
                 .map_or_else(|| "–".to_owned(), format::trimmed),
-            match layer.kept {
-                Some(true) => "kept",
-                Some(false) => "dropped",
-                None => "–",
+            match format::refit(layer) {
+                Refit::Kept => "kept",
+                Refit::Dropped => "dropped",
+                Refit::NothingToMend => "nothing to mend",
+                Refit::None => "–",
             }
         ));
     }
     left_out(sheet, layers.len().min(MAX_LAYERS), layers.len());
+    sheet.put(format_args!("\n"));
+}
+
+fn blocks(sheet: &mut Sheet, report: &Report) {
+    if report.blocks.is_empty() {
+        return;
+    }
+    sheet.put(format_args!(
+        "## Tuned blocks\n\n| block | steps | held-out error before | after | tuning |\n| --- | ---: | ---: | ---: | --- |\n"
+    ));
+    for block in report.blocks.iter().take(MAX_ROWS) {
+        sheet.put(format_args!(
+            "| {} | {} | {} | {} | {} |\n",
+            name(&block.name),
+            block.steps,
+            error(block.held_out_before),
+            error(block.held_out_after),
+            if block.kept { "kept" } else { "dropped" }
+        ));
+    }
+    and_more(sheet, report.blocks.len());
+}
+
+fn sensitivity(sheet: &mut Sheet, report: &Report) {
+    let measured = |g: &&GroupFigures| !g.sensitivity.is_empty();
+    let groups: Vec<&GroupFigures> = report.groups.iter().filter(measured).collect();
+    if groups.is_empty() {
+        return;
+    }
+    sheet.put(format_args!(
+        "## Sensitivity\n\nError with this group alone pruned to the width that was chosen; ≈ lies between two measured widths.\n\n| group | channels | kept | error |\n| --- | ---: | ---: | ---: |\n"
+    ));
+    for group in groups.iter().take(MAX_ROWS) {
+        let kept = format::ratio(group.channels.before as u64, group.channels.after as u64);
+        sheet.put(format_args!(
+            "| {} | {} → {} | {} | {} |\n",
+            name(&group.name),
+            group.channels.before,
+            group.channels.after,
+            kept.map_or_else(|| "–".to_owned(), |k| format::percent(k, 0)),
+            error_at_chosen(group)
+        ));
+    }
+    and_more(sheet, groups.len());
+}
+
+/// Returns the error at the chosen width as measured, else between its measured neighbours.
+fn error_at_chosen(group: &GroupFigures) -> String {
+    let chosen = group.channels.after;
+    let points = &group.sensitivity;
+    let below = points
+        .iter()
+        .filter(|p| p.kept <= chosen)
+        .max_by_key(|p| p.kept);
+    let above = points
+        .iter()
+        .filter(|p| p.kept >= chosen)
+        .min_by_key(|p| p.kept);
+    match (below, above) {
+        (Some(a), Some(b)) if a.kept < b.kept => {
+            let share = (chosen - a.kept) as f64 / (b.kept - a.kept) as f64;
+            format!(
+                "≈ {}",
+                format::scientific(a.error + share * (b.error - a.error))
+            )
+        }
+        (Some(a), Some(_)) => format::scientific(a.error),
+        _ => "–".to_owned(),
+    }
+}
+
+fn classes(sheet: &mut Sheet, report: &Report) {
+    let (Some(dense), Some(small)) = (&report.dense.metrics, &report.small.metrics) else {
+        return;
+    };
+    let rows = format::classes(dense, small, MAX_ROWS);
+    if rows.is_empty() {
+        return;
+    }
+    let which = if rows.len() < small.per_class.len() {
+        ", those that lost most"
+    } else {
+        ""
+    };
+    sheet.put(format_args!(
+        "## Quality by class{which}\n\n| class | samples | F1 dense | F1 rebuilt | change | precision rebuilt | recall rebuilt | average precision rebuilt |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
+    ));
+    let share = |x: Option<f64>| x.map_or_else(|| "–".to_owned(), |v| format::percent(v, 2));
+    for (after, before) in &rows {
+        let f1 = before.and_then(|b| b.f1);
+        let change = f1.zip(after.f1);
+        sheet.put(format_args!(
+            "| {} | {} | {} | {} | {} | {} | {} | {} |\n",
+            name(&after.class),
+            after.support,
+            share(f1),
+            share(after.f1),
+            change.map_or_else(
+                || "–".to_owned(),
+                |(b, a)| format::points(Change::new(b, a))
+            ),
+            share(after.precision),
+            share(after.recall),
+            share(after.average_precision)
+        ));
+    }
+    and_more(sheet, small.per_class.len());
+}
+
+/// Ends a table of at most [`MAX_ROWS`].
+fn and_more(sheet: &mut Sheet, total: usize) {
+    if total > MAX_ROWS {
+        sheet.put(format_args!(
+            "\nand {} more in report.json.\n",
+            total - MAX_ROWS
+        ));
+    }
     sheet.put(format_args!("\n"));
 }
 

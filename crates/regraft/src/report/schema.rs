@@ -484,6 +484,12 @@ pub struct LatencyFigures {
     /// `small_ms / dense_ms`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ratio: Option<f64>,
+    /// Quartiles of the ratio over the interleaved pairs: how steady the machine was.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ratio_quartiles: Option<[f64; 2]>,
+    /// Why ONNX Runtime did not measure, if it did not.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub note: Option<String>,
     /// Samples in a batch.
     pub batch: usize,
     /// Threads of the runtime.

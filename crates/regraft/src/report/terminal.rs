@@ -1,7 +1,7 @@
 //! The table that ends a run on the terminal.
 
-use super::format;
-use super::schema::{Change, Report};
+use super::format::{self, Refit};
+use super::schema::{Change, LayerFigures, Report};
 
 /// Columns taken by the labels on the left.
 const LABEL: usize = 13;
@@ -91,8 +91,8 @@ impl Sheet {
         let column = (self.width - LABEL) / 4;
         let mut line = format!("{label:<LABEL$}");
         for (cell, tone) in cells.iter().zip(tones) {
-            // Padding by hand: escape codes have no width.
-            let pad = column.saturating_sub(cell.chars().count());
+            // Padding by hand: escape codes have no width. Two cells never touch.
+            let pad = column.saturating_sub(cell.chars().count()).max(1);
             line.push_str(&" ".repeat(pad));
             line.push_str(&self.paint(tone, cell));
         }
@@ -129,9 +129,9 @@ fn table(sheet: &mut Sheet, report: &Report) {
     if let Some(q) = format::quality(report) {
         let pruned = q
             .pruned
-            .map_or_else(|| "–".to_owned(), |p| format::percent(p, 1));
+            .map_or_else(|| "–".to_owned(), |p| format::percent(p, 2));
         let change = format::points(Change::new(q.dense, q.small));
-        let (dense, small) = (format::percent(q.dense, 1), format::percent(q.small, 1));
+        let (dense, small) = (format::percent(q.dense, 2), format::percent(q.small, 2));
         sheet.row(q.label, [&dense, &pruned, &small, &change], NUMBERS);
     }
     if let (Some(latency), Some(ratio)) = (&report.latency, format::latency_ratio(report)) {
@@ -165,19 +165,7 @@ fn checks(sheet: &mut Sheet, report: &Report) {
             &format!("masked = removed within {difference} (limit {limit}) on {inputs} inputs"),
         );
     }
-    let tried = report.layers.iter().filter(|l| l.kept.is_some()).count();
-    if tried > 0 {
-        let kept = report
-            .layers
-            .iter()
-            .filter(|l| l.kept == Some(true))
-            .count();
-        let mut text = format!("{kept} of {tried} layers");
-        if kept < tried {
-            text.push_str("; the others did not lower the held-out error");
-        }
-        sheet.item("rebuilt", Tone::Plain, &text);
-    }
+    rebuilt(sheet, report);
     if let Some(latency) = &report.latency {
         let threads = if latency.threads == 1 {
             "thread"
@@ -198,6 +186,29 @@ fn checks(sheet: &mut Sheet, report: &Report) {
     }
 }
 
+/// Says how many layers the refit changed, and what became of the others.
+fn rebuilt(sheet: &mut Sheet, report: &Report) {
+    let count = |wanted| {
+        let wanted = |l: &&LayerFigures| format::refit(l) == wanted;
+        report.layers.iter().filter(wanted).count()
+    };
+    let (kept, dropped) = (count(Refit::Kept), count(Refit::Dropped));
+    let idle = count(Refit::NothingToMend);
+    let mut parts = Vec::new();
+    if kept + dropped > 0 {
+        parts.push(format!("{kept} of {} layers", kept + dropped));
+    }
+    if dropped > 0 {
+        parts.push(format!("{dropped} did not lower the held-out error"));
+    }
+    if idle > 0 {
+        parts.push(format!("{idle} had nothing to mend"));
+    }
+    if !parts.is_empty() {
+        sheet.item("rebuilt", Tone::Plain, &parts.join("; "));
+    }
+}
+
 fn frozen(sheet: &mut Sheet, report: &Report) {
     let frozen = format::frozen_by_macs(report);
     for (place, group) in frozen.iter().take(MAX_LISTED).enumerate() {
@@ -205,7 +216,7 @@ fn frozen(sheet: &mut Sheet, report: &Report) {
             .macs
             .and_then(|macs| format::ratio(report.dense.macs, macs))
             .map_or_else(String::new, |r| {
-                format!(" ({} of the MACs)", format::percent(r, 1))
+                format!(" ({} of the MACs)", format::part(r))
             });
         let text = format!(
             "{}{share}: {}",
@@ -228,9 +239,6 @@ fn frozen(sheet: &mut Sheet, report: &Report) {
 }
 
 fn notices(sheet: &mut Sheet, report: &Report) {
-    for warning in report.warnings.iter().take(MAX_LISTED) {
-        sheet.item("warning", Tone::Warn, &format::one_line(warning));
-    }
     for fallback in report.fallbacks.iter().take(MAX_LISTED) {
         let what = format::one_line(&fallback.what);
         let text = fallback.node.as_ref().map_or_else(
@@ -238,6 +246,9 @@ fn notices(sheet: &mut Sheet, report: &Report) {
             |node| format!("{}: {what}", format::name(node)),
         );
         sheet.item("fallback", Tone::Warn, &text);
+    }
+    for warning in report.warnings.iter().take(MAX_LISTED) {
+        sheet.item("warning", Tone::Warn, &format::one_line(warning));
     }
     let more = report.warnings.len().saturating_sub(MAX_LISTED)
         + report.fallbacks.len().saturating_sub(MAX_LISTED);

@@ -63,6 +63,57 @@ const CASES: &[Case] = &[
         says: "taken.onnx",
     },
     Case {
+        name: "a report of something else is there",
+        model: good,
+        images: 240,
+        spoil: |folder, r| {
+            std::fs::write(folder.join("other.report.md"), b"mine").unwrap();
+            r.output = Some(folder.join("other.onnx"));
+        },
+        kind: ErrorKind::Io,
+        says: "other.report.md",
+    },
+    Case {
+        name: "threads without end",
+        model: good,
+        images: 240,
+        spoil: |_, r| r.threads = Some(100_000),
+        kind: ErrorKind::Usage,
+        says: "threads",
+    },
+    Case {
+        name: "a batch without end",
+        model: good,
+        images: 240,
+        spoil: |_, r| r.latency_batch = 1 << 40,
+        kind: ErrorKind::Usage,
+        says: "latency_batch",
+    },
+    Case {
+        name: "a scale of zero",
+        model: good,
+        images: 240,
+        spoil: |_, r| r.scale = Some(0.0),
+        kind: ErrorKind::Usage,
+        says: "scale",
+    },
+    Case {
+        name: "a batch of zero",
+        model: || network(Some(0)),
+        images: 240,
+        spoil: |_, _| (),
+        kind: ErrorKind::Input,
+        says: "extent of 0",
+    },
+    Case {
+        name: "a pattern that fits nothing",
+        model: good,
+        images: 240,
+        spoil: |_, r| r.ignore = vec!["nope*".to_owned()],
+        kind: ErrorKind::Usage,
+        says: "nope*",
+    },
+    Case {
         name: "the output's folder is missing",
         model: good,
         images: 240,
@@ -75,7 +126,7 @@ const CASES: &[Case] = &[
         model: good,
         images: 240,
         spoil: |folder, r| r.data = Some(folder.join("no-data")),
-        kind: ErrorKind::Input,
+        kind: ErrorKind::Io,
         says: "no-data",
     },
     Case {
@@ -91,7 +142,7 @@ const CASES: &[Case] = &[
         model: good,
         images: 240,
         spoil: |folder, r| r.model = Some(folder.join("no-model.onnx")),
-        kind: ErrorKind::Input,
+        kind: ErrorKind::Io,
         says: "no-model.onnx",
     },
     Case {
@@ -131,7 +182,7 @@ const CASES: &[Case] = &[
         model: two_inputs,
         images: 240,
         spoil: |_, _| (),
-        kind: ErrorKind::Model,
+        kind: ErrorKind::Input,
         says: "2 inputs",
     },
     Case {
@@ -234,4 +285,50 @@ fn a_wrong_plan_is_refused_and_leaves_nothing() {
         assert!(error.to_string().contains(says), "{plan:?}: {error}");
         assert!(listing(folder.path()) == before, "{plan:?} left something");
     }
+}
+
+#[test]
+fn what_was_read_is_not_written_over_even_by_force() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = write_model(folder.path(), &good());
+    let data = write_data(folder.path(), 240);
+    let given = folder.path().join("given.toml");
+    std::fs::write(&given, b"mine").unwrap();
+    let samples = std::fs::read_dir(&data).map_or(data.clone(), |mut files| {
+        files.next().unwrap().unwrap().path()
+    });
+    let options = RunOptions {
+        force: true,
+        inputs: vec![given.clone()],
+        ..RunOptions::default()
+    };
+    for output in [&model, &given, &samples] {
+        let before = listing(folder.path());
+        let recipe = Recipe {
+            output: Some(output.clone()),
+            ..recipe(folder.path(), model.clone(), data.clone())
+        };
+        let error = shrink(&recipe, &options, &Quiet).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+        let error = regraft::plan(&recipe, &options, &Quiet).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+        assert_eq!(listing(folder.path()), before);
+    }
+}
+
+#[test]
+fn a_teacher_of_another_network_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = write_model(folder.path(), &good());
+    let other = folder.path().join("other.onnx");
+    let graph = {
+        let mut net = Net::new(9, None);
+        let deep = net.conv("x", 1, 2, 1);
+        net.head(&deep, 2)
+    };
+    std::fs::write(&other, regraft_onnx::write_bytes(&graph).unwrap()).unwrap();
+    let data = write_data(folder.path(), 240);
+    let recipe = recipe(folder.path(), other, data);
+    let error = regraft::rebuild(&model, &recipe, &RunOptions::default(), &Quiet).unwrap_err();
+    assert!(error.to_string().contains("does not descend"), "{error}");
 }

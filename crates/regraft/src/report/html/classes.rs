@@ -1,7 +1,7 @@
 //! Quality by class: table, confusion matrices, precision over recall.
 
 use super::super::format;
-use super::super::schema::{Change, ClassMetrics, Metrics, PrPoint, Report};
+use super::super::schema::{Change, Metrics, PrPoint, Report};
 use super::page::{At, Detail, Page, esc};
 
 /// Writes what is known about single classes, if anything is.
@@ -27,26 +27,13 @@ pub(super) fn section(page: &mut Page, report: &Report, detail: &Detail) {
 }
 
 fn per_class(page: &mut Page, dense: &Metrics, small: &Metrics, detail: &Detail) {
-    let mut rows: Vec<(&ClassMetrics, Option<&ClassMetrics>)> = small
-        .per_class
-        .iter()
-        .enumerate()
-        .map(|(class, after)| (after, dense.per_class.get(class)))
-        .collect();
+    let rows = format::classes(dense, small, detail.classes);
     if rows.is_empty() {
         return;
     }
-    let total = rows.len();
-    if total > detail.classes {
-        // With many classes, those that lost most.
-        let loss = |(after, before): &(&ClassMetrics, Option<&ClassMetrics>)| {
-            after.f1.unwrap_or(0.0) - before.and_then(|b| b.f1).unwrap_or(0.0)
-        };
-        rows.sort_by(|a, b| loss(a).total_cmp(&loss(b)));
-        rows.truncate(detail.classes);
-    }
+    let total = small.per_class.len();
     page.put(format_args!(
-        "<div class=\"scroll\"><table>\n<thead><tr><th>Class</th><th>Samples</th><th>F1 dense</th><th>F1 rebuilt</th><th>Change</th><th>Precision</th><th>Recall</th><th>Average precision</th></tr></thead>\n<tbody>\n"
+        "<div class=\"scroll\"><table>\n<thead><tr><th>Class</th><th>Samples</th><th>F1 dense</th><th>F1 rebuilt</th><th>Change</th><th>Precision rebuilt</th><th>Recall rebuilt</th><th>Average precision rebuilt</th></tr></thead>\n<tbody>\n"
     ));
     for (after, before) in &rows {
         let f1 = before.and_then(|b| b.f1);
@@ -70,7 +57,7 @@ fn per_class(page: &mut Page, dense: &Metrics, small: &Metrics, detail: &Detail)
 }
 
 fn share(x: Option<f64>) -> String {
-    x.map_or_else(|| "–".to_owned(), |v| format::percent(v, 1))
+    x.map_or_else(|| "–".to_owned(), |v| format::percent(v, 2))
 }
 
 /// Writes one confusion matrix as a table whose cells are tinted by their share of the row.
@@ -86,15 +73,19 @@ fn confusion(page: &mut Page, title: &str, metrics: &Metrics, names: &Metrics, d
         return;
     }
     page.put(format_args!(
-        "<figure class=\"confusion\"><figcaption>{title}: true class (row), predicted class (column, same order)</figcaption><div class=\"scroll\"><table>\n"
+        "<figure class=\"confusion\"><figcaption>{title} model: true class (row), predicted class (column)</figcaption><div class=\"scroll\"><table>\n<thead><tr><th></th>"
     ));
+    let name = |class: usize| {
+        let known = names.per_class.get(class);
+        known.map_or_else(|| class.to_string(), |c| c.class.clone())
+    };
+    for class in 0..matrix.len() {
+        page.put(format_args!("<th><span>{}</span></th>", esc(&name(class))));
+    }
+    page.put(format_args!("</tr></thead>\n<tbody>\n"));
     for (class, row) in matrix.iter().enumerate() {
         let sum: u64 = row.iter().sum();
-        let name = names
-            .per_class
-            .get(class)
-            .map_or_else(|| class.to_string(), |c| c.class.clone());
-        page.put(format_args!("<tr><th>{}</th>", esc(&name)));
+        page.put(format_args!("<tr><th>{}</th>", esc(&name(class))));
         for (predicted, count) in row.iter().take(detail.classes).enumerate() {
             let tint = *count as f64 / sum.max(1) as f64;
             let class_name = match (predicted == class, tint > 0.5) {
@@ -119,7 +110,7 @@ fn confusion(page: &mut Page, title: &str, metrics: &Metrics, names: &Metrics, d
         }
         page.put(format_args!("</tr>\n"));
     }
-    page.put(format_args!("</table></div></figure>\n"));
+    page.put(format_args!("</tbody></table></div></figure>\n"));
 }
 
 fn precision_recall(page: &mut Page, dense: &[PrPoint], small: &[PrPoint]) {
@@ -127,8 +118,8 @@ fn precision_recall(page: &mut Page, dense: &[PrPoint], small: &[PrPoint]) {
         return;
     }
     page.put(format_args!(
-        "<figure class=\"pr\"><figcaption>Precision over recall <span class=\"legend\"><span><i class=\"dot dense\"></i>dense</span><span><i class=\"dot after\"></i>rebuilt</span></span></figcaption>\
-<svg viewBox=\"-34 -8 380 244\" role=\"img\" aria-label=\"Precision over recall\">"
+        "<figure class=\"pr\"><figcaption>Precision over recall, all classes pooled (micro average) <span class=\"legend\"><span><i class=\"dot dense\"></i>dense</span><span><i class=\"dot after\"></i>rebuilt</span></span></figcaption>\
+<svg viewBox=\"-34 -8 380 244\" role=\"img\" aria-label=\"Precision over recall, all classes pooled\">"
     ));
     for tick in 0..=4 {
         let share = f64::from(tick) / 4.0;

@@ -65,13 +65,13 @@ fn story(page: &mut Page, report: &Report) {
         if q.label == "accuracy" {
             page.put(format_args!(
                 ", and has an accuracy of <b>{}</b> (dense: {})",
-                format::percent(q.small, 1),
-                format::percent(q.dense, 1),
+                format::percent(q.small, 2),
+                format::percent(q.dense, 2),
             ));
         } else {
             page.put(format_args!(
                 ", and agrees with the dense model on <b>{}</b> of the samples",
-                format::percent(q.small, 1)
+                format::percent(q.small, 2)
             ));
         }
     }
@@ -95,19 +95,19 @@ fn quality_tile(page: &mut Page, q: Quality) {
         let change = format::points(Change::new(q.dense, q.small));
         (
             "Accuracy",
-            format!("from {} <b>{change}</b>", format::percent(q.dense, 1)),
+            format!("from {} <b>{change}</b>", format::percent(q.dense, 2)),
         )
     } else {
         ("Agreement with dense", "same first class".to_owned())
     };
     page.put(format_args!(
         "<div class=\"tile\"><span class=\"label\">{label}</span><span class=\"big\">{}</span><span class=\"from\">{from}</span>",
-        format::percent(q.small, 1)
+        format::percent(q.small, 2)
     ));
     if let Some(pruned) = q.pruned {
         page.put(format_args!(
             "<span class=\"from\">{} before rebuilding</span>",
-            format::percent(pruned, 1)
+            format::percent(pruned, 2)
         ));
     }
     page.put(format_args!("</div>\n"));
@@ -128,10 +128,8 @@ fn latency_tile(page: &mut Page, report: &Report) {
 }
 
 fn verify_tile(page: &mut Page, report: &Report) {
+    // A run that removed nothing itself, such as `rebuild`, has nothing to verify.
     let Some(verify) = &report.verify else {
-        page.put(format_args!(
-            "<div class=\"tile bad\"><span class=\"label\">Removal</span><span class=\"big\">not verified</span></div>\n"
-        ));
         return;
     };
     let (class, word) = if verify.passed() {
@@ -151,10 +149,11 @@ fn verify_tile(page: &mut Page, report: &Report) {
     ));
 }
 
-/// Writes warnings and fallbacks, or that there were none.
+/// Writes a fall in quality, fallbacks and warnings, or that there were none.
 pub(super) fn notices(page: &mut Page, report: &Report, detail: &Detail) {
+    let quality = format::quality_notice(report);
     let total = report.warnings.len() + report.fallbacks.len();
-    if total == 0 {
+    if total == 0 && quality.is_none() {
         page.put(format_args!(
             "<p class=\"calm\">No warnings, and nothing was done otherwise than asked for.</p>\n"
         ));
@@ -163,10 +162,9 @@ pub(super) fn notices(page: &mut Page, report: &Report, detail: &Detail) {
     page.put(format_args!(
         "<section class=\"notices\" id=\"notices\">\n<h2>Before you ship it</h2>\n<ul>\n"
     ));
-    for warning in report.warnings.iter().take(detail.groups) {
+    if let Some(quality) = quality {
         page.put(format_args!(
-            "<li><b class=\"tag\">warning</b><span>{}</span></li>\n",
-            sentence(warning, MAX_NOTICE_CHARS)
+            "<li><b class=\"tag\">quality</b><span>{quality}</span></li>\n"
         ));
     }
     for fallback in report.fallbacks.iter().take(detail.groups) {
@@ -177,6 +175,12 @@ pub(super) fn notices(page: &mut Page, report: &Report, detail: &Detail) {
         page.put(format_args!(
             "{}</span></li>\n",
             sentence(&fallback.what, MAX_NOTICE_CHARS)
+        ));
+    }
+    for warning in report.warnings.iter().take(detail.groups) {
+        page.put(format_args!(
+            "<li><b class=\"tag\">warning</b><span>{}</span></li>\n",
+            sentence(warning, MAX_NOTICE_CHARS)
         ));
     }
     page.put(format_args!("</ul>\n"));

@@ -1,8 +1,8 @@
 //! One line per layer; opened, it shows the figures of the refit and the weights.
 
-use super::super::format;
+use super::super::format::{self, Refit};
 use super::super::schema::{Change, LayerFigures, Report};
-use super::page::{Detail, Page, esc};
+use super::page::{Detail, Page, esc, label};
 use super::weights;
 
 /// Writes the layer table.
@@ -16,7 +16,7 @@ pub(super) fn section(page: &mut Page, report: &Report, detail: &Detail) {
         "In graph order. Open a line for its refit and the distribution of its weights, dense above and small below: histogram, box plot (quartiles, median; the dot is the mean) and local extrema (▼ above a peak, ▲ below a valley).",
     );
     page.put(format_args!(
-        "<div class=\"layers\">\n<div class=\"row head\"><span>#</span><span>Layer</span><span>In</span><span>Out</span><span>MACs</span><span>Kept</span><span>Error</span><span>Weights</span></div>\n"
+        "<div class=\"layers\">\n<div class=\"row head\"><span>#</span><span>Layer</span><span>In</span><span>Out</span><span>MACs dense → small</span><span>Kept</span><span>Error</span><span>Weights</span></div>\n"
     ));
     let shown = report.layers.len().min(detail.layers);
     for (place, layer) in report.layers.iter().take(shown).enumerate() {
@@ -31,14 +31,15 @@ pub(super) fn section(page: &mut Page, report: &Report, detail: &Detail) {
 fn row(page: &mut Page, place: usize, layer: &LayerFigures, drawn: bool) {
     let kept = format::ratio(layer.macs.before, layer.macs.after).unwrap_or(1.0);
     page.put(format_args!(
-        "<details><summary class=\"row\"><span class=\"no\">{}</span><span class=\"name\">{} <small>{}</small></span>\
+        "<details><summary class=\"row\"><span class=\"no\">{}</span><span class=\"name id\" title=\"{}\">{}<small>{}</small></span>\
 <span>{}</span><span>{}</span><span>{}</span><span class=\"meter\" title=\"{} of the MACs\"><i style=\"width:{:.0}%\"></i></span>{}",
         place + 1,
         esc(&layer.node),
+        label(&layer.node),
         esc(&layer.op),
         width(layer.channels_in),
         width(layer.channels_out),
-        format::si(layer.macs.after),
+        format::si_change(layer.macs),
         format::percent(kept, 0),
         kept.clamp(0.0, 1.0) * 100.0,
         error(layer)
@@ -70,17 +71,12 @@ fn error(layer: &LayerFigures) -> String {
     let (Some(before), Some(after)) = (layer.error_before_refit, layer.error_after_refit) else {
         return "<span class=\"none\">–</span>".to_owned();
     };
-    if layer.kept == Some(false) {
-        return format!(
-            "<span class=\"dropped\">{} · dropped</span>",
-            format::scientific(before)
-        );
+    let (before, after) = (format::scientific(before), format::scientific(after));
+    match format::refit(layer) {
+        Refit::NothingToMend => "<span class=\"none\">nothing to mend</span>".to_owned(),
+        Refit::Dropped => format!("<span class=\"dropped\">{before} · dropped</span>"),
+        Refit::Kept | Refit::None => format!("<span>{before} → {after}</span>"),
     }
-    format!(
-        "<span>{} → {}</span>",
-        format::scientific(before),
-        format::scientific(after)
-    )
 }
 
 fn facts(page: &mut Page, layer: &LayerFigures) {
@@ -109,11 +105,13 @@ fn facts(page: &mut Page, layer: &LayerFigures) {
     if let Some(text) = errors(layer.held_out_before, layer.held_out_after) {
         fact("held-out error", &text);
     }
-    match layer.kept {
-        Some(true) => fact("refit", "kept"),
-        Some(false) => fact("refit", "dropped: it did not lower the held-out error"),
-        None => fact("refit", "none needed"),
-    }
+    let refit = match format::refit(layer) {
+        Refit::Kept => "kept",
+        Refit::Dropped => "dropped: it did not lower the held-out error",
+        Refit::NothingToMend => "nothing to mend: the layer's input had not changed",
+        Refit::None => "none",
+    };
+    fact("refit", refit);
     if let Some(damping) = layer.damping {
         let steps = match layer.damping_steps {
             Some(0) | None => String::new(),

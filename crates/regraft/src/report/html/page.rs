@@ -113,9 +113,64 @@ pub(super) fn esc(text: &str) -> Escaped {
     Escaped(format::name(text))
 }
 
+/// A sentence that is safe in HTML content, what stands between backticks as code.
+#[derive(Debug)]
+pub(super) struct Sentence(String);
+
+impl fmt::Display for Sentence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (is_code, piece) in format::code_spans(&self.0) {
+            let piece = Escaped(piece.to_owned());
+            if is_code {
+                write!(f, "<code>{piece}</code>")?;
+            } else {
+                write!(f, "{piece}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Returns a sentence: one line, at most `max_chars`, escaped.
-pub(super) fn sentence(text: &str, max_chars: usize) -> Escaped {
-    Escaped(format::clip(&format::one_line(text), max_chars))
+pub(super) fn sentence(text: &str, max_chars: usize) -> Sentence {
+    Sentence(format::clip(&format::one_line(text), max_chars))
+}
+
+/// The content of an element of the class `name`: where it is too narrow, the middle goes.
+#[derive(Debug)]
+pub(super) struct Label(String);
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (start, end) = format::split_name(&self.0);
+        if !start.is_empty() {
+            write!(f, "<i>{}</i>", Escaped(start.to_owned()))?;
+        }
+        write!(f, "<span>{}</span>", Escaped(end.to_owned()))
+    }
+}
+
+/// Returns a name for an element of the class `name`, which carries the whole one as its title.
+pub(super) fn label(text: &str) -> Label {
+    Label(format::name(text))
+}
+
+/// A name that breaks at its separators.
+#[derive(Debug)]
+pub(super) struct Path(String);
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for piece in self.0.split_inclusive(['/', '.', '_']) {
+            write!(f, "{}<wbr>", Escaped(piece.to_owned()))?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns a name for a cell of a table: on a narrow screen it breaks at its separators.
+pub(super) fn path(text: &str) -> Path {
+    Path(format::name(text))
 }
 
 /// Returns text of several lines, at most `max_chars`, escaped.
@@ -162,8 +217,8 @@ pub(super) struct LogAxis {
 }
 
 impl LogAxis {
-    /// Returns the axis that holds all positive finite `values`, at most eight decades of them.
-    pub(super) fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
+    /// Returns the axis that holds all positive finite `values`, at most `decades` below the largest.
+    pub(super) fn of(values: impl Iterator<Item = f64>, decades: f64) -> Option<Self> {
         let (min, max) = values
             .filter(|v| v.is_finite() && *v > 0.0)
             .fold((f64::INFINITY, 0.0_f64), |(lo, hi), v| {
@@ -174,7 +229,7 @@ impl LogAxis {
         }
         let hi = max.log10();
         // Half a decade at least: equal values would have no axis.
-        let lo = min.log10().max(hi - 8.0).min(hi - 0.5);
+        let lo = min.log10().max(hi - decades).min(hi - 0.5);
         Some(Self { lo, hi })
     }
 
@@ -192,6 +247,11 @@ impl LogAxis {
             return 0.0;
         }
         ((value.log10() - self.lo) / (self.hi - self.lo)).clamp(0.0, 1.0)
+    }
+
+    /// Returns true if `value` lies below the smallest that the axis shows.
+    pub(super) fn is_below(self, value: f64) -> bool {
+        value < 10f64.powf(self.lo)
     }
 
     /// Returns the smallest and the largest value.

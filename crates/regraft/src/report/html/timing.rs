@@ -6,6 +6,8 @@ use super::page::{Page, block, esc, sentence};
 
 /// Longest command line and recipe that are shown.
 const MAX_COMMAND_CHARS: usize = 4_000;
+/// Longest note about the measurement that is shown.
+const MAX_NOTE_CHARS: usize = 300;
 /// More stages than this are not drawn.
 const MAX_STAGES: usize = 24;
 /// Classes `s0` and on of the style sheet.
@@ -42,8 +44,15 @@ pub(super) fn latency(page: &mut Page, report: &Report) {
     if let Some(ratio) = format::latency_ratio(report) {
         let macs = format::ratio(report.dense.macs, report.small.macs);
         page.put(format_args!(
-            "<p class=\"note\">{ratio:.2} of the dense model's time at {} of its MACs.</p>\n",
+            "<p class=\"note\">{ratio:.2} of the dense model's time{} at {} of its MACs.</p>\n",
+            format::quartiles(latency),
             macs.map_or_else(|| "–".to_owned(), |r| format!("{r:.2}"))
+        ));
+    }
+    if let Some(note) = &latency.note {
+        page.put(format_args!(
+            "<p class=\"note\">{}</p>\n",
+            sentence(note, MAX_NOTE_CHARS)
         ));
     }
     page.close();
@@ -99,7 +108,7 @@ pub(super) fn reproduce(page: &mut Page, report: &Report) {
     page.open(
         "reproduce",
         "Run it again",
-        "The same command on the same files with the same seed writes the same bytes, with any number of threads.",
+        "The same command on the same files with the same seed writes the same bytes on the CPU, with any number of threads.",
     );
     page.put(format_args!(
         "<pre>{}</pre>\n<dl class=\"facts\">",

@@ -2,7 +2,7 @@
 
 use super::super::format;
 use super::super::schema::Report;
-use super::page::{Detail, Page, esc, sentence};
+use super::page::{Detail, Page, esc, label, path, sentence};
 
 /// Longest reason that is shown.
 const MAX_REASON_CHARS: usize = 300;
@@ -25,11 +25,12 @@ pub(super) fn section(page: &mut Page, report: &Report, detail: &Detail) {
         let dense_share = before as f64 / widest * 100.0;
         let kept = after as f64 / before.max(1) as f64;
         page.put(format_args!(
-            "<div class=\"bar\" title=\"{} kept\"><span class=\"name\">{}</span>\
+            "<div class=\"bar\" title=\"{}: {} kept\"><span class=\"name id\">{}</span>\
 <span class=\"track\"><i style=\"width:{dense_share:.1}%\"><b style=\"width:{:.1}%\"></b></i></span>\
 <span class=\"value\">{before} → {after}</span></div>\n",
-            format::percent(kept, 0),
             esc(&group.name),
+            format::percent(kept, 0),
+            label(&group.name),
             kept.clamp(0.0, 1.0) * 100.0,
         ));
     }
@@ -64,10 +65,10 @@ pub(super) fn frozen(page: &mut Page, report: &Report, detail: &Detail) {
         let share = frozen
             .macs
             .and_then(|macs| format::ratio(report.dense.macs, macs))
-            .map_or_else(|| "–".to_owned(), |r| format::percent(r, 1));
+            .map_or_else(|| "–".to_owned(), format::part);
         page.put(format_args!(
             "<tr><th><code>{}</code></th><td>{}</td><td>{}</td><td>{share}</td><td class=\"text\">{}</td></tr>\n",
-            esc(&frozen.group),
+            path(&frozen.group),
             frozen.channels.map_or_else(|| "–".to_owned(), |c| c.to_string()),
             frozen.macs.map_or_else(|| "–".to_owned(), format::si),
             sentence(&frozen.reason, MAX_REASON_CHARS)
