@@ -145,7 +145,7 @@ pub(crate) fn tune(
             // An odd stride visits the chunks in another order each pass.
             let chunk = (i * (2 * epoch + 1) + epoch) % target.n_fit;
             if target.vary.is_some() {
-                monitor.progress(Stage::Tune, step as usize, total_steps, "the whole network");
+                monitor.progress(Stage::Tune, step, total_steps, "the whole network");
             }
             step += 1;
             let cosine = (std::f64::consts::PI * step as f64 / total_steps as f64).cos();
@@ -177,7 +177,7 @@ pub(crate) fn tune(
             error_before: before,
             error_after: best,
             kept,
-            steps: step as usize,
+            steps: step,
         },
     )))
 }

@@ -152,13 +152,21 @@ impl Inspection {
             .take(6)
             .map(|(n, c)| format!("{c} {}", clean(n)))
             .collect();
+        let macs = match self.macs {
+            0 => "an unknown number of".to_owned(),
+            macs => thousands(macs),
+        };
+        let share = |of: f64| match self.macs {
+            0 => "-".to_owned(),
+            _ => format!("{:.1}%", 100.0 * of),
+        };
         // Writing to a String cannot fail.
         let _ = writeln!(
             out,
             "{}\n  {} parameters, {} MACs a sample, {} bytes, opset {}\n  {} nodes: {}{}",
             clean(&self.model),
             thousands(self.params),
-            thousands(self.macs),
+            macs,
             thousands(self.bytes),
             self.opset.map_or("?".to_owned(), |v| v.to_string()),
             self.nodes,
@@ -182,12 +190,12 @@ impl Inspection {
             let name: String = clean(&g.name).chars().take(width).collect();
             let _ = writeln!(
                 out,
-                "  {name:<width$} {:>8} {:>6} {:>8} {:>8} {:>5.1}%",
+                "  {name:<width$} {:>8} {:>6} {:>8} {:>8} {:>6}",
                 g.channels,
                 g.free,
                 g.producers,
                 g.consumers,
-                100.0 * g.macs_share
+                share(g.macs_share)
             );
         }
         if self.groups.is_empty() {
@@ -196,11 +204,11 @@ impl Inspection {
         if !self.frozen.is_empty() {
             let _ = writeln!(out, "\nfrozen");
             for f in &self.frozen {
-                let macs = 100.0 * f.macs.unwrap_or(0) as f64 / self.macs.max(1) as f64;
+                let macs = share(f.macs.unwrap_or(0) as f64 / self.macs.max(1) as f64);
                 let channels = f.channels.unwrap_or(0);
                 let _ = writeln!(
                     out,
-                    "  {} ({channels} channels, {macs:.1}% of the MACs)\n    {}",
+                    "  {} ({channels} channels, {macs} of the MACs)\n    {}",
                     clean(&f.group),
                     clean(&f.reason)
                 );

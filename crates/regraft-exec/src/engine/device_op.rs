@@ -205,3 +205,6 @@ fn conv_backward<B: Backend>(shape: &ConvShape, pass: &DevicePass<'_, B>) -> Dev
     }
     grads
 }
+
+#[cfg(test)]
+mod tests;

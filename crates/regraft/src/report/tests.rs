@@ -273,9 +273,9 @@ fn terminal_table() {
     insta::assert_snapshot!(text, @r"
     resnet56.onnx
                             dense          pruned         rebuilt          change
-    parameters              854 k           426 k           426 k        −50.13 %
-    MACs                    125 M          64.1 M          64.1 M        −48.94 %
-    model file            3.45 MB         1.74 MB         1.74 MB        −49.68 %
+    parameters              854 k           426 k           426 k        −50.11 %
+    MACs                    125 M          64.1 M          64.1 M        −48.88 %
+    model file            3.45 MB         1.74 MB         1.74 MB        −49.66 %
     accuracy              93.70 %         41.20 %         92.60 %    −1.10 points
     latency               61.8 ms               –         45.1 ms           0.73×
 
@@ -285,7 +285,7 @@ fn terminal_table() {
                  runs
     not pruned   stage 1 residual (16.73 % of the MACs): its 19 nodes add into one
                  residual sum; pruning it was not asked for (--residual)
-                 stage 2 residual (16.01 % of the MACs): its 20 nodes add into one
+                 stage 2 residual (16.02 % of the MACs): its 20 nodes add into one
                  residual sum; pruning it was not asked for (--residual)
                  stage 3 residual (15.78 % of the MACs): its 20 nodes add into one
                  residual sum; pruning it was not asked for (--residual)

@@ -12,7 +12,7 @@ const DECADES: f64 = 3.0;
 /// More labels than this would touch on a page of full width.
 const MAX_LABELS: usize = 27;
 /// Pixels that a layer needs at least; more layers than fit scroll.
-const MIN_STEP: usize = 6;
+const MIN_STEP: usize = 5;
 
 /// Writes the chart, if any layer was refitted.
 pub(super) fn section(page: &mut Page, report: &Report, detail: &Detail) {
