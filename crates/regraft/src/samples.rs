@@ -18,6 +18,8 @@ pub(crate) const CHUNK_LEN: usize = 64;
 pub(crate) struct Samples {
     /// What was found, in words.
     pub(crate) description: String,
+    /// What was found beside the samples, of no consequence.
+    pub(crate) remarks: Vec<String>,
     /// Things the user should know.
     pub(crate) notes: Vec<String>,
     /// The calibration samples, those held out last.
@@ -102,7 +104,7 @@ pub(crate) fn prepare(
 ) -> Result<Samples, Error> {
     let chunk_len = input.batch.unwrap_or(CHUNK_LEN);
     let available = source.splits.first().map_or(0, |s| s.data.len());
-    let mut notes = source.notes.clone();
+    let mut notes = Vec::new();
     let mut calib = recipe.calib;
     // One split alone must also judge: at most half of it calibrates.
     let cap = if source.splits.len() > 1 {
@@ -160,6 +162,7 @@ pub(crate) fn prepare(
             source.describe(),
             in_words(assigned.train, recipe)
         ),
+        remarks: source.notes.clone(),
         notes,
         calibration,
         n_fit: fit.len(),

@@ -201,7 +201,11 @@ fn report(
         sha256: Some(parts.model.sha256.clone()),
     };
     report.data = Some(DataInfo {
-        description: parts.samples.description.clone(),
+        description: std::iter::once(&parts.samples.description)
+            .chain(&parts.samples.remarks)
+            .cloned()
+            .collect::<Vec<_>>()
+            .join("; "),
         calibration: parts.samples.n_fit,
         held_out: parts.samples.n_held_out,
         evaluation: parts.samples.n_evaluation(),

@@ -52,6 +52,9 @@ pub fn rebuild(
     let input = teacher.input()?;
     let samples = prepare(&source, &input, recipe)?;
     log.note(&samples.description);
+    for remark in &samples.remarks {
+        log.note(remark);
+    }
     for note in &samples.notes {
         log.warn(note.clone());
     }

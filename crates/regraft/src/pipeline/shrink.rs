@@ -29,7 +29,7 @@ const REFIT_ROWS: usize = 300_000;
 /// Prunes and rebuilds a model as the recipe says, and writes the result with its report.
 ///
 /// # Errors
-/// [`Error`] with its kind; where it is [`ErrorKind::Verify`] or anything before writing, no output
+/// [`Error`] with its kind; where it is [`crate::ErrorKind::Verify`] or anything before writing, no output
 /// file was made.
 pub fn shrink(
     recipe: &Recipe,
@@ -140,6 +140,9 @@ fn run(
     let input = model.input()?;
     let samples = prepare(source, &input, recipe)?;
     log.note(&samples.description);
+    for remark in &samples.remarks {
+        log.note(remark);
+    }
     for note in &samples.notes {
         log.warn(note.clone());
     }

@@ -23,7 +23,7 @@ fn tensor(data: &[f32], shape: &[usize]) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(data.to_vec(), Shape::from(shape.to_vec())))
 }
 
-fn check(found: FlexTensor, expected: &[f32], what: &str) {
+fn check(found: &FlexTensor, expected: &[f32], what: &str) {
     let found = found.to_contiguous();
     let found: &[f32] = found.as_slice().expect("floats");
     assert_eq!(found.len(), expected.len(), "{what}");
@@ -105,9 +105,9 @@ fn convolutions() {
             &grad,
             &axes([2, 12], [h, w]),
         );
-        check(found, &y, "output");
+        check(&found, &y, "output");
         for ((found, expected), what) in grads.into_iter().zip([dx, dk, db]).zip(["x", "w", "b"]) {
-            check(found, &expected, what);
+            check(&found, &expected, what);
         }
     }
 }
@@ -123,19 +123,19 @@ fn rectifier_and_sum() {
         &shape,
     );
     let expected: Vec<f32> = a.iter().map(|x| x.max(0.0)).collect();
-    check(found, &expected, "relu");
+    check(&found, &expected, "relu");
     let expected: Vec<f32> = a
         .iter()
         .zip(&grad)
         .map(|(x, g)| if *x > 0.0 { *g } else { 0.0 })
         .collect();
-    check(grads[0].clone(), &expected, "gradient of relu");
+    check(&grads[0], &expected, "gradient of relu");
     let sum: Vec<f32> = a.iter().zip(&b).map(|(x, y)| x + y).collect();
     let inputs = [(a, shape.clone()), (b, shape.clone())];
     let (found, grads) = run(&DeviceOp::Add, &inputs, &grad, &shape);
-    check(found, &sum, "sum");
+    check(&found, &sum, "sum");
     for found in grads {
-        check(found, &grad, "gradient of a sum");
+        check(&found, &grad, "gradient of a sum");
     }
 }
 
@@ -154,8 +154,8 @@ fn means_and_normalisation() {
     global_average_pool_backward(&shape, &grad, &mut dx, 1).expect("a gradient");
     let op = DeviceOp::PlaneMeans(shape);
     let (found, grads) = run(&op, &[(x.clone(), axes.clone())], &grad, &[2, 3, 1, 1]);
-    check(found, &y, "mean");
-    check(grads[0].clone(), &dx, "gradient of the mean");
+    check(&found, &y, "mean");
+    check(&grads[0], &dx, "gradient of the mean");
 
     let (scale, bias) = (numbers(3, 3), numbers(4, 3));
     let (mean, variance) = (numbers(5, 3), vec![0.5, 1.5, 2.5]);
@@ -188,12 +188,12 @@ fn means_and_normalisation() {
         (bias.clone(), vec![3]),
     ];
     let (found, grads) = run(&op, &inputs, &grad, &axes);
-    check(found, &y, "normalised");
+    check(&found, &y, "normalised");
     for ((found, expected), what) in grads
         .into_iter()
         .zip([dx, ds, db])
         .zip(["x", "scale", "bias"])
     {
-        check(found, &expected, what);
+        check(&found, &expected, what);
     }
 }
