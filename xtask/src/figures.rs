@@ -147,6 +147,7 @@ impl Bench<'_> {
             &seed.to_string(),
             "--threads",
             "2",
+            "--force",
             "--json",
             "-o",
         ]);
@@ -277,7 +278,7 @@ fn kept_macs(stdout: &str) -> Option<f64> {
 fn page(root: &Path, table: &str) -> Result<String> {
     let commit = process::output(
         Command::new("git")
-            .args(["rev-parse", "--short", "HEAD"])
+            .args(["describe", "--always", "--dirty"])
             .current_dir(root),
     )?;
     Ok(format!(

@@ -137,6 +137,9 @@ pub(crate) struct InspectArgs {
     /// Accept weights that are NaN or infinite
     #[arg(long, action = ArgAction::SetTrue)]
     pub(crate) allow_nonfinite: bool,
+    /// Read external data through hard links, as caches that store a file once make them
+    #[arg(long, action = ArgAction::SetTrue)]
+    pub(crate) allow_hardlinks: bool,
 }
 
 /// Decide which channels to remove and write it down, to be read and edited.

@@ -22,6 +22,7 @@ pub(crate) fn start(options: &RunOptions) -> Result<Recipe, Failure> {
     set(&mut recipe.threads, options.threads);
     replace(&mut recipe.device, options.device.map(device));
     recipe.allow_nonfinite |= options.allow_nonfinite;
+    recipe.allow_hardlinks |= options.allow_hardlinks;
     Ok(recipe)
 }
 

@@ -103,6 +103,7 @@ fn inspect(args: &InspectArgs, talk: TalkOptions) -> Result<(), Failure> {
     let recipe = Recipe {
         model: Some(args.model.clone()),
         allow_nonfinite: args.allow_nonfinite,
+        allow_hardlinks: args.allow_hardlinks,
         ..Recipe::default()
     };
     // Too quick for bars.

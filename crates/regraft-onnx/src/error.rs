@@ -127,15 +127,18 @@ impl OnnxError {
             Self::Empty | Self::Wire { .. } => {
                 "the file may be the rest of a broken download or export: fetch or export it again"
             }
-            Self::Limit { .. } => "if you trust the file, raise this limit",
+            Self::Limit { .. } => {
+                "nothing this large is read, to protect memory: a real model of this size is worth a report"
+            }
             Self::Name { .. } => "rename it where the model is exported",
             Self::ExternalData { .. } => {
                 "keep the data files in the model's folder as plain files, or save the model with its \
-                 weights inside: `onnx.save(onnx.load(\"model.onnx\"), \"whole.onnx\")`"
+                 weights inside: `onnx.save(onnx.load(\"model.onnx\"), \"whole.onnx\")`; hard links of a \
+                 cache are read with --allow-hardlinks"
             }
             Self::NonFinite { .. } => {
                 "the training run that made these weights diverged; to read them all the same, allow \
-                 non-finite weights"
+                 non-finite weights (--allow-nonfinite)"
             }
             Self::TooLarge { .. } => "a model of this size needs external data on writing",
             Self::Io { .. } | Self::Tensor { .. } | Self::Attribute { .. } => return None,

@@ -40,8 +40,8 @@ pub fn bench(
     options: &RunOptions,
 ) -> Result<Benchmark, Error> {
     recipe.check()?;
-    let first = Model::open(dense, recipe.allow_nonfinite)?;
-    let second = Model::open(small.unwrap_or(dense), recipe.allow_nonfinite)?;
+    let first = Model::open(dense, recipe)?;
+    let second = Model::open(small.unwrap_or(dense), recipe)?;
     let input = first.input()?;
     let found = latency(
         &first,
@@ -201,7 +201,7 @@ pub fn eval(
         .as_deref()
         .ok_or_else(|| Error::usage("no data is given"))?;
     progress.stage("read");
-    let model = Model::open(path, recipe.allow_nonfinite)?;
+    let model = Model::open(path, recipe)?;
     let input = model.input()?;
     let source = open_data(data)?;
     let EvaluationSamples {
@@ -214,7 +214,7 @@ pub fn eval(
     let found = outputs(&model.graph, input.value, &samples, exec)?;
     let dense = match teacher {
         Some(path) => {
-            let teacher = Model::open(path, recipe.allow_nonfinite)?;
+            let teacher = Model::open(path, recipe)?;
             let input = teacher.input()?;
             Some(outputs(&teacher.graph, input.value, &samples, exec)?)
         }

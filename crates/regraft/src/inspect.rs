@@ -70,7 +70,7 @@ pub fn inspect(recipe: &Recipe, progress: &dyn Progress) -> Result<Inspection, E
         .as_deref()
         .ok_or_else(|| Error::usage("no model is given"))?;
     progress.stage("read");
-    let model = Model::open(path, recipe.allow_nonfinite)?;
+    let model = Model::open(path, recipe)?;
     progress.stage("groups");
     let found = find_groups(&model.graph, &model.facts)?;
     let cost = model.cost();
@@ -141,11 +141,6 @@ impl Inspection {
     /// Returns the tables for the terminal.
     pub fn to_terminal(&self, style: &TerminalStyle) -> String {
         let mut out = String::new();
-        let clean = |s: &str| -> String {
-            s.chars()
-                .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-                .collect()
-        };
         let ops: Vec<String> = self
             .ops
             .iter()
@@ -155,10 +150,6 @@ impl Inspection {
         let macs = match self.macs {
             0 => "an unknown number of".to_owned(),
             macs => thousands(macs),
-        };
-        let share = |of: f64| match self.macs {
-            0 => "-".to_owned(),
-            _ => format!("{:.1}%", 100.0 * of),
         };
         // Writing to a String cannot fail.
         let _ = writeln!(
@@ -195,16 +186,30 @@ impl Inspection {
                 g.free,
                 g.producers,
                 g.consumers,
-                share(g.macs_share)
+                self.share(g.macs_share)
             );
         }
         if self.groups.is_empty() {
             let _ = writeln!(out, "  none");
         }
+        self.what_stays(&mut out);
+        out
+    }
+
+    /// Returns a share of the multiply-accumulates, a dash where they are unknown.
+    fn share(&self, of: f64) -> String {
+        match self.macs {
+            0 => "-".to_owned(),
+            _ => format!("{:.1}%", 100.0 * of),
+        }
+    }
+
+    /// Writes the frozen groups and the nodes that are not run, with their reasons.
+    fn what_stays(&self, out: &mut String) {
         if !self.frozen.is_empty() {
             let _ = writeln!(out, "\nfrozen");
             for f in &self.frozen {
-                let macs = share(f.macs.unwrap_or(0) as f64 / self.macs.max(1) as f64);
+                let macs = self.share(f.macs.unwrap_or(0) as f64 / self.macs.max(1) as f64);
                 let channels = f.channels.unwrap_or(0);
                 let _ = writeln!(
                     out,
@@ -214,10 +219,14 @@ impl Inspection {
                 );
             }
         }
+        if !self.opaque.is_empty() {
+            out.push_str(
+                "\nnot run here, so that `shrink`, `plan` and `eval` refuse the network\n",
+            );
+        }
         for (node, reason) in &self.opaque {
             let _ = writeln!(out, "  {} stays as it is: {}", clean(node), clean(reason));
         }
-        out
     }
 }
 
@@ -232,4 +241,11 @@ pub(crate) fn thousands(n: u64) -> String {
         out.push(c);
     }
     out
+}
+
+/// Returns the text without characters that steer a terminal.
+fn clean(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
 }

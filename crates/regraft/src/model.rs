@@ -8,7 +8,7 @@ use regraft_graph::infer::{Facts, InferOptions, infer};
 use regraft_graph::{DType, Dim, Graph, ValueId};
 
 use crate::storage::sha256_hex;
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, Recipe};
 
 /// A model as it was read, and the same network folded.
 #[derive(Clone, Debug)]
@@ -19,6 +19,8 @@ pub(crate) struct Model {
     pub(crate) bytes: Vec<u8>,
     /// SHA-256 of the bytes.
     pub(crate) sha256: String,
+    /// SHA-256 of the bytes and of the files beside them that hold tensors.
+    pub(crate) fingerprint: String,
     /// The network with constants and batch normalisation folded: equal in function.
     pub(crate) graph: Graph,
     /// Shapes of the folded network.
@@ -29,9 +31,10 @@ pub(crate) struct Model {
 
 impl Model {
     /// Reads a file.
-    pub(crate) fn open(path: &Path, allow_nonfinite: bool) -> Result<Self, Error> {
+    pub(crate) fn open(path: &Path, recipe: &Recipe) -> Result<Self, Error> {
         let limits = regraft_onnx::Limits {
-            allow_nonfinite,
+            allow_nonfinite: recipe.allow_nonfinite,
+            allow_hardlinks: recipe.allow_hardlinks,
             ..regraft_onnx::Limits::default()
         };
         let graph = regraft_onnx::read(path, &limits).map_err(|e| Error::from(e).about(path))?;
@@ -41,7 +44,16 @@ impl Model {
         let name = path
             .file_name()
             .map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
-        Self::new(name, bytes, &graph)
+        let mut model = Self::new(name, bytes, &graph)?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        for file in regraft_onnx::external_files(&model.bytes) {
+            let path = folder.join(file);
+            let data = std::fs::read(&path).map_err(|e| {
+                Error::new(ErrorKind::Io, format!("cannot read `{}`", path.display())).because(e)
+            })?;
+            model.fingerprint = sha256_hex((model.fingerprint + &sha256_hex(&data)).as_bytes());
+        }
+        Ok(model)
     }
 
     /// Reads bytes that are embedded in the program.
@@ -59,6 +71,7 @@ impl Model {
         Ok(Self {
             name,
             bytes,
+            fingerprint: sha256.clone(),
             sha256,
             graph: folded,
             facts,

@@ -38,7 +38,7 @@ pub fn plan(
         crate::outputs::check(&[output], &[path], recipe, options)?;
     }
     progress.stage("read");
-    let model = Model::open(path, recipe.allow_nonfinite)?;
+    let model = Model::open(path, recipe)?;
     let input = model.input()?;
     let samples = prepare(&open_data(data)?, &input, recipe)?;
     let exec = Stages::exec(recipe);
@@ -86,7 +86,7 @@ pub fn apply(
         .unwrap_or_else(|| path.with_extension("pruned.onnx"));
     crate::outputs::check(&[&out], &[path], recipe, options)?;
     progress.stage("read");
-    let model = Model::open(path, recipe.allow_nonfinite)?;
+    let model = Model::open(path, recipe)?;
     let input = model.input()?;
     let exec = Stages::exec(recipe);
     progress.stage("prune");

@@ -148,6 +148,8 @@ pub struct Recipe {
     pub max_drop: Option<f64>,
     /// True to accept weights that are NaN or infinite.
     pub allow_nonfinite: bool,
+    /// True to read external data through hard links, as caches that store a file once make them.
+    pub allow_hardlinks: bool,
 }
 
 impl Default for Recipe {
@@ -178,6 +180,7 @@ impl Default for Recipe {
             latency_batch: 32,
             max_drop: None,
             allow_nonfinite: false,
+            allow_hardlinks: false,
         }
     }
 }

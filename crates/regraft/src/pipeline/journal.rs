@@ -14,7 +14,7 @@ use crate::model::Model;
 use crate::plan_file::PlanFile;
 use crate::samples::Samples;
 use crate::selection::Selection;
-use crate::storage::{Fingerprint, RunDir, sha256_hex};
+use crate::storage::{Fingerprint, RunDir};
 use crate::{Error, ErrorKind, Recipe};
 
 /// Key of the plan and what it was decided on.
@@ -38,9 +38,9 @@ pub(crate) fn open_run(
         ..recipe.clone()
     };
     let fingerprint = Fingerprint {
-        model_sha256: model.sha256.clone(),
+        model_sha256: model.fingerprint.clone(),
         data: samples.digest(),
-        config: sha256_hex(decisive.to_toml()?.as_bytes()),
+        config: decisive.to_toml()?,
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         seed: recipe.seed,
         // The result does not depend on the threads, so neither does going on.

@@ -46,8 +46,8 @@ pub fn rebuild(
     check_files(&files, &[path, pruned], recipe, options)?;
     let log = Log::new(progress);
     log.stage("read");
-    let teacher = Model::open(path, recipe.allow_nonfinite)?;
-    let student = Model::open(pruned, recipe.allow_nonfinite)?;
+    let teacher = Model::open(path, recipe)?;
+    let student = Model::open(pruned, recipe)?;
     let source = open_data(data)?;
     let input = teacher.input()?;
     let samples = prepare(&source, &input, recipe)?;

@@ -50,7 +50,7 @@ pub fn shrink(
     check_files(&files, &[path], recipe, options)?;
     let log = Log::new(progress);
     log.stage("read");
-    let model = Model::open(path, recipe.allow_nonfinite)?;
+    let model = Model::open(path, recipe)?;
     let source = open_data(data)?;
     run(&model, &source, recipe, &files, options, &log).map_err(|e| e.in_model(path))
 }

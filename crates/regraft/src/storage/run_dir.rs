@@ -21,8 +21,8 @@ const UNITS: &str = "units";
 /// Marks the manifest as one of ours.
 const FORMAT: &str = "regraft-run";
 
-/// A manifest has a few hundred bytes.
-const MAX_MANIFEST_BYTES: u64 = 1 << 16;
+/// A manifest has a few hundred bytes, most of them settings.
+const MAX_MANIFEST_BYTES: u64 = 1 << 20;
 
 /// What the results in a run directory depend on: they are only used again when all of it is equal.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,7 +32,7 @@ pub(crate) struct Fingerprint {
     pub(crate) model_sha256: String,
     /// Digest of the samples that are read.
     pub(crate) data: String,
-    /// Digest of the configuration.
+    /// The configuration as text, a setting a line.
     pub(crate) config: String,
     /// Version of regraft.
     pub(crate) tool_version: String,
@@ -45,10 +45,10 @@ pub(crate) struct Fingerprint {
 impl Fingerprint {
     /// Returns the first part that differs: its name, here and in `other`.
     fn difference(&self, other: &Self) -> Option<(&'static str, String, String)> {
+        let (config, other_config) = differing_lines(&self.config, &other.config);
+        // The seed draws the samples: what comes first explains what comes later.
         let parts = [
             ("the model", &self.model_sha256, &other.model_sha256),
-            ("the data", &self.data, &other.data),
-            ("the configuration", &self.config, &other.config),
             ("the version", &self.tool_version, &other.tool_version),
             ("the seed", &self.seed.to_string(), &other.seed.to_string()),
             (
@@ -56,11 +56,22 @@ impl Fingerprint {
                 &self.threads.to_string(),
                 &other.threads.to_string(),
             ),
+            ("the configuration", &config, &other_config),
+            ("the data", &self.data, &other.data),
         ];
         let mut parts = parts.into_iter();
         let (field, here, there) = parts.find(|(_, here, there)| here != there)?;
         Some((field, here.clone(), there.clone()))
     }
+}
+
+/// Returns the lines that only one of two texts has.
+fn differing_lines(here: &str, there: &str) -> (String, String) {
+    let only = |a: &str, b: &str| {
+        let lines: Vec<&str> = a.lines().filter(|l| !b.lines().any(|m| m == *l)).collect();
+        lines.join(", ")
+    };
+    (only(here, there), only(there, here))
 }
 
 #[derive(Serialize, Deserialize)]
