@@ -41,7 +41,7 @@ pub use demo::demo;
 pub use error::{Error, ErrorKind};
 pub use inspect::{InspectedGroup, Inspection, inspect};
 pub use pipeline::{Files, Outcome, RunOptions, rebuild, shrink};
-pub use plan_file::{PlanFile, PlanGroup};
+pub use plan_file::{PlanFile, PlanGroup, PlanKeeps};
 pub use plan_verbs::{Applied, apply, plan};
 pub use progress::{Progress, Quiet};
 pub use recipe::{

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use regraft_graph::cost::Cost;
 use regraft_prune::Plan;
 use regraft_prune::plan::GroupPlan;
 use serde::{Deserialize, Serialize};
@@ -9,14 +10,27 @@ use serde::{Deserialize, Serialize};
 use crate::{Error, ErrorKind};
 
 /// Which channels of each group stay.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlanFile {
     /// The version of this form.
     pub version: u32,
+    /// What the plan keeps of the dense model, for the reader: nothing is decided by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keeps: Option<PlanKeeps>,
     /// The groups that shrink or could.
     #[serde(default, rename = "group")]
     pub groups: Vec<PlanGroup>,
+}
+
+/// Shares of the dense model.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanKeeps {
+    /// Of the multiply-accumulates.
+    pub macs: f64,
+    /// Of the parameters.
+    pub params: f64,
 }
 
 /// One group of a plan.
@@ -68,7 +82,14 @@ impl PlanFile {
             .max()
             .unwrap_or(5)
             .clamp(5, 50);
-        let mut out = format!("{:<width$}  {:>6}  {:>6}\n", "group", "dense", "kept");
+        let mut out = self.keeps.map_or_else(String::new, |k| {
+            format!(
+                "keeps {:.2} % of the MACs and {:.2} % of the parameters\n\n",
+                100.0 * k.macs,
+                100.0 * k.params
+            )
+        });
+        let _ = writeln!(out, "{:<width$}  {:>6}  {:>6}", "group", "dense", "kept");
         for group in &self.groups {
             let kept = parse_ranges(&group.keep).map_or(0, |k| k.len());
             let name: String = group
@@ -90,8 +111,22 @@ impl PlanFile {
         };
         Self {
             version: plan.version,
+            keeps: None,
             groups: plan.groups.iter().map(group).collect(),
         }
+    }
+
+    /// Says what the plan keeps of a model of these costs.
+    pub(crate) fn with_costs(mut self, dense: Cost, kept: Cost) -> Self {
+        let share = |part: u64, whole: u64| {
+            // Four digits are what a person compares.
+            (part as f64 / whole.max(1) as f64 * 1e4).round() / 1e4
+        };
+        self.keeps = Some(PlanKeeps {
+            macs: share(kept.macs, dense.macs),
+            params: share(kept.params, dense.params),
+        });
+        self
     }
 
     pub(crate) fn to_plan(&self) -> Result<Plan, Error> {

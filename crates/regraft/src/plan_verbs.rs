@@ -43,7 +43,7 @@ pub fn plan(
     let samples = prepare(&open_data(data)?, &input, recipe)?;
     let exec = Stages::exec(recipe);
     let selection = crate::selection::select(&model, &input, &samples, recipe, exec, progress)?;
-    let plan = PlanFile::from_plan(&selection.plan);
+    let plan = PlanFile::from_plan(&selection.plan).with_costs(model.cost(), selection.cost);
     if let Some(output) = &recipe.output {
         write_atomic(output, plan.to_toml()?.as_bytes())?;
     }

@@ -72,7 +72,8 @@ pub(crate) fn finish(
         (&files.report_html, report.to_html().into_bytes()),
     ];
     if let (Some(path), Some(selection)) = (&files.plan, parts.selection) {
-        let plan = crate::plan_file::PlanFile::from_plan(&selection.plan);
+        let plan = crate::plan_file::PlanFile::from_plan(&selection.plan)
+            .with_costs(parts.model.cost(), selection.cost);
         set.push((path, plan.to_toml()?.into_bytes()));
     }
     // Last, so that a model never lies there without its report.

@@ -258,6 +258,7 @@ fn a_wrong_plan_is_refused_and_leaves_nothing() {
     };
     let group = |name: &str, channels, keep: &str| PlanFile {
         version: 1,
+        keeps: None,
         groups: vec![PlanGroup {
             name: name.to_owned(),
             channels,

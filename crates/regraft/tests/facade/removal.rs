@@ -81,6 +81,7 @@ fn plan(recipe: &Recipe, draws: &[bool]) -> PlanFile {
     let groups = found.groups.iter().filter(|g| g.free == g.channels);
     PlanFile {
         version: 1,
+        keeps: None,
         groups: groups.map(|g| group(&g.name, g.channels)).collect(),
     }
 }
