@@ -90,6 +90,14 @@ const CASES: &[Case] = &[
         says: "latency_batch",
     },
     Case {
+        name: "a device that is not built in",
+        model: good,
+        images: 240,
+        spoil: |_, r| r.device = regraft::DeviceName::Metal,
+        kind: ErrorKind::Usage,
+        says: "metal",
+    },
+    Case {
         name: "a scale of zero",
         model: good,
         images: 240,
