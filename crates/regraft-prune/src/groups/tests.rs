@@ -343,7 +343,10 @@ fn a_shared_weight_couples_its_uses() {
 type FrozenCase = (&'static str, fn(&mut Toy));
 
 const FROZEN: &[FrozenCase] = &[
-    ("an input of the network", |t| add(t, "x", "p", "c")),
+    ("an input of the network", |t| {
+        add(t, "x", "p", "s");
+        t.conv("s", "c", (2, 2, 1));
+    }),
     ("an output of the network", |t| relu(t, "p", "c")),
     ("normalises over the channels", |t| {
         let op = Op::Softmax {

@@ -27,8 +27,13 @@ pub(super) fn broadcast(site: &Site<'_>, port: Port, axis: usize) -> Verdict {
     if site.extent(port, axis) == Some(1) && extent != 1 {
         return Ok(Vec::new());
     }
+    // One input asks for itself; the output, once reached, asks for all of them.
+    let asked = match port {
+        Port::In(p) => p..p + 1,
+        Port::Out(_) => 0..site.node.inputs.len(),
+    };
     let mut links = Vec::new();
-    for p in 0..site.node.inputs.len() {
+    for p in asked {
         if site.node.input(p).is_none() {
             continue;
         }
