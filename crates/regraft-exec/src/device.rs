@@ -1,7 +1,8 @@
 //! Where the engine computes.
 
 use std::fmt;
-use std::str::FromStr;
+
+use crate::ExecError;
 
 /// A kind of device. The CPU is always there; the others are cargo features of the same name.
 ///
@@ -43,21 +44,24 @@ impl Device {
             Self::Vulkan => cfg!(feature = "vulkan"),
         }
     }
+
+    /// Returns when this build can use such a device; whether one is there, an executor finds out.
+    ///
+    /// # Errors
+    /// [`ExecError::Device`].
+    pub fn check_built_in(self) -> Result<(), ExecError> {
+        if self.is_built_in() {
+            return Ok(());
+        }
+        Err(ExecError::Device {
+            device: self,
+            reason: format!("this build has no {self} in it"),
+        })
+    }
 }
 
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
-    }
-}
-
-impl FromStr for Device {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|d| d.name() == name)
-            .ok_or_else(|| format!("`{name}` is no device: there are cpu, cuda, metal and vulkan"))
     }
 }

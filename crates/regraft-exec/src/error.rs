@@ -98,9 +98,9 @@ impl ExecError {
                 Some("replace the node by standard operators when exporting the model".to_owned())
             }
             Self::MissingValue { .. } => Some("give every required graph input".to_owned()),
-            Self::Device { device, .. } if !device.is_built_in() => {
-                Some(format!("build regraft with `--features {device}`"))
-            }
+            Self::Device { device, .. } if !device.is_built_in() => Some(format!(
+                "build regraft with `--features {device}`, or use the CPU"
+            )),
             Self::TooLarge { .. } => Some("use a smaller batch, or raise the limit".to_owned()),
             Self::Node { .. }
             | Self::Engine { .. }

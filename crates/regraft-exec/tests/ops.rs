@@ -111,6 +111,11 @@ fn executor_on(graph: &Graph, threads: usize, device: Device) -> Executor {
     Executor::new(graph, options).expect("an executor")
 }
 
+fn assert_none(failures: &[String]) {
+    let (n, all) = (failures.len(), failures.join("\n"));
+    assert!(failures.is_empty(), "{n} cases:\n{all}");
+}
+
 /// The devices of this build, the CPU apart.
 fn other_devices() -> impl Iterator<Item = Device> {
     let all = Device::ALL.into_iter().filter(|d| *d != Device::Cpu);
@@ -155,12 +160,7 @@ fn outputs_are_those_of_onnx_runtime() {
             [Err(e), _] | [_, Err(e)] => failures.push(format!("{}: {e}", case.name)),
         }
     }
-    assert!(
-        failures.is_empty(),
-        "{} cases:\n{}",
-        failures.len(),
-        failures.join("\n")
-    );
+    assert_none(&failures);
 }
 
 /// The mean squared distance of `y` to a fixed target, in f64.
@@ -273,12 +273,7 @@ fn gradients_are_those_of_central_differences() {
         }
     }
     assert!(checked > 150, "{checked}");
-    assert!(
-        failures.is_empty(),
-        "{} cases:\n{}",
-        failures.len(),
-        failures.join("\n")
-    );
+    assert_none(&failures);
 }
 
 #[test]
@@ -314,12 +309,7 @@ fn other_devices_give_what_the_cpu_gives() {
             }
         }
     }
-    assert!(
-        failures.is_empty(),
-        "{} cases:\n{}",
-        failures.len(),
-        failures.join("\n")
-    );
+    assert_none(&failures);
 }
 
 #[test]

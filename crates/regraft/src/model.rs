@@ -1,6 +1,6 @@
 //! A model file, read and ready to be worked on.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use regraft_graph::cost::{Cost, total};
 use regraft_graph::fold::{fold, fold_batch_norm};
@@ -19,8 +19,8 @@ pub(crate) struct Model {
     pub(crate) bytes: Vec<u8>,
     /// SHA-256 of the bytes.
     pub(crate) sha256: String,
-    /// SHA-256 of the bytes and of the files beside them that hold tensors.
-    pub(crate) fingerprint: String,
+    /// Where it was read; nothing for a model inside the program.
+    path: Option<PathBuf>,
     /// The network with constants and batch normalisation folded: equal in function.
     pub(crate) graph: Graph,
     /// Shapes of the folded network.
@@ -38,22 +38,23 @@ impl Model {
             ..regraft_onnx::Limits::default()
         };
         let graph = regraft_onnx::read(path, &limits).map_err(|e| Error::from(e).about(path))?;
-        let bytes = std::fs::read(path).map_err(|e| {
-            Error::new(ErrorKind::Io, format!("cannot read `{}`", path.display())).because(e)
-        })?;
+        let bytes = read(path)?;
         let name = path
             .file_name()
             .map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
         let mut model = Self::new(name, bytes, &graph)?;
-        let folder = path.parent().unwrap_or(Path::new(""));
-        for file in regraft_onnx::external_files(&model.bytes) {
-            let path = folder.join(file);
-            let data = std::fs::read(&path).map_err(|e| {
-                Error::new(ErrorKind::Io, format!("cannot read `{}`", path.display())).because(e)
-            })?;
-            model.fingerprint = sha256_hex((model.fingerprint + &sha256_hex(&data)).as_bytes());
-        }
+        model.path = Some(path.to_owned());
         Ok(model)
+    }
+
+    /// Returns a digest of the file and of those beside it that hold its tensors.
+    pub(crate) fn fingerprint(&self) -> Result<String, Error> {
+        let mut digest = self.sha256.clone();
+        let files = self.path.as_deref().map(|p| data_files(p, &self.bytes));
+        for file in files.unwrap_or_default() {
+            digest = sha256_hex((digest + &sha256_hex(&read(&file)?)).as_bytes());
+        }
+        Ok(digest)
     }
 
     /// Reads bytes that are embedded in the program.
@@ -71,7 +72,7 @@ impl Model {
         Ok(Self {
             name,
             bytes,
-            fingerprint: sha256.clone(),
+            path: None,
             sha256,
             graph: folded,
             facts,
@@ -130,6 +131,19 @@ impl Model {
             sample: shape[1..].iter().map(Dim::fixed).collect(),
         })
     }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    std::fs::read(path).map_err(|e| {
+        Error::new(ErrorKind::Io, format!("cannot read `{}`", path.display())).because(e)
+    })
+}
+
+/// Returns the files beside a model that hold its tensors.
+pub(crate) fn data_files(model: &Path, bytes: &[u8]) -> Vec<PathBuf> {
+    let folder = model.parent().unwrap_or(Path::new(""));
+    let names = regraft_onnx::external_files(bytes);
+    names.iter().map(|name| folder.join(name)).collect()
 }
 
 /// The input that data is fed to.

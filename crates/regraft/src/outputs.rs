@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::model::data_files;
 use crate::pipeline::RunOptions;
 use crate::storage::{Overwrite, StorageError, check_output};
 use crate::{Error, Recipe};
@@ -31,7 +32,9 @@ pub(crate) fn check(
     // Only a file that is there can be lost.
     if outputs.iter().any(|o| o.exists()) {
         for model in models {
-            inputs.extend(data_files(model));
+            // A model that cannot be read is refused later.
+            let bytes = std::fs::read(model).unwrap_or_default();
+            inputs.extend(data_files(model, &bytes));
         }
     }
     let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
@@ -46,17 +49,6 @@ pub(crate) fn check(
         }
     }
     Ok(())
-}
-
-/// Files beside a model that hold its tensors; a model that cannot be read is refused later.
-fn data_files(model: &Path) -> Vec<PathBuf> {
-    let folder = model.parent().unwrap_or(Path::new(""));
-    let found = std::fs::read(model).map(|bytes| regraft_onnx::external_files(&bytes));
-    found
-        .unwrap_or_default()
-        .iter()
-        .map(|name| folder.join(name))
-        .collect()
 }
 
 /// True for an existing file of a data folder that is not of a kind that is written.

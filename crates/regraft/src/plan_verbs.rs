@@ -100,7 +100,7 @@ pub fn apply(
         None => None,
     };
     let calibration = real.as_ref().map(|s| s.calibration.clone());
-    let probe = calibration.unwrap_or_else(|| crate::verify::placeholder(&input));
+    let probe = calibration.unwrap_or_else(|| crate::verify::made_samples(&input));
     let masked = regraft_prune::apply::mask(&model.graph, &groups, &wanted)?;
     let verify = crate::verify::verify(&masked, &pruned, &input, &probe, recipe.seed, exec)?;
     crate::verify::require(&verify)?;

@@ -252,14 +252,7 @@ impl Recipe {
                 "`max_drop` must be a number of points, 0 or more",
             ));
         }
-        let device = regraft_exec::Device::from(self.device);
-        if !device.is_built_in() {
-            return Err(
-                Error::usage(format!("this build cannot use {device}")).with_hint(format!(
-                    "build regraft with `--features {device}`, or use the CPU"
-                )),
-            );
-        }
+        regraft_exec::Device::from(self.device).check_built_in()?;
         // A result lies beside its recipe, which is text.
         self.to_toml()?;
         if self.std.iter().any(|s| *s == 0.0 || !s.is_finite())

@@ -86,13 +86,14 @@ pub(crate) fn open_data(path: &Path) -> Result<DataSource, Error> {
     Ok(open(path, &OpenOptions::default())?)
 }
 
-/// Returns how many of `calib` samples are held out: an eighth, in whole chunks where there are enough.
-fn held_out(calib: usize, chunk: usize) -> usize {
+/// Returns how many of `calib` samples are held out: an eighth, in whole chunks where there are
+/// enough, and always at least one whole batch of a model that takes no other.
+fn held_out(calib: usize, input: &ModelInput) -> usize {
     let eighth = calib / 8;
-    if eighth >= chunk {
-        eighth / chunk * chunk
-    } else {
-        eighth.max(1).min(calib / 2)
+    match input.batch {
+        Some(batch) => eighth.max(batch) / batch * batch,
+        None if eighth >= CHUNK_LEN => eighth / CHUNK_LEN * CHUNK_LEN,
+        None => eighth.max(1).min(calib / 2),
     }
 }
 
@@ -125,10 +126,7 @@ pub(crate) fn prepare(
         ));
         calib = cap;
     }
-    let n_held_out = match input.batch {
-        None => held_out(calib, chunk_len),
-        Some(batch) => (calib / 8).max(batch) / batch * batch,
-    };
+    let n_held_out = held_out(calib, input);
     if let Some(batch) = input.batch.filter(|b| calib < n_held_out + b) {
         return Err(too_few_batches(batch, calib));
     }

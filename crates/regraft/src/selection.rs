@@ -64,7 +64,12 @@ pub(crate) fn select(
         nothing_prunable(&groups)?;
     }
     // A pattern that fits nothing is found before the long work.
-    choose_options(recipe).selected(&model.graph, &groups)?;
+    let patterns = ChooseOptions {
+        ignore: recipe.ignore.clone(),
+        only: recipe.only.clone(),
+        ..ChooseOptions::default()
+    };
+    let selected = patterns.selected(&model.graph, &groups)?;
     let layers = find_layers(&model.graph, &model.facts);
     let monitor = Adapter::new(progress);
     progress.stage("calibrate");
@@ -99,7 +104,7 @@ pub(crate) fn select(
         &monitor,
     )?;
     progress.stage("allocate");
-    let (plan, cost) = widths(model, &groups, &sensitivities, budget, recipe)?;
+    let (plan, cost) = widths(model, &groups, &selected.0, &sensitivities, budget, recipe)?;
     Ok(Selection {
         groups,
         plan,
@@ -158,28 +163,20 @@ fn orders(
     Ok((Some(orders), scores.fallbacks))
 }
 
-fn choose_options(recipe: &Recipe) -> ChooseOptions {
-    ChooseOptions {
-        ignore: recipe.ignore.clone(),
-        only: recipe.only.clone(),
-        ..ChooseOptions::default()
-    }
-}
-
 fn widths(
     model: &Model,
     groups: &Groups,
+    may_shrink: &[bool],
     sensitivities: &[Option<GroupSensitivity>],
     budget: Budget,
     recipe: &Recipe,
 ) -> Result<(Plan, Cost), Error> {
-    let selected = choose_options(recipe).selected(&model.graph, groups)?;
     let cost_model = CostModel::new(&model.graph, &model.facts, groups);
     let dense = cost_model.dense();
     let target = budget.target(dense)?;
     let mut curves = Vec::new();
     let mut removal = Vec::new();
-    for ((group, sensitivity), may) in groups.groups.iter().zip(sensitivities).zip(&selected.0) {
+    for ((group, sensitivity), may) in groups.groups.iter().zip(sensitivities).zip(may_shrink) {
         let n = group.units.len();
         if let Some(s) = sensitivity.as_ref().filter(|_| *may) {
             let least = ((n as f64 * MIN_KEEP_RATIO).ceil() as usize)

@@ -56,7 +56,7 @@ pub(crate) fn require(checked: &VerifyFigures) -> Result<(), Error> {
 }
 
 /// Returns samples of zeros and ones in turn, for a check without data: only their shape counts.
-pub(crate) fn placeholder(input: &ModelInput) -> Activations {
+pub(crate) fn made_samples(input: &ModelInput) -> Activations {
     let sample: Vec<usize> = input.sample.iter().map(|d| d.unwrap_or(1)).collect();
     let n = input.batch.unwrap_or(SAMPLES);
     let values: Vec<f32> = (0..n * sample.iter().product::<usize>())

@@ -38,7 +38,7 @@ pub(crate) fn open_run(
         ..recipe.clone()
     };
     let fingerprint = Fingerprint {
-        model_sha256: model.fingerprint.clone(),
+        model_sha256: model.fingerprint()?,
         data: samples.digest(),
         config: decisive.to_toml()?,
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
