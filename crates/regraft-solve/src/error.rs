@@ -63,6 +63,16 @@ pub enum SolveError {
         /// Columns asked for.
         cols: usize,
     },
+    /// A pattern of zeros does not divide a layer.
+    #[error("the pattern does not fit: {size} {what} in groups of {of}")]
+    Pattern {
+        /// What is grouped, in words.
+        what: &'static str,
+        /// How many there are.
+        size: usize,
+        /// What they should be a multiple of, or at most.
+        of: usize,
+    },
     /// An option has a value outside its meaning.
     #[error("`{option}` is {value}, {expected}")]
     Option {

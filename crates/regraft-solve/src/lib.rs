@@ -20,6 +20,7 @@ mod problem;
 pub mod refit;
 #[cfg(test)]
 mod samples;
+pub mod sparse;
 pub mod stats;
 
 pub use error::SolveError;
