@@ -6,6 +6,7 @@
 use faer::linalg::matmul::{matmul, triangular};
 use faer::linalg::solvers::{DenseSolveCore, Llt, LltError};
 use faer::linalg::triangular_solve as tri;
+use faer::prelude::ReborrowMut;
 use faer::{Accum, MatMut, MatRef, Par, Side};
 
 use crate::error::SolveError;
@@ -141,6 +142,47 @@ pub(crate) fn subtract_product_lower(out: &mut Matrix, a: &Matrix, b: &Matrix) {
         triangular::BlockStructure::Rectangular,
         view(b),
         triangular::BlockStructure::Rectangular,
+        -1.0,
+        Par::Seq,
+    );
+}
+
+/// Rows of the lower triangle that [`downdate_lower`] updates at once: a strip is one product over
+/// its columns up to the diagonal, and at 96 rows little of it lies above.
+const STRIP_ROWS: usize = 96;
+
+/// Adds `-c cᵀ` to the lower triangle of `p` (`n × n`, row-major); `c` is `n × width`, column after
+/// column. Entries above the diagonal are scratch.
+pub(crate) fn downdate_lower(p: &mut [f64], n: usize, c: &[f64], width: usize) {
+    if width == 0 {
+        return;
+    }
+    let c = MatRef::from_column_major_slice(&c[..n * width], n, width);
+    let mut rows = MatMut::from_row_major_slice_mut(&mut p[..n * n], n, n);
+    for from in (0..n).step_by(STRIP_ROWS) {
+        let len = STRIP_ROWS.min(n - from);
+        matmul(
+            rows.rb_mut().submatrix_mut(from, 0, len, from + len),
+            Accum::Add,
+            c.subrows(from, len),
+            c.subrows(0, from + len).transpose(),
+            -1.0,
+            Par::Seq,
+        );
+    }
+}
+
+/// Adds `-c x` to `out` (`n`); `c` is `n × x.len()`, column after column.
+pub(crate) fn subtract_columns(out: &mut [f64], c: &[f64], x: &[f64]) {
+    let (n, width) = (out.len(), x.len());
+    if width == 0 {
+        return;
+    }
+    matmul(
+        MatMut::from_column_major_slice_mut(out, n, 1),
+        Accum::Add,
+        MatRef::from_column_major_slice(&c[..n * width], n, width),
+        MatRef::from_column_major_slice(x, width, 1),
         -1.0,
         Par::Seq,
     );

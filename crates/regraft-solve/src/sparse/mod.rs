@@ -7,10 +7,13 @@
 //!
 //! Rows are independent: they are shared between threads, and no result depends on how.
 
+mod exact_obs;
 mod mask;
 mod objective;
 mod pattern;
+mod shards;
 
+pub use exact_obs::{Trace, Traces, exact_obs};
 pub use mask::Mask;
 pub use objective::{Objective, ObjectiveConfig};
 pub use pattern::Pattern;

@@ -70,7 +70,9 @@ impl Objective {
             ladder::scale(problem, &live)
         };
         let mut is_dead = vec![true; d];
-        live.iter().for_each(|&i| is_dead[i] = false);
+        for &i in &live {
+            is_dead[i] = false;
+        }
         let rungs: Vec<f64> = if live.len() < d {
             // A dead input has a zero on the diagonal: without damping it has no factor.
             config.ladder.iter().map(|rung| rung.max(1e-9)).collect()

@@ -30,14 +30,13 @@ impl Pattern {
     pub fn check(self, r: usize, d: usize) -> Result<(), SolveError> {
         let refuse = |what, size, of| Err(SolveError::Pattern { what, size, of });
         match self {
-            Self::Unstructured => Ok(()),
             Self::Grouped { keep, group } if keep == 0 || keep > group => {
                 refuse("connections kept in each group", keep, group)
             }
-            Self::Grouped { group, .. } if d % group != 0 => refuse("inputs", d, group),
+            Self::Grouped { group, .. } if !d.is_multiple_of(group) => refuse("inputs", d, group),
             Self::RowBlocks { rows: 0 } => refuse("outputs of a block", 0, 1),
-            Self::RowBlocks { rows } if r % rows != 0 => refuse("outputs", r, rows),
-            Self::Grouped { .. } | Self::RowBlocks { .. } => Ok(()),
+            Self::RowBlocks { rows } if !r.is_multiple_of(rows) => refuse("outputs", r, rows),
+            Self::Unstructured | Self::Grouped { .. } | Self::RowBlocks { .. } => Ok(()),
         }
     }
 
