@@ -7,10 +7,14 @@
 //!
 //! Rows are independent: they are shared between threads, and no result depends on how.
 
+mod baseline;
 mod mask;
 mod objective;
 mod pattern;
+mod select;
 
+pub use baseline::{magnitude, wanda};
 pub use mask::Mask;
 pub use objective::{Objective, ObjectiveConfig};
 pub use pattern::Pattern;
+pub use select::Keep;
