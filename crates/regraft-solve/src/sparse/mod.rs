@@ -12,9 +12,11 @@ mod mask;
 mod objective;
 mod pattern;
 mod select;
+mod sparsegpt;
 
 pub use baseline::{magnitude, wanda};
 pub use mask::Mask;
 pub use objective::{Objective, ObjectiveConfig};
 pub use pattern::Pattern;
 pub use select::Keep;
+pub use sparsegpt::{BLOCK, SparseGpt, sparsegpt};
