@@ -7,6 +7,7 @@
 //!
 //! Rows are independent: they are shared between threads, and no result depends on how.
 
+mod alps;
 mod baseline;
 mod mask;
 mod objective;
@@ -14,6 +15,10 @@ mod pattern;
 mod select;
 mod sparsegpt;
 
+pub use alps::{
+    Alps, AlpsConfig, DEFAULT_MAX_ITERATIONS, DEFAULT_REFIT_STEPS, DEFAULT_REFIT_TOLERANCE,
+    DEFAULT_RHO, alps,
+};
 pub use baseline::{magnitude, wanda};
 pub use mask::Mask;
 pub use objective::{Objective, ObjectiveConfig};
