@@ -3,6 +3,8 @@
 //! A symmetric matrix is the same bytes in row-major and column-major order, so
 //! square buffers go to faer without a transpose.
 
+pub(crate) mod blocked;
+
 use faer::linalg::matmul::{matmul, triangular};
 use faer::linalg::solvers::{DenseSolveCore, Llt, LltError};
 use faer::linalg::triangular_solve as tri;

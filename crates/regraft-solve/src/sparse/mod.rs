@@ -7,13 +7,26 @@
 //!
 //! Rows are independent: they are shared between threads, and no result depends on how.
 
+mod alps;
+mod baseline;
 mod exact_obs;
 mod mask;
 mod objective;
 mod pattern;
+mod refit;
+mod select;
 mod shards;
+mod sparsegpt;
 
+pub use alps::{
+    Alps, AlpsConfig, DEFAULT_MAX_ITERATIONS, DEFAULT_REFIT_STEPS, DEFAULT_REFIT_TOLERANCE,
+    DEFAULT_RHO, alps,
+};
+pub use baseline::{magnitude, wanda};
 pub use exact_obs::{Trace, Traces, exact_obs};
 pub use mask::Mask;
 pub use objective::{Objective, ObjectiveConfig};
 pub use pattern::Pattern;
+pub use refit::{SupportRefit, refit_support};
+pub use select::Keep;
+pub use sparsegpt::{BLOCK, SparseGpt, sparsegpt};
