@@ -14,6 +14,129 @@ pub enum Augment {
     FlipShift(usize),
 }
 
+/// How images of one batch are blended with each other, both models seeing the blend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mix {
+    /// Not at all.
+    #[default]
+    None,
+    /// Every image is a weighted mean of itself and another one, the weight uniform in 0..1.
+    Blend,
+    /// A rectangle of every other image comes from another one.
+    Paste,
+}
+
+/// Draws the batches of tuning: samples in a new order each pass, varied and mixed.
+#[derive(Debug)]
+pub(crate) struct Batches<'a> {
+    chunks: &'a [HostTensor],
+    /// Chunk and place in it of every sample.
+    places: Vec<(usize, usize)>,
+    augment: Augment,
+    mix: Mix,
+}
+
+impl<'a> Batches<'a> {
+    /// Returns batches from `chunks`, each with its samples on the leading axis.
+    pub(crate) fn new(chunks: &'a [HostTensor], augment: Augment, mix: Mix) -> Self {
+        let place = |(c, t): (usize, &HostTensor)| {
+            (0..t.shape.first().copied().unwrap_or(0)).map(move |i| (c, i))
+        };
+        let places = chunks.iter().enumerate().flat_map(place).collect();
+        Self { chunks, places, augment, mix }
+    }
+
+    /// Returns batch number `step`: as many samples as the first chunk has, every sample once a pass.
+    pub(crate) fn batch(&self, step: u64) -> HostTensor {
+        let Some(first) = self.chunks.first() else {
+            return HostTensor::f32(vec![0], Vec::new());
+        };
+        let n = first.shape.first().copied().unwrap_or(0).max(1);
+        let each = first.len() / n;
+        let per_pass = (self.places.len() / n).max(1) as u64;
+        let order = shuffled(self.places.len(), step / per_pass);
+        let start = (step % per_pass) as usize * n;
+        let mut data = Vec::with_capacity(n * each);
+        for at in start..start + n {
+            let (chunk, i) = self.places[order[at % order.len()]];
+            if let Some(x) = self.chunks[chunk].as_f32() {
+                data.extend_from_slice(&x[i * each..(i + 1) * each]);
+            }
+        }
+        let batch = HostTensor::f32(first.shape.clone(), data);
+        mix(&augment(&batch, self.augment, step), self.mix, step)
+    }
+}
+
+/// Returns the numbers below `n` in an order that depends on the seed.
+fn shuffled(n: usize, seed: u64) -> Vec<usize> {
+    let mut state = seed ^ 0x5851_F42D_4C95_7F2D;
+    let mut order: Vec<usize> = (0..n).collect();
+    for i in (1..n).rev() {
+        let j = (next(&mut state) % (i as u64 + 1)) as usize;
+        order.swap(i, j);
+    }
+    order
+}
+
+/// Returns the batch with its images mixed, the same for the same seed.
+///
+/// # Reference
+/// Blending: Zhang et al., "mixup", ICLR 2018; pasting: Yun et al., "`CutMix`", ICCV 2019; both
+/// without labels, as function matching (Beyer et al., "Knowledge distillation: a good teacher is
+/// patient and consistent", CVPR 2022).
+fn mix(batch: &HostTensor, how: Mix, seed: u64) -> HostTensor {
+    let ([n, c, h, w], Some(data)) = (&batch.shape[..], batch.as_f32()) else {
+        return batch.clone();
+    };
+    let (n, c, h, w) = (*n, *c, *h, *w);
+    if n < 2 || how == Mix::None {
+        return batch.clone();
+    }
+    let mut state = seed ^ 0x1405_7B7E_F767_814F;
+    let each = c * h * w;
+    let mut out = data.to_vec();
+    let offset = 1 + (next(&mut state) % (n as u64 - 1)) as usize;
+    for (image, target) in out.chunks_exact_mut(each.max(1)).enumerate() {
+        let partner = (image + offset) % n;
+        let other = &data[partner * each..(partner + 1) * each];
+        let draw = next(&mut state);
+        match how {
+            Mix::None => {}
+            Mix::Blend => {
+                let share = (draw >> 40) as f32 / (1u64 << 24) as f32;
+                for (x, y) in target.iter_mut().zip(other) {
+                    *x += share * (y - *x);
+                }
+            }
+            Mix::Paste => {
+                if draw & 1 == 0 {
+                    paste(target, other, [c, h, w], draw >> 1);
+                }
+            }
+        }
+    }
+    HostTensor::f32(batch.shape.clone(), out)
+}
+
+/// Copies a rectangle of `other` into `image`; its area is uniform in 0..1 of the image's.
+fn paste(image: &mut [f32], other: &[f32], [c, h, w]: [usize; 3], mut seed: u64) {
+    let area = (next(&mut seed) >> 11) as f64 / (1u64 << 53) as f64;
+    let side = area.sqrt();
+    let (rows, cols) = (
+        ((h as f64 * side).round() as usize).min(h),
+        ((w as f64 * side).round() as usize).min(w),
+    );
+    let y0 = (next(&mut seed) % (h - rows + 1) as u64) as usize;
+    let x0 = (next(&mut seed) % (w - cols + 1) as u64) as usize;
+    for channel in 0..c {
+        for y in y0..y0 + rows {
+            let at = (channel * h + y) * w + x0;
+            image[at..at + cols].copy_from_slice(&other[at..at + cols]);
+        }
+    }
+}
+
 /// Returns the batch varied, the same for the same seed.
 ///
 /// # Shapes

@@ -53,6 +53,21 @@ pub enum RebuildError {
         /// The value's name.
         value: String,
     },
+    /// A budget cannot be shared between layers.
+    #[error("cannot share the budget between the layers")]
+    Allocate(
+        /// What the solver says.
+        #[from]
+        SolveError,
+    ),
+    /// A sparsity that the layers cannot have.
+    #[error("a sparsity of {wanted:.3} cannot be reached, the nearest is {nearest:.3}")]
+    Unreachable {
+        /// Share of zeros asked for.
+        wanted: f64,
+        /// Share of zeros with every layer at its last level.
+        nearest: f64,
+    },
     /// The caller asked to stop.
     #[error("interrupted")]
     Interrupted,
@@ -76,7 +91,10 @@ impl RebuildError {
             Self::NotRelated { .. } => {
                 Some("give the model that was pruned as the dense one".to_owned())
             }
-            Self::Run { .. } | Self::Graph(_) | Self::NotFloat { .. } | Self::Interrupted => None,
+            Self::Unreachable { nearest, .. } => {
+                Some(format!("ask for a sparsity of at most {nearest:.2}"))
+            }
+            Self::Allocate(_) | Self::Run { .. } | Self::Graph(_) | Self::NotFloat { .. } | Self::Interrupted => None,
         }
     }
 }

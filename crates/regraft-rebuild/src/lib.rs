@@ -15,12 +15,13 @@ mod monitor;
 pub mod rebuild;
 mod rows;
 pub mod sensitivity;
+pub mod sparsify;
 mod statistics;
 mod stream;
 mod tune;
 
 pub use activations::Activations;
-pub use augment::Augment;
+pub use augment::{Augment, Mix};
 pub use error::RebuildError;
 pub use layer::{Layer, LayerKind, find_layers};
 pub use monitor::{Monitor, Silent, Stage};

@@ -7,6 +7,10 @@ pub enum Stage {
     Calibrate,
     /// Groups are pruned one at a time to see what they matter.
     Sensitivity,
+    /// Layers are solved at every share of their connections.
+    Levels,
+    /// A budget is shared between layers.
+    Allocate,
     /// Layers are refitted and blocks tuned in graph order.
     Rebuild,
     /// All blocks are tuned together.

@@ -1,6 +1,6 @@
 //! Tuning a block with gradients on unlabelled samples against the dense model.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use regraft_exec::{HostTensor, LossTerm};
 use regraft_graph::{Tensor, ValueId};
@@ -72,8 +72,8 @@ pub(crate) struct Target<'a> {
 /// Feeds and targets of one varied batch.
 pub(crate) type Varied = (Vec<(ValueId, HostTensor)>, Vec<HostTensor>);
 
-/// Returns the varied batch for a chunk and a step.
-pub(crate) type Vary<'a> = &'a dyn Fn(usize, u64) -> Result<Varied, RebuildError>;
+/// Returns the varied batch of a step.
+pub(crate) type Vary<'a> = &'a dyn Fn(u64) -> Result<Varied, RebuildError>;
 
 /// One value of the pruned model and what it should be.
 pub(crate) struct Term {
@@ -125,10 +125,13 @@ pub(crate) fn tune(
     stream: &mut Stream,
     target: &Target<'_>,
     start: &[(ValueId, Tensor)],
-    schedule: Schedule,
+    schedule: &Schedule,
     monitor: &dyn Monitor,
 ) -> Result<Option<(Weights, Tuned)>, RebuildError> {
-    let mut state: Vec<Parameter> = start.iter().filter_map(Parameter::new).collect();
+    let mut state: Vec<Parameter> = start
+        .iter()
+        .filter_map(|s| Parameter::new(s, schedule.held_zeros.contains(&s.0)))
+        .collect();
     let before = held_out_error(stream, target)?;
     if before < NOTHING_TO_MEND {
         return Ok(None);
@@ -182,11 +185,13 @@ pub(crate) fn tune(
     )))
 }
 
-/// How long and how fast.
-#[derive(Clone, Copy, Debug)]
+/// How long and how fast, and what stays as it is.
+#[derive(Clone, Debug)]
 pub(crate) struct Schedule {
     pub(crate) epochs: usize,
     pub(crate) learning_rate: f64,
+    /// Weights whose zeros stay zero.
+    pub(crate) held_zeros: BTreeSet<ValueId>,
 }
 
 struct Parameter {
@@ -197,12 +202,16 @@ struct Parameter {
     mean: Vec<f64>,
     square: Vec<f64>,
     scale: f64,
+    // True for the elements that stay zero.
+    held: Option<Vec<bool>>,
 }
 
 impl Parameter {
-    fn new((id, tensor): &(ValueId, Tensor)) -> Option<Self> {
+    fn new((id, tensor): &(ValueId, Tensor), hold_zeros: bool) -> Option<Self> {
         let data = tensor.as_f32()?.to_vec();
-        let n = data.len().max(1) as f64;
+        let held: Option<Vec<bool>> = hold_zeros.then(|| data.iter().map(|w| *w == 0.0).collect());
+        let n_held = held.as_ref().map_or(0, |h| h.iter().filter(|h| **h).count());
+        let n = (data.len() - n_held).max(1) as f64;
         let rms = (data
             .iter()
             .map(|w| f64::from(*w) * f64::from(*w))
@@ -213,6 +222,7 @@ impl Parameter {
             id: *id,
             shape: tensor.shape().to_vec(),
             first: data.clone(),
+            held,
             mean: vec![0.0; data.len()],
             square: vec![0.0; data.len()],
             data,
@@ -223,10 +233,14 @@ impl Parameter {
 
     fn step(&mut self, gradient: &[f32], rate: f64, step: usize) {
         const BETA1: f64 = 0.9;
-        const BETA2: f64 = 0.999;
+        let beta2env: f64 = std::env::var("RX_B2").ok().and_then(|v| v.parse().ok()).unwrap_or(0.999);
+        #[allow(non_snake_case)] let BETA2: f64 = beta2env;
         let t = i32::try_from(step).unwrap_or(i32::MAX);
         let (c1, c2) = (1.0 - BETA1.powi(t), 1.0 - BETA2.powi(t));
         for i in 0..self.data.len() {
+            if self.held.as_ref().is_some_and(|h| h[i]) {
+                continue;
+            }
             let g = f64::from(gradient[i]);
             self.mean[i] = BETA1 * self.mean[i] + (1.0 - BETA1) * g;
             self.square[i] = BETA2 * self.square[i] + (1.0 - BETA2) * g * g;
@@ -246,7 +260,7 @@ fn descend(
 ) -> Result<(), RebuildError> {
     let wrt: Vec<ValueId> = state.iter().map(|p| p.id).collect();
     let (feeds, targets) = match target.vary {
-        Some(vary) => vary(chunk, step as u64)?,
+        Some(vary) => vary(step as u64)?,
         None => (
             stream.feeds(chunk),
             target

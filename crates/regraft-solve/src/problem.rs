@@ -158,7 +158,7 @@ impl LeastSquares {
     }
 
     /// Returns the mean of `x_i²` of each input, not centred.
-    pub(crate) fn second_moments(&self) -> Vec<f64> {
+    pub fn second_moments(&self) -> Vec<f64> {
         let mut diagonal = self.gram.diagonal();
         if let Some(centre) = &self.centre {
             for (v, m) in diagonal.iter_mut().zip(&centre.x_mean) {
@@ -169,7 +169,7 @@ impl LeastSquares {
     }
 
     /// Returns the bias that is best for `weights` (`r × d`), if there is one.
-    pub(crate) fn best_bias(&self, weights: &Matrix) -> Option<Vec<f64>> {
+    pub fn best_bias(&self, weights: &Matrix) -> Option<Vec<f64>> {
         let centre = self.centre.as_ref()?;
         let bias = centre
             .y_mean

@@ -8,8 +8,8 @@ use regraft_graph::infer::{InferOptions, infer};
 use regraft_graph::{Graph, Tensor, ValueId};
 
 use super::target::keep_axes;
-use super::{BlockRecord, BlockTuning, Pair, RebuildConfig, in_dense};
-use crate::augment::augment;
+use super::{BlockRecord, BlockTuning, Pair, RebuildConfig, held_zeros, in_dense};
+use crate::augment::Batches;
 use crate::calibrate::n_samples;
 use crate::stream::Stream;
 use crate::tune::{MAX_JOINT_EPOCHS, Schedule, Target, Term, TuneConfig, Varied, tune};
@@ -34,10 +34,19 @@ pub(super) fn tune_jointly(
     let n_fit = pruned.n_chunks() - config.held_out_chunks;
     let terms = terms(pair, &dense, outputs)?;
     let values: Vec<ValueId> = terms.iter().map(|t| t.value).collect();
-    let vary = |chunk: usize, step: u64| -> Result<Varied, RebuildError> {
-        let varied = |(v, x): (ValueId, HostTensor)| (v, augment(&x, options.augment, step));
+    let fit_chunks: Vec<(ValueId, &[HostTensor])> = inputs
+        .iter()
+        .map(|(v, a)| (*v, &a.chunks[..n_fit.min(a.chunks.len())]))
+        .collect();
+    let mixing = match std::env::var("RX_MIX").as_deref() { Ok("blend") => crate::augment::Mix::Blend, Ok("paste") => crate::augment::Mix::Paste, Ok("both") => crate::augment::Mix::Paste, _ => crate::augment::Mix::None };
+    let both = std::env::var("RX_MIX").as_deref() == Ok("both");
+    let batches: Vec<(ValueId, Batches<'_>, Batches<'_>)> = fit_chunks
+        .into_iter()
+        .map(|(v, chunks)| (v, Batches::new(chunks, options.augment, mixing), Batches::new(chunks, options.augment, crate::augment::Mix::Blend)))
+        .collect();
+    let vary = |step: u64| -> Result<Varied, RebuildError> {
         let feeds: Vec<(ValueId, HostTensor)> =
-            dense.feeds(chunk).into_iter().map(varied).collect();
+            batches.iter().map(|(v, b, c)| (*v, if both && step % 2 == 1 { c.batch(step) } else { b.batch(step) })).collect();
         let wanted = dense.run(&feeds, &values)?;
         let kept = values
             .iter()
@@ -60,9 +69,10 @@ pub(super) fn tune_jointly(
     };
     let schedule = Schedule {
         epochs: epochs(pair, graph, n_samples(inputs), &options)?,
-        learning_rate: options.joint_learning_rate,
+        learning_rate: std::env::var("RX_LR").ok().and_then(|v| v.parse().ok()).unwrap_or(options.joint_learning_rate),
+        held_zeros: held_zeros(config, layers),
     };
-    let found = tune(&mut pruned, &target, &start, schedule, monitor)?;
+    let found = tune(&mut pruned, &target, &start, &schedule, monitor)?;
     let (tensors, tuning) = match found {
         Some((tensors, tuned)) => {
             let output = "the whole network".to_owned();
@@ -100,7 +110,7 @@ fn terms(pair: Pair<'_>, dense: &Stream, outputs: &[ValueId]) -> Result<Vec<Term
         terms.push(Term::new(output, chunks, 1.0));
     }
     // What the network gives counts as much as everything on the way to it.
-    let others = terms.len().saturating_sub(1).max(1) as f64;
+    let others = terms.len().saturating_sub(1).max(1) as f64 * std::env::var("RX_OUT").ok().and_then(|v| v.parse().ok()).unwrap_or(1.0);
     if let Some(first) = terms.first_mut() {
         first.weight = others;
     }

@@ -3,6 +3,7 @@
 mod batch_norm;
 mod joint;
 mod refit_layer;
+mod sparse_layer;
 mod target;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +21,7 @@ use refit_layer::refit_layer;
 
 pub use crate::tune::{DEFAULT_JOINT_MACS, MAX_JOINT_EPOCHS, TuneConfig, Tuned};
 pub use refit_layer::LayerRefit;
+pub use sparse_layer::{MaskMethod, Objectives, Sparsity};
 
 /// Kept indices of an axis of a dense value, `None` where nothing was removed.
 pub type KeptAxes = BTreeMap<(ValueId, usize), Vec<usize>>;
@@ -35,6 +37,8 @@ pub struct RebuildConfig {
     pub tune: Option<TuneConfig>,
     /// Chunks at the end of the samples that only judge.
     pub held_out_chunks: usize,
+    /// Single connections that go, layer by layer; `None` where only channels do.
+    pub sparsity: Option<Sparsity>,
     /// How the models run; results do not depend on the threads.
     pub exec: ExecOptions,
 }
@@ -222,6 +226,15 @@ fn with_tensors(graph: &Graph, tensors: &BTreeMap<ValueId, Tensor>) -> Result<Gr
     Ok(edit.finish()?)
 }
 
+/// Returns the weights whose zeros stay zero.
+fn held_zeros(config: &RebuildConfig, layers: &[Layer]) -> BTreeSet<ValueId> {
+    let Some(sparsity) = &config.sparsity else {
+        return BTreeSet::new();
+    };
+    let sparse = layers.iter().filter(|l| sparsity.kept.contains_key(&l.output));
+    sparse.map(|l| l.weight).collect()
+}
+
 /// Layers whose weight only one node reads: a shared weight has no least-squares problem of its own.
 fn refittable(graph: &Graph, layers: Vec<Layer>) -> Vec<Layer> {
     let alone = |v: ValueId| graph.consumers(v).len() == 1;
@@ -249,6 +262,18 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn n_fit(&self) -> usize {
         self.pruned_stream.n_chunks() - self.config.held_out_chunks
+    }
+
+    /// Returns how a layer's connections are chosen and how many stay; `None` where all do.
+    fn sparsity_of(&self, layer: &Layer) -> Option<(&Sparsity, usize)> {
+        let sparsity = self.config.sparsity.as_ref()?;
+        Some((sparsity, *sparsity.kept.get(&layer.output)?))
+    }
+
+    /// Returns true if a layer is solved on the dense model's inputs.
+    fn symmetric(&self, layer: &Layer) -> bool {
+        let found = self.sparsity_of(layer);
+        found.is_some_and(|(s, _)| s.objectives == Objectives::Symmetric)
     }
 
     fn current(&self, id: ValueId) -> Option<Tensor> {
@@ -336,12 +361,13 @@ impl Walk<'_> {
         let schedule = Schedule {
             epochs: config.epochs,
             learning_rate: config.learning_rate,
+            held_zeros: held_zeros(self.config, self.layers),
         };
         let found = tune(
             &mut self.pruned_stream,
             &target,
             &start,
-            schedule,
+            &schedule,
             self.monitor,
         )?;
         let Some((tensors, tuned)) = found else {

@@ -6,7 +6,7 @@ use regraft_solve::{
 };
 
 use super::target::{TargetOf, choose, difference, keep_axes};
-use super::{Walk, in_dense};
+use super::{Walk, in_dense, sparse_layer};
 use crate::statistics::{Accumulator, Statistics, row_plan};
 use crate::{Layer, LayerKind, RebuildError};
 
@@ -65,9 +65,17 @@ pub(super) fn refit_layer(
     if rows < 2 || held_stats.grams.first().is_none_or(|g| g.n == 0) {
         return Ok(None);
     }
-    let (old_weights, old_bias) = current(walk, layer);
-    let solved =
-        solve_groups(layer, &fit, &old_weights, &old_bias, walk.config.damping).map_err(solve)?;
+    let (mut old_weights, old_bias) = current(walk, layer);
+    let budget = walk.sparsity_of(layer);
+    let solved = match budget {
+        None => solve_groups(layer, &fit, &old_weights, &old_bias, walk.config.damping),
+        Some((sparsity, kept)) => {
+            let threads = walk.config.exec.threads;
+            let context = sparse_layer::Context { layer, sparsity, threads, damping: walk.config.damping };
+            sparse_layer::solve_sparse(&context, &fit, &mut old_weights, &old_bias, kept)
+        }
+    }
+    .map_err(solve)?;
     let judge = |problems: &[LeastSquares], w: &Matrix, b: &[f64]| error_of(layer, problems, w, b);
     let report = LayerRefit {
         node: label.clone(),
@@ -84,12 +92,16 @@ pub(super) fn refit_layer(
         clamped: solved.clamped,
         rows,
     };
-    if report.error_before.max(report.held_out_before) < NOTHING_TO_MEND {
+    if budget.is_none() && report.error_before.max(report.held_out_before) < NOTHING_TO_MEND {
         return Ok(None);
     }
     let kept = report.held_out_after < report.held_out_before;
     if kept {
         let tensors = layer.tensors(walk.pruned, &solved.weights, &solved.bias)?;
+        walk.set(tensors)?;
+    } else if budget.is_some() {
+        // The mask holds in any case.
+        let tensors = layer.tensors(walk.pruned, &old_weights, &old_bias)?;
         walk.set(tensors)?;
     }
     Ok(Some(LayerRefit { kept, ..report }))
@@ -111,7 +123,11 @@ fn statistics(walk: &Walk<'_>, layer: &Layer, label: &str) -> Result<Option<Both
         walk.config.max_rows,
     );
     let Some(plan) = plan else { return Ok(None) };
-    let target = choose(walk.dense, walk.pruned, walk.layers, layer);
+    let target = if walk.symmetric(layer) {
+        TargetOf::Output
+    } else {
+        choose(walk.dense, walk.pruned, walk.layers, layer)
+    };
     let threads = walk.config.exec.threads;
     let new = || Accumulator::new(layer, true, threads).map_err(RebuildError::solve(label));
     let (mut fit, mut held) = (new()?, new()?);
@@ -146,6 +162,11 @@ fn rows_of_chunk(
     chunk: usize,
 ) -> Result<Option<(HostTensor, HostTensor)>, RebuildError> {
     Ok(match target {
+        TargetOf::Output if walk.symmetric(layer) => {
+            let mut values = walk.dense_stream.chunk(chunk, &[layer.input, layer.output])?;
+            let y = values.remove(1);
+            Some((values.remove(0), y))
+        }
         TargetOf::Output => {
             let x = walk.pruned_stream.chunk(chunk, &[layer.input])?.remove(0);
             let y = walk.dense_stream.chunk(chunk, &[layer.output])?.remove(0);
@@ -169,13 +190,14 @@ fn current(walk: &Walk<'_>, layer: &Layer) -> (Matrix, Vec<f64>) {
     (weights, layer.bias(walk.pruned))
 }
 
-struct Solved {
-    weights: Matrix,
-    bias: Vec<f64>,
-    damping: f64,
-    steps: usize,
-    dead: usize,
-    clamped: usize,
+/// A layer's new weights over all its groups.
+pub(super) struct Solved {
+    pub(super) weights: Matrix,
+    pub(super) bias: Vec<f64>,
+    pub(super) damping: f64,
+    pub(super) steps: usize,
+    pub(super) dead: usize,
+    pub(super) clamped: usize,
 }
 
 /// Solves each group of a layer; all but grouped convolutions have one.

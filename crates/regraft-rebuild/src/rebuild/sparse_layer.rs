@@ -1,0 +1,157 @@
+//! A layer's mask and its weights on it.
+
+use std::collections::BTreeMap;
+
+use regraft_graph::ValueId;
+use regraft_solve::sparse::{
+    AlpsConfig, Keep, Mask, Objective, ObjectiveConfig, Pattern, alps, exact_obs, magnitude,
+    refit_support, sparsegpt, wanda,
+};
+use regraft_solve::{LeastSquares, Matrix, SolveError};
+
+use super::refit_layer::Solved;
+use crate::{Layer, LayerKind};
+
+/// How the connections that stay are chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MaskMethod {
+    /// The largest weights.
+    Magnitude,
+    /// The largest products of a weight and its input's root mean square.
+    Wanda,
+    /// The column sweep of `SparseGPT`.
+    SparseGpt,
+    /// Alternating directions, then conjugate gradients.
+    Alps,
+    /// Greedy removal of the connection that is missed least, the others refitted each time.
+    #[default]
+    ExactObs,
+    /// The connections that are not zero already.
+    Hold,
+}
+
+/// Which problem a layer's weights solve.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Objectives {
+    /// None: the old weights stay on the mask.
+    Masked,
+    /// The dense model's inputs and outputs.
+    Symmetric,
+    /// The pruned model's inputs, the dense model's outputs or sums.
+    #[default]
+    Asymmetric,
+}
+
+/// Which single connections go.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sparsity {
+    /// The shape of the zeros.
+    pub pattern: Pattern,
+    /// Connections that stay, by the layer's output; a layer that is not named keeps all.
+    pub kept: BTreeMap<ValueId, usize>,
+    /// How they are chosen.
+    pub method: MaskMethod,
+    /// What the weights on them solve.
+    pub objectives: Objectives,
+    /// Passes of exact swaps over each layer at most.
+    pub swap_passes: usize,
+}
+
+/// What solving one sparse layer needs besides its statistics.
+pub(super) struct Context<'a> {
+    pub(super) layer: &'a Layer,
+    pub(super) sparsity: &'a Sparsity,
+    pub(super) threads: usize,
+    pub(super) damping: f64,
+}
+
+/// Returns the weights on the best mask with `kept` connections, and masks `old` with it.
+pub(super) fn solve_sparse(
+    context: &Context<'_>,
+    problems: &[LeastSquares],
+    old: &mut Matrix,
+    old_bias: &[f64],
+    kept: usize,
+) -> Result<Solved, SolveError> {
+    let per_group = context.layer.n_out / problems.len().max(1);
+    let config = ObjectiveConfig::starting_at(context.damping);
+    let mut solved = Solved {
+        weights: old.clone(),
+        bias: old_bias.to_vec(),
+        damping: 0.0,
+        steps: 0,
+        dead: 0,
+        clamped: 0,
+    };
+    let shares = shares(kept, problems.len(), per_group * context.layer.d);
+    for (g, problem) in problems.iter().enumerate() {
+        let rows: Vec<usize> = (g * per_group..(g + 1) * per_group).collect();
+        let part = old.select_rows(&rows)?;
+        let objective = Objective::new(problem, Some(&part), &config)?;
+        let (mask, swept) = choose_mask(context, problem, &objective, &part, shares[g])?;
+        let mut masked = part;
+        mask.apply(&mut masked)?;
+        let weights = if context.sparsity.objectives == Objectives::Masked {
+            // What a sweep gives is part of its mask.
+            swept.unwrap_or_else(|| masked.clone())
+        } else {
+            refit_support(&objective, &mask, context.threads)?.weights
+        };
+        let bias = problem.best_bias(&weights);
+        for (i, &o) in rows.iter().enumerate() {
+            solved.weights.row_mut(o).copy_from_slice(weights.row(i));
+            old.row_mut(o).copy_from_slice(masked.row(i));
+            let fits = context.layer.kind != LayerKind::MatMul
+                && context.sparsity.objectives != Objectives::Masked;
+            if fits && let Some(b) = &bias {
+                solved.bias[o] = b[i];
+            }
+        }
+        solved.damping = solved.damping.max(objective.damping);
+        solved.steps += objective.ladder_steps;
+        solved.dead += objective.dead_inputs.len();
+    }
+    Ok(solved)
+}
+
+/// Splits a layer's connections evenly over its groups, the remainder to the first ones.
+fn shares(kept: usize, groups: usize, each: usize) -> Vec<usize> {
+    let groups = groups.max(1);
+    (0..groups)
+        .map(|g| (kept / groups + usize::from(g < kept % groups)).min(each))
+        .collect()
+}
+
+fn choose_mask(
+    context: &Context<'_>,
+    problem: &LeastSquares,
+    objective: &Objective,
+    old: &Matrix,
+    kept: usize,
+) -> Result<(Mask, Option<Matrix>), SolveError> {
+    let (pattern, threads) = (context.sparsity.pattern, context.threads);
+    let layer = Keep::Layer(kept);
+    Ok(match context.sparsity.method {
+        MaskMethod::Hold => (Mask::of_nonzero(old), None),
+        MaskMethod::Magnitude => (magnitude(old, pattern, layer)?, None),
+        MaskMethod::Wanda => {
+            (wanda(old, &problem.second_moments(), pattern, layer)?, None)
+        }
+        MaskMethod::SparseGpt => {
+            let found = sparsegpt(objective, old, pattern, kept, threads)?;
+            (found.mask, Some(found.weights))
+        }
+        MaskMethod::Alps => {
+            let found = alps(objective, pattern, kept, &AlpsConfig::default(), threads)?;
+            (found.mask, None)
+        }
+        MaskMethod::ExactObs => {
+            let traces = exact_obs(objective, pattern, 0, threads)?;
+            let mask = match pattern {
+                Pattern::Grouped { .. } => traces.last_mask(),
+                Pattern::Unstructured | Pattern::RowBlocks { .. } => traces.mask_at(kept)?,
+            };
+            (mask, None)
+        }
+    })
+}

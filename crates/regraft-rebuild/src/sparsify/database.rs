@@ -1,0 +1,268 @@
+//! Every layer at every level, solved once.
+
+use std::collections::BTreeMap;
+
+use regraft_graph::{Graph, Tensor, ValueId};
+use regraft_solve::sparse::{Objective, ObjectiveConfig, Pattern, exact_obs, refit_support};
+use regraft_solve::{Bias, LeastSquares, Matrix, SolveError};
+
+use crate::calibrate::Calibration;
+use crate::{Layer, Monitor, RebuildError, Stage};
+
+/// Each level keeps this share of the one before it: fine enough that the best of two neighbours is
+/// never far, coarse enough that all levels together are a few times the network.
+const LEVEL_RATIO: f64 = 0.85;
+
+/// The last level keeps about a hundredth.
+const LEVELS: usize = 28;
+
+/// How levels are solved.
+#[derive(Clone, Debug)]
+pub struct DatabaseConfig {
+    /// The shape of the zeros.
+    pub pattern: Pattern,
+    /// First damping, relative to the mean second moment of the inputs.
+    pub damping: f64,
+    /// Threads; no result depends on them.
+    pub threads: usize,
+}
+
+/// One layer at one share of its connections.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Level {
+    /// Connections that stay.
+    pub kept: usize,
+    /// Relative squared error of the layer's output on the dense model's inputs.
+    pub error: f64,
+    /// The layer's weight, and its bias where it has one.
+    pub tensors: Vec<Tensor>,
+}
+
+/// One layer's levels, from all connections to few.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LayerLevels {
+    /// The layer's output value.
+    pub output: ValueId,
+    /// The node's label.
+    pub node: String,
+    /// Its weight's value, and its bias' where it has one.
+    pub values: Vec<ValueId>,
+    /// Its connections.
+    pub n_weights: usize,
+    /// `curve[k]`: relative squared error with `k` connections removed, before the exact refit.
+    pub curve: Vec<f64>,
+    /// The levels; the first keeps everything.
+    pub levels: Vec<Level>,
+    /// The damping that was needed.
+    pub damping: f64,
+}
+
+/// The levels of all layers, in node order.
+#[derive(Clone, Debug, Default)]
+pub struct Database {
+    /// The layers.
+    pub layers: Vec<LayerLevels>,
+}
+
+impl Database {
+    /// Returns the connections of all layers.
+    pub fn n_weights(&self) -> usize {
+        self.layers.iter().map(|l| l.n_weights).sum()
+    }
+}
+
+/// Where solved layers are kept, so that a later target does not solve them again.
+pub trait LevelStore {
+    /// Returns the levels of a layer that an earlier run solved.
+    fn find(&self, layer: &Layer, node: &str) -> Option<LayerLevels>;
+
+    /// Keeps the levels of a layer.
+    fn keep(&self, levels: &LayerLevels);
+}
+
+/// Keeps nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoStore;
+
+impl LevelStore for NoStore {
+    fn find(&self, _: &Layer, _: &str) -> Option<LayerLevels> {
+        None
+    }
+
+    fn keep(&self, _: &LayerLevels) {}
+}
+
+/// Returns the levels of every given layer.
+///
+/// # Errors
+/// [`RebuildError::Solve`] where a Gram has no factor or the pattern does not fit;
+/// [`RebuildError::Interrupted`] if asked for.
+pub fn build(
+    graph: &Graph,
+    layers: &[&Layer],
+    calibration: &Calibration,
+    config: &DatabaseConfig,
+    store: &dyn LevelStore,
+    monitor: &dyn Monitor,
+) -> Result<Database, RebuildError> {
+    let mut database = Database::default();
+    for (done, layer) in layers.iter().enumerate() {
+        if monitor.cancelled() {
+            return Err(RebuildError::Interrupted);
+        }
+        let label = graph.node_label(layer.node);
+        monitor.progress(Stage::Levels, done, layers.len(), &label);
+        if let Some(found) = store.find(layer, &label) {
+            database.layers.push(found);
+            continue;
+        }
+        let Some(levels) = solve_layer(graph, layer, &label, calibration, config)? else {
+            continue;
+        };
+        store.keep(&levels);
+        database.layers.push(levels);
+    }
+    monitor.progress(Stage::Levels, layers.len(), layers.len(), "");
+    Ok(database)
+}
+
+fn solve_layer(
+    graph: &Graph,
+    layer: &Layer,
+    label: &str,
+    calibration: &Calibration,
+    config: &DatabaseConfig,
+) -> Result<Option<LayerLevels>, RebuildError> {
+    let (Some(grams), Some(weights)) =
+        (calibration.grams.get(&layer.output), layer.weights(graph))
+    else {
+        return Ok(None);
+    };
+    let solve = |e: SolveError| RebuildError::solve(label)(e);
+    let bias = if layer.bias.is_some() {
+        Bias::Fit
+    } else {
+        Bias::None
+    };
+    let per_group = layer.n_out / grams.len().max(1);
+    let mut groups = Vec::new();
+    for (g, gram) in grams.iter().enumerate() {
+        let rows: Vec<usize> = (g * per_group..(g + 1) * per_group).collect();
+        let part = weights.select_rows(&rows).map_err(solve)?;
+        let problem = LeastSquares::from_weights(gram, &part, bias).map_err(solve)?;
+        groups.push((part, problem));
+    }
+    let solved = solve_groups(layer, &groups, config).map_err(solve)?;
+    let Solved { curve, levels, damping } = solved;
+    let n_weights = layer.n_out * layer.d;
+    let old_bias = layer.bias(graph);
+    let mut stored = Vec::new();
+    for (kept, error, weights, shift) in levels {
+        // The problem reproduces `W x` without the bias, so its own bias is added to the old one.
+        let bias: Vec<f64> = old_bias.iter().zip(&shift).map(|(a, b)| a + b).collect();
+        let tensors = layer.tensors(graph, &weights, &bias)?;
+        stored.push(Level {
+            kept,
+            error,
+            tensors: tensors.into_iter().map(|(_, t)| t).collect(),
+        });
+    }
+    Ok(Some(LayerLevels {
+        output: layer.output,
+        node: label.to_owned(),
+        values: [Some(layer.weight), layer.bias].into_iter().flatten().collect(),
+        n_weights,
+        curve,
+        levels: stored,
+        damping,
+    }))
+}
+
+struct Solved {
+    curve: Vec<f64>,
+    /// Kept, relative error, weights `n_out × d`, shift of the bias.
+    levels: Vec<(usize, f64, Matrix, Vec<f64>)>,
+    damping: f64,
+}
+
+/// Solves the groups of a layer one by one and puts their levels together.
+fn solve_groups(
+    layer: &Layer,
+    groups: &[(Matrix, LeastSquares)],
+    config: &DatabaseConfig,
+) -> Result<Solved, SolveError> {
+    let n_groups = groups.len().max(1);
+    let per_group = layer.n_out / n_groups;
+    let each = per_group * layer.d;
+    let energy: f64 = groups.iter().map(|(_, p)| p.energy).sum();
+    let relative = |error: f64| if energy > 0.0 { error / energy } else { error };
+    let mut steps: Vec<f64> = Vec::new();
+    let mut levels: BTreeMap<usize, (f64, Matrix, Vec<f64>)> = BTreeMap::new();
+    let mut damping = 0.0f64;
+    let shares = level_shares(config.pattern);
+    for (g, (old, problem)) in groups.iter().enumerate() {
+        let objective =
+            Objective::new(problem, Some(old), &ObjectiveConfig::starting_at(config.damping))?;
+        damping = damping.max(objective.damping);
+        let traces = exact_obs(&objective, config.pattern, 0, config.threads)?;
+        let curve = traces.curve();
+        steps.extend(curve.windows(2).map(|w| (w[1] - w[0]).max(0.0)));
+        for (at, share) in shares.iter().enumerate() {
+            let kept = kept_of(*share, each, config.pattern);
+            let weights = if kept == each {
+                old.clone()
+            } else {
+                let mask = traces.mask_at(kept)?;
+                refit_support(&objective, &mask, config.threads)?.weights
+            };
+            let error = objective.value(&weights)?.min(objective.constant);
+            let shift = problem.best_bias(&weights).zip(problem.best_bias(old));
+            let slot = levels.entry(at).or_insert_with(|| {
+                (0.0, Matrix::zeros(layer.n_out, layer.d), vec![0.0; layer.n_out])
+            });
+            slot.0 += if kept == each { 0.0 } else { error };
+            for i in 0..per_group {
+                slot.1.row_mut(g * per_group + i).copy_from_slice(weights.row(i));
+                if let Some((new, old)) = &shift {
+                    slot.2[g * per_group + i] = new[i] - old[i];
+                }
+            }
+        }
+    }
+    steps.sort_by(f64::total_cmp);
+    let mut total = 0.0;
+    let mut curve = vec![0.0];
+    for step in steps {
+        total += step;
+        curve.push(relative(total));
+    }
+    let levels = levels
+        .into_iter()
+        .map(|(at, (error, weights, shift))| {
+            let kept = kept_of(shares[at], each, config.pattern) * n_groups;
+            (kept, relative(error), weights, shift)
+        })
+        .collect();
+    Ok(Solved { curve, levels, damping })
+}
+
+/// Shares of the connections that the levels keep, from all to few.
+fn level_shares(pattern: Pattern) -> Vec<f64> {
+    match pattern.keep_ratio() {
+        Some(share) => vec![1.0, share],
+        None => {
+            let share = |k: usize| LEVEL_RATIO.powi(i32::try_from(k).unwrap_or(i32::MAX));
+            (0..LEVELS).map(share).collect()
+        }
+    }
+}
+
+/// Returns the connections a level keeps out of `each`: whole blocks, and at least one.
+fn kept_of(share: f64, each: usize, pattern: Pattern) -> usize {
+    let step = match pattern {
+        Pattern::RowBlocks { rows } => rows.max(1),
+        Pattern::Unstructured | Pattern::Grouped { .. } => 1,
+    };
+    let blocks = each / step;
+    ((share * blocks as f64).round() as usize).clamp(1.min(blocks), blocks) * step
+}
