@@ -21,6 +21,7 @@ pub mod refit;
 #[cfg(test)]
 mod samples;
 pub mod sparse;
+pub mod sparsity;
 pub mod stats;
 
 pub use error::SolveError;
