@@ -75,16 +75,11 @@ impl Merge for SampleOptions {
 
 impl Merge for PruneOptions {
     fn merge(&self, recipe: &mut Recipe) -> Result<(), Failure> {
-        if self.latency.is_some() {
-            return Err(Failure::usage(
-                "`--latency` comes with a later version",
-                "give a budget as --macs or --params; the report shows the latency reached",
-            ));
-        }
         // One budget replaces another one of the recipe.
-        if self.macs.is_some() || self.params.is_some() {
+        if self.macs.is_some() || self.params.is_some() || self.latency.is_some() {
             recipe.macs = self.macs;
             recipe.params = self.params;
+            recipe.latency = self.latency;
         }
         Ok(())
     }
@@ -265,12 +260,10 @@ mod tests {
     }
 
     #[test]
-    fn latency_is_not_there_yet() {
-        assert!(
-            shrink(&["a.onnx", "--latency", "0.5"])
-                .unwrap_err()
-                .contains("later version")
-        );
+    fn a_time_budget_replaces_others() {
+        let recipe = shrink(&["a.onnx", "--latency", "0.5"]).unwrap();
+        let budgets = (recipe.macs, recipe.params, recipe.latency);
+        assert_eq!(budgets, (None, None, Some(0.5)));
     }
 
     #[test]

@@ -33,6 +33,13 @@ pub enum RebuildError {
         #[from]
         GraphError,
     ),
+    /// A block cannot be removed.
+    #[error("cannot remove a block")]
+    Prune(
+        /// What is wrong with it.
+        #[from]
+        regraft_prune::PruneError,
+    ),
     /// There are too few samples to work with.
     #[error("{found} calibration samples are too few, at least {needed} are needed")]
     TooFewSamples {
@@ -76,6 +83,7 @@ impl RebuildError {
             Self::NotRelated { .. } => {
                 Some("give the model that was pruned as the dense one".to_owned())
             }
+            Self::Prune(source) => source.hint(),
             Self::Run { .. } | Self::Graph(_) | Self::NotFloat { .. } | Self::Interrupted => None,
         }
     }

@@ -108,6 +108,9 @@ pub struct Recipe {
     /// Share of the dense model's parameters to keep.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub params: Option<f64>,
+    /// Share of the dense model's measured time to keep.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency: Option<f64>,
     /// Widths end on multiples of this.
     pub multiple_of: usize,
     /// What ranks the channels.
@@ -163,6 +166,7 @@ impl Default for Recipe {
             resize: None,
             macs: None,
             params: None,
+            latency: None,
             multiple_of: DEFAULT_MULTIPLE_OF,
             score: ScoreName::default(),
             ignore: Vec::new(),
@@ -220,7 +224,12 @@ impl Recipe {
     /// # Errors
     /// [`crate::ErrorKind::Usage`] naming the option.
     pub fn check(&self) -> Result<(), Error> {
-        for (name, share) in [("macs", self.macs), ("params", self.params)] {
+        let shares = [
+            ("macs", self.macs),
+            ("params", self.params),
+            ("latency", self.latency),
+        ];
+        for (name, share) in shares {
             if share.is_some_and(|s| !(s > 0.0 && s <= 1.0)) {
                 return Err(
                     Error::usage(format!("`{name}` must be above 0 and at most 1"))
@@ -228,8 +237,8 @@ impl Recipe {
                 );
             }
         }
-        if self.macs.is_some() && self.params.is_some() {
-            return Err(Error::usage("`macs` and `params` cannot be given together"));
+        if shares.iter().filter(|(_, s)| s.is_some()).count() > 1 {
+            return Err(crate::selection::one_budget());
         }
         let counts = [
             ("multiple_of", self.multiple_of, 1, 1 << 16),

@@ -27,7 +27,7 @@ pub(crate) struct DataOptions {
     pub(crate) resize: Option<[usize; 2]>,
 }
 
-/// How much to keep. One of the two is needed.
+/// How much to keep. One of the three is needed.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Budget")]
 pub(crate) struct PruneOptions {
@@ -39,9 +39,8 @@ pub(crate) struct PruneOptions {
     #[arg(long, value_name = "SHARE", value_parser = share, allow_negative_numbers = true,
           conflicts_with = "latency")]
     pub(crate) params: Option<f64>,
-    /// Share of the dense network's latency to keep
-    #[arg(long, value_name = "SHARE", value_parser = share, allow_negative_numbers = true,
-          hide = true)]
+    /// Share of the dense network's measured time to keep, whole residual blocks included
+    #[arg(long, value_name = "SHARE", value_parser = share, allow_negative_numbers = true)]
     pub(crate) latency: Option<f64>,
 }
 

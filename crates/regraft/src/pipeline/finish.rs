@@ -13,7 +13,8 @@ use regraft_rebuild::rebuild::Rebuilt;
 use super::shrink::facts_of;
 use super::weights::distributions;
 use super::{Files, Log, Outcome, RunOptions};
-use crate::latency::Latency;
+use crate::bench::LatencyOf;
+use crate::latency::{Latency, MeasureConfig};
 use crate::model::{Model, ModelInput};
 use crate::progress::Progress;
 use crate::report::{
@@ -109,10 +110,11 @@ pub(crate) fn metadata(graph: &Graph, model: &Model, recipe: &Recipe) -> Result<
     let mut edit = graph.edit();
     edit.set_metadata("regraft.version", env!("CARGO_PKG_VERSION"));
     edit.set_metadata("regraft.base_sha256", &model.sha256);
-    let budget = match (recipe.macs, recipe.params) {
-        (Some(share), _) => format!("macs {share}"),
-        (None, Some(share)) => format!("params {share}"),
-        (None, None) => "given by a plan".to_owned(),
+    let budget = match (recipe.macs, recipe.params, recipe.latency) {
+        (Some(share), _, _) => format!("macs {share}"),
+        (None, Some(share), _) => format!("params {share}"),
+        (None, None, Some(share)) => format!("latency {share}"),
+        (None, None, None) => "given by a plan".to_owned(),
     };
     edit.set_metadata("regraft.budget", &budget);
     Ok(edit.finish()?)
@@ -124,15 +126,14 @@ fn measure(
     options: &RunOptions,
     log: &Log<'_>,
 ) -> Option<LatencyFigures> {
-    match crate::bench::latency(
-        parts.model,
-        &parts.rebuilt.graph,
-        bytes,
-        parts.input,
-        parts.recipe,
-        1,
+    let latency_of = LatencyOf {
+        dense: parts.model,
+        input: parts.input,
+        recipe: parts.recipe,
+        threads: 1,
         options,
-    ) {
+    };
+    match latency_of.small(&parts.rebuilt.graph, bytes, &MeasureConfig::default()) {
         Ok(found) => {
             if let Some(note) = &found.note {
                 log.note(note);
@@ -253,10 +254,11 @@ fn report(
 }
 
 fn budget(recipe: &Recipe) -> Option<BudgetInfo> {
-    let (of, keep_ratio) = match (recipe.macs, recipe.params) {
-        (Some(share), _) => ("macs", share),
-        (None, Some(share)) => ("params", share),
-        (None, None) => return None,
+    let (of, keep_ratio) = match (recipe.macs, recipe.params, recipe.latency) {
+        (Some(share), _, _) => ("macs", share),
+        (None, Some(share), _) => ("params", share),
+        (None, None, Some(share)) => ("latency", share),
+        (None, None, None) => return None,
     };
     let name =
         |v: Result<String, serde_json::Error>| v.ok().map(|s| s.trim_matches('"').to_owned());

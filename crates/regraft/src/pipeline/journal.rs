@@ -1,6 +1,7 @@
 //! Finished stages in the run directory, so that the same command goes on after a kill.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 use regraft_graph::Tensor;
 use regraft_graph::cost::Cost;
@@ -13,7 +14,7 @@ use super::RunOptions;
 use crate::model::Model;
 use crate::plan_file::PlanFile;
 use crate::samples::Samples;
-use crate::selection::Selection;
+use crate::selection::{Selection, TimeSelection};
 use crate::storage::{Fingerprint, RunDir};
 use crate::{Error, ErrorKind, Recipe};
 
@@ -131,6 +132,51 @@ pub(crate) struct StoredSelection {
     macs: u64,
     params: u64,
     bytes: u64,
+    #[serde(default)]
+    time: Option<StoredTime>,
+}
+
+/// What was measured for a time budget; it decided the plan and cannot be measured again.
+#[derive(Serialize, Deserialize)]
+struct StoredTime {
+    runtime: String,
+    dense_ms: f64,
+    ratio: f64,
+    table: BTreeMap<String, f64>,
+    blocks: Vec<(String, f64)>,
+    trials: Vec<(usize, f64, f64)>,
+}
+
+impl StoredTime {
+    fn of(time: &TimeSelection) -> Self {
+        let TimeSelection {
+            runtime,
+            dense_ms,
+            ratio,
+            table,
+            blocks,
+            trials,
+        } = time.clone();
+        Self {
+            runtime,
+            dense_ms,
+            ratio,
+            table,
+            blocks,
+            trials,
+        }
+    }
+
+    fn load(self) -> TimeSelection {
+        TimeSelection {
+            runtime: self.runtime,
+            dense_ms: self.dense_ms,
+            ratio: self.ratio,
+            table: self.table,
+            blocks: self.blocks,
+            trials: self.trials,
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -162,6 +208,7 @@ impl StoredSelection {
             macs: selection.cost.macs,
             params: selection.cost.params,
             bytes: selection.cost.bytes,
+            time: selection.time.as_ref().map(StoredTime::of),
         }
     }
 
@@ -189,6 +236,7 @@ impl StoredSelection {
                 params: self.params,
                 bytes: self.bytes,
             },
+            time: self.time.map(StoredTime::load),
         })
     }
 }

@@ -37,7 +37,7 @@ pub fn shrink(
     progress: &dyn Progress,
 ) -> Result<Outcome, Error> {
     recipe.check()?;
-    crate::selection::budget(recipe)?;
+    crate::selection::limit(recipe)?;
     let path = recipe
         .model
         .as_deref()
@@ -151,14 +151,14 @@ fn run(
     let selection = if let Some(stored) = journal.plan()? {
         stored.resume(model)?
     } else {
-        let selection = select(model, &input, &samples, recipe, exec, log)?;
+        let selection = select(model, &input, &samples, recipe, options, log)?;
         journal.keep_selection(&selection)?;
         selection
     };
     log.check()?;
     let (pruned, applied, checked) = prune(model, &input, &samples, &selection, recipe, exec, log)?;
     let rebuilt = rebuild_stage(
-        model, &pruned, &applied, &input, &samples, recipe, exec, &journal, log,
+        model, &selection, &pruned, &applied, &input, &samples, recipe, exec, &journal, log,
     )?;
     journal.check()?;
     log.check()?;
@@ -235,6 +235,7 @@ pub(crate) fn check_pruned(
 )]
 fn rebuild_stage(
     model: &Model,
+    selection: &Selection,
     pruned: &Graph,
     applied: &ApplyReport,
     input: &ModelInput,
@@ -244,7 +245,7 @@ fn rebuild_stage(
     journal: &RunJournal,
     log: &Log<'_>,
 ) -> Result<Rebuilt, Error> {
-    if applied.kept.is_empty() {
+    if applied.kept.is_empty() && selection.plan.removed_blocks.is_empty() {
         // Nothing went, so there is nothing to mend: the dense weights are the best there are.
         return Ok(Rebuilt {
             graph: pruned.clone(),
