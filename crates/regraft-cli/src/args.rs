@@ -9,8 +9,9 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
 pub(crate) use options::{
-    Augment, DataOptions, Device, GroupOptions, JudgeOptions, KeepOptions, OutputOptions,
-    PruneOptions, RebuildOptions, RunOptions, SampleOptions, Score, Tune, WidthOptions,
+    Allocation, Augment, DataOptions, Device, GroupOptions, JudgeOptions, KeepOptions, MaskMethod,
+    Mix, OutputOptions, PruneOptions, RebuildOptions, Refit, RunOptions, SampleOptions, Score,
+    SparseOptions, Tune, WidthOptions,
 };
 
 /// What every verb's help ends with.
@@ -106,6 +107,8 @@ pub(crate) struct ShrinkArgs {
     pub(crate) samples: SampleOptions,
     #[command(flatten)]
     pub(crate) prune: PruneOptions,
+    #[command(flatten)]
+    pub(crate) sparse: SparseOptions,
     #[command(flatten)]
     pub(crate) groups: GroupOptions,
     #[command(flatten)]

@@ -2,11 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use regraft::{AugmentName, DeviceName, Recipe, ScoreName, Tuning};
+use regraft::{
+    AllocationName, AugmentName, DEFAULT_PATTERN, DeviceName, MaskName, MixName, Recipe, RefitName,
+    ScoreName, Tuning,
+};
 
 use crate::args::{
-    Augment, DataOptions, Device, GroupOptions, JudgeOptions, PruneOptions, RebuildOptions,
-    RunOptions, SampleOptions, Score, Tune, WidthOptions,
+    Allocation, Augment, DataOptions, Device, GroupOptions, JudgeOptions, MaskMethod, Mix,
+    PruneOptions, RebuildOptions, Refit, RunOptions, SampleOptions, Score, SparseOptions, Tune,
+    WidthOptions,
 };
 use crate::failure::Failure;
 
@@ -75,17 +79,29 @@ impl Merge for SampleOptions {
 
 impl Merge for PruneOptions {
     fn merge(&self, recipe: &mut Recipe) -> Result<(), Failure> {
-        if self.latency.is_some() {
-            return Err(Failure::usage(
-                "`--latency` comes with a later version",
-                "give a budget as --macs or --params; the report shows the latency reached",
-            ));
-        }
         // One budget replaces another one of the recipe.
-        if self.macs.is_some() || self.params.is_some() {
+        if self.macs.is_some() || self.params.is_some() || self.latency.is_some() {
             recipe.macs = self.macs;
             recipe.params = self.params;
+            recipe.latency = self.latency;
+            recipe.sparsity = None;
+            DEFAULT_PATTERN.clone_into(&mut recipe.pattern);
         }
+        Ok(())
+    }
+}
+
+impl Merge for SparseOptions {
+    fn merge(&self, recipe: &mut Recipe) -> Result<(), Failure> {
+        if self.sparsity.is_some() || self.pattern.is_some() {
+            (recipe.macs, recipe.params, recipe.latency) = (None, None, None);
+        }
+        set(&mut recipe.sparsity, self.sparsity);
+        replace(&mut recipe.pattern, self.pattern.clone());
+        replace(&mut recipe.allocation, self.allocation.map(allocation));
+        replace(&mut recipe.mask, self.mask.map(mask));
+        replace(&mut recipe.refit, self.refit.map(refit));
+        replace(&mut recipe.swap_passes, self.swap_passes);
         Ok(())
     }
 }
@@ -118,6 +134,7 @@ impl Merge for RebuildOptions {
         replace(&mut recipe.epochs, self.epochs);
         set(&mut recipe.joint_epochs, self.joint_epochs);
         replace(&mut recipe.augment, self.augment.map(augmentation));
+        replace(&mut recipe.mix, self.mix.map(mix));
         replace(&mut recipe.damping, self.damping);
         Ok(())
     }
@@ -191,6 +208,45 @@ fn augmentation(augment: Augment) -> AugmentName {
     }
 }
 
+fn mix(mix: Mix) -> MixName {
+    match mix {
+        Mix::Auto => MixName::Auto,
+        Mix::None => MixName::None,
+        Mix::Blend => MixName::Blend,
+        Mix::Paste => MixName::Paste,
+    }
+}
+
+fn allocation(allocation: Allocation) -> AllocationName {
+    match allocation {
+        Allocation::Auto => AllocationName::Auto,
+        Allocation::Uniform => AllocationName::Uniform,
+        Allocation::Erk => AllocationName::Erk,
+        Allocation::Lamp => AllocationName::Lamp,
+        Allocation::Global => AllocationName::Global,
+        Allocation::Dynamic => AllocationName::Dynamic,
+        Allocation::Evolve => AllocationName::Evolve,
+    }
+}
+
+fn mask(mask: MaskMethod) -> MaskName {
+    match mask {
+        MaskMethod::Obs => MaskName::Obs,
+        MaskMethod::Alps => MaskName::Alps,
+        MaskMethod::Sparsegpt => MaskName::Sparsegpt,
+        MaskMethod::Wanda => MaskName::Wanda,
+        MaskMethod::Magnitude => MaskName::Magnitude,
+    }
+}
+
+fn refit(refit: Refit) -> RefitName {
+    match refit {
+        Refit::Asymmetric => RefitName::Asymmetric,
+        Refit::Symmetric => RefitName::Symmetric,
+        Refit::None => RefitName::None,
+    }
+}
+
 fn tuning(tune: Tune) -> Tuning {
     match tune {
         Tune::None => Tuning::None,
@@ -220,6 +276,7 @@ mod tests {
                 &a.data as &dyn Merge,
                 &a.samples,
                 &a.prune,
+                &a.sparse,
                 &a.groups,
                 &a.widths,
                 &a.rebuild,
@@ -265,12 +322,10 @@ mod tests {
     }
 
     #[test]
-    fn latency_is_not_there_yet() {
-        assert!(
-            shrink(&["a.onnx", "--latency", "0.5"])
-                .unwrap_err()
-                .contains("later version")
-        );
+    fn a_time_budget_replaces_others() {
+        let recipe = shrink(&["a.onnx", "--latency", "0.5"]).unwrap();
+        let budgets = (recipe.macs, recipe.params, recipe.latency);
+        assert_eq!(budgets, (None, None, Some(0.5)));
     }
 
     #[test]

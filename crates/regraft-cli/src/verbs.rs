@@ -38,10 +38,11 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
 fn shrink(args: &ShrinkArgs, talk: TalkOptions) -> Result<(), Failure> {
     let mut recipe = start(&args.run)?;
     need_model(&mut recipe, args.model.as_ref())?;
-    let parts: [&dyn Merge; 7] = [
+    let parts: [&dyn Merge; 8] = [
         &args.data,
         &args.samples,
         &args.prune,
+        &args.sparse,
         &args.groups,
         &args.widths,
         &args.rebuild,

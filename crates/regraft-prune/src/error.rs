@@ -32,6 +32,18 @@ pub enum PruneError {
         /// The name in the plan.
         group: String,
     },
+    /// A plan removes a block that the network does not have.
+    #[error("the network has no residual block `{block}` that can go")]
+    UnknownBlock {
+        /// The name in the plan.
+        block: String,
+    },
+    /// A plan removes a block twice.
+    #[error("the plan removes block `{block}` more than once")]
+    BlockTwice {
+        /// The name in the plan.
+        block: String,
+    },
     /// A list has not one entry a group or unit.
     #[error("group `{group}` has {expected} units, {what} gives {found}")]
     UnitCount {
@@ -155,13 +167,14 @@ impl PruneError {
                 "raise the budget, lower the least share of channels kept, or look at the frozen groups"
                     .to_owned(),
             ),
-            Self::UnknownGroup { .. } | Self::UnitCount { .. } => {
+            Self::UnknownGroup { .. } | Self::UnknownBlock { .. } | Self::UnitCount { .. } => {
                 Some("make the plan again from this network".to_owned())
             }
             Self::Pattern { .. } => Some("`*` stands for any text; names are as `inspect` prints them".to_owned()),
             Self::TooLarge { .. }
             | Self::PlanVersion { .. }
             | Self::GroupTwice { .. }
+            | Self::BlockTwice { .. }
             | Self::GroupCount { .. }
             | Self::UnitIndex { .. }
             | Self::FrozenUnit { .. }

@@ -3,11 +3,13 @@
 //! * [`find_groups`] finds which channels of which values must go together;
 //! * [`score`](score::score) gives every such unit a number, low for unimportant;
 //! * [`choose`](plan::choose) makes a [`Plan`] that meets a budget;
-//! * [`apply`](apply::apply) removes the units from the graph, [`mask`](apply::mask) zeroes them in the dense one.
+//! * [`apply`](apply::apply) removes the units from the graph, [`mask`](apply::mask) zeroes them in the dense one;
+//! * [`find_blocks`](blocks::find_blocks) finds whole residual blocks that can go.
 //!
 //! Whatever is not understood is frozen, with the reason in words: see [`Groups::frozen`].
 
 pub mod apply;
+pub mod blocks;
 mod error;
 mod groups;
 pub mod plan;

@@ -33,6 +33,13 @@ pub enum RebuildError {
         #[from]
         GraphError,
     ),
+    /// A block cannot be removed.
+    #[error("cannot remove a block")]
+    Prune(
+        /// What is wrong with it.
+        #[from]
+        regraft_prune::PruneError,
+    ),
     /// There are too few samples to work with.
     #[error("{found} calibration samples are too few, at least {needed} are needed")]
     TooFewSamples {
@@ -94,7 +101,12 @@ impl RebuildError {
             Self::Unreachable { nearest, .. } => {
                 Some(format!("ask for a sparsity of at most {nearest:.2}"))
             }
-            Self::Allocate(_) | Self::Run { .. } | Self::Graph(_) | Self::NotFloat { .. } | Self::Interrupted => None,
+            Self::Prune(source) => source.hint(),
+            Self::Allocate(_)
+            | Self::Run { .. }
+            | Self::Graph(_)
+            | Self::NotFloat { .. }
+            | Self::Interrupted => None,
         }
     }
 }

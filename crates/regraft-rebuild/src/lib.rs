@@ -9,6 +9,7 @@ mod activations;
 mod augment;
 mod blocks;
 pub mod calibrate;
+pub mod depth;
 mod error;
 mod layer;
 mod monitor;

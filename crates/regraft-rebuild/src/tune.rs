@@ -6,7 +6,7 @@ use regraft_exec::{HostTensor, LossTerm};
 use regraft_graph::{Tensor, ValueId};
 
 use crate::stream::Stream;
-use crate::{Augment, Monitor, RebuildError, Stage};
+use crate::{Augment, Mix, Monitor, RebuildError, Stage};
 
 /// How to tune.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +25,8 @@ pub struct TuneConfig {
     pub joint_learning_rate: f64,
     /// How images are varied in the joint passes.
     pub augment: Augment,
+    /// How they are mixed with each other then.
+    pub mix: Mix,
 }
 
 /// A small network is not tuned without end: past this, passes bring a tenth of a point each minute.
@@ -42,6 +44,7 @@ impl Default for TuneConfig {
             joint_epochs: None,
             joint_learning_rate: 1e-2,
             augment: Augment::None,
+            mix: Mix::None,
         }
     }
 }
@@ -233,8 +236,7 @@ impl Parameter {
 
     fn step(&mut self, gradient: &[f32], rate: f64, step: usize) {
         const BETA1: f64 = 0.9;
-        let beta2env: f64 = std::env::var("RX_B2").ok().and_then(|v| v.parse().ok()).unwrap_or(0.999);
-        #[allow(non_snake_case)] let BETA2: f64 = beta2env;
+        const BETA2: f64 = 0.999;
         let t = i32::try_from(step).unwrap_or(i32::MAX);
         let (c1, c2) = (1.0 - BETA1.powi(t), 1.0 - BETA2.powi(t));
         for i in 0..self.data.len() {

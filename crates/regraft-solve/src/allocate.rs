@@ -44,6 +44,9 @@ pub struct AllocateConfig {
     pub multiple_of: usize,
     /// Accepted exchanges at most.
     pub max_exchanges: usize,
+    /// Widths below the present one that a step down may reach, at least 1: where the cost is a
+    /// measured time, the next width can cost as much as this one and the one after it half.
+    pub look_ahead: usize,
 }
 
 impl Default for AllocateConfig {
@@ -52,6 +55,7 @@ impl Default for AllocateConfig {
         Self {
             multiple_of: 1,
             max_exchanges: 64,
+            look_ahead: 1,
         }
     }
 }
@@ -118,6 +122,7 @@ pub fn allocate(
         levels: &levels,
         cost,
         budget,
+        look_ahead: config.look_ahead.max(1),
     };
     let trace = search.descend();
     let exchanges = search.exchange(config.max_exchanges);
@@ -138,6 +143,14 @@ struct Search<'a> {
     levels: &'a [Levels],
     cost: &'a dyn Fn(&[usize]) -> f64,
     budget: f64,
+    look_ahead: usize,
+}
+
+/// A step down: the group, its new level, the cost after it.
+struct Move {
+    group: usize,
+    to: usize,
+    after: f64,
 }
 
 impl Search<'_> {
@@ -161,49 +174,49 @@ impl Search<'_> {
             .sum()
     }
 
-    /// Returns the group, other than `except`, whose next step down costs the least error
-    /// per cost saved, with the cost after it.
-    fn best_step_down(&mut self, cost: f64, except: Option<usize>) -> Option<(usize, f64)> {
-        let mut best: Option<(usize, f64, f64)> = None;
-        for group in 0..self.at.len() {
+    /// Returns the step down of a group, other than `except`, that costs the least error per cost
+    /// saved.
+    fn best_step_down(&mut self, cost: f64, except: Option<usize>) -> Option<Move> {
+        let mut best: Option<(Move, f64)> = None;
+        for group in (0..self.at.len()).filter(|g| Some(*g) != except) {
             let at = self.at[group];
-            if Some(group) == except || at + 1 >= self.levels[group].widths.len() {
-                continue;
-            }
-            let rise = self.levels[group].hull[at + 1] - self.levels[group].hull[at];
-            self.at[group] += 1;
-            let after = self.cost();
-            self.at[group] -= 1;
-            let saved = cost - after;
-            let ratio = match (rise > 0.0, saved > 0.0) {
-                (_, true) => rise.max(0.0) / saved,
-                // Nothing lost and nothing saved: it may open the way for another group.
-                (false, false) => f64::MAX,
-                (true, false) => continue,
-            };
-            if best.is_none_or(|(_, lowest, _)| ratio < lowest) {
-                best = Some((group, ratio, after));
+            let last = self.levels[group].widths.len() - 1;
+            for to in at + 1..=last.min(at + self.look_ahead) {
+                let rise = self.levels[group].hull[to] - self.levels[group].hull[at];
+                self.at[group] = to;
+                let after = self.cost();
+                self.at[group] = at;
+                let saved = cost - after;
+                let ratio = match (rise > 0.0, saved > 0.0) {
+                    (_, true) => rise.max(0.0) / saved,
+                    // Nothing lost and nothing saved: it may open the way for another group.
+                    (false, false) => f64::MAX,
+                    (true, false) => continue,
+                };
+                if best.as_ref().is_none_or(|(_, lowest)| ratio < *lowest) {
+                    best = Some((Move { group, to, after }, ratio));
+                }
             }
         }
-        best.map(|(group, _, after)| (group, after))
+        best.map(|(step, _)| step)
     }
 
     fn descend(&mut self) -> Vec<Step> {
         let mut trace = Vec::new();
         let mut cost = self.cost();
         while cost > self.budget {
-            let Some((group, after)) = self.best_step_down(cost, None) else {
+            let Some(Move { group, to, after }) = self.best_step_down(cost, None) else {
                 break;
             };
             let (levels, at) = (&self.levels[group], self.at[group]);
             trace.push(Step {
                 group,
                 from: levels.widths[at],
-                to: levels.widths[at + 1],
-                error_rise: levels.errors[at + 1] - levels.errors[at],
+                to: levels.widths[to],
+                error_rise: levels.errors[to] - levels.errors[at],
                 cost_saved: cost - after,
             });
-            self.at[group] += 1;
+            self.at[group] = to;
             cost = after;
         }
         trace

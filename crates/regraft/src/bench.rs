@@ -43,15 +43,14 @@ pub fn bench(
     let first = Model::open(dense, recipe)?;
     let second = Model::open(small.unwrap_or(dense), recipe)?;
     let input = first.input()?;
-    let found = latency(
-        &first,
-        &second.graph,
-        &second.bytes,
-        &input,
+    let latency_of = LatencyOf {
+        dense: &first,
+        input: &input,
         recipe,
-        recipe.threads.unwrap_or(1),
+        threads: recipe.threads.unwrap_or(1),
         options,
-    )?;
+    };
+    let found = latency_of.small(&second.graph, &second.bytes, &MeasureConfig::default())?;
     if let (Some(note), Some(_)) = (&found.note, &options.onnxruntime) {
         return Err(Error::new(ErrorKind::Input, note.clone())
             .with_hint("leave --onnxruntime out to measure in regraft's own executor"));
@@ -64,33 +63,47 @@ pub fn bench(
     })
 }
 
-/// Measures in ONNX Runtime where a library is found, else in our executor.
-pub(crate) fn latency(
-    dense: &Model,
-    small: &Graph,
-    small_bytes: &[u8],
-    input: &ModelInput,
-    recipe: &Recipe,
-    threads: usize,
-    options: &RunOptions,
-) -> Result<Latency, Error> {
-    let mut shape = vec![input.batch.unwrap_or(recipe.latency_batch)];
-    shape.extend(input.sample.iter().map(|d| d.unwrap_or(1)));
-    let data = noise(shape.iter().product());
-    let config = MeasureConfig::default();
-    let candidates = Candidates {
-        dense: &dense.bytes,
-        small: small_bytes,
-        input: &dense.graph.value(input.value).name,
-        shape: &shape,
-        data: &data,
-        threads,
-        library: options.onnxruntime.as_deref(),
-        folders: &options.library_dirs,
-    };
-    measure(&candidates, &config, || {
-        in_our_executor(dense, small, input, &candidates, &config)
-    })
+/// What a small model is measured against, and how.
+#[derive(Clone, Copy)]
+pub(crate) struct LatencyOf<'a> {
+    pub(crate) dense: &'a Model,
+    pub(crate) input: &'a ModelInput,
+    pub(crate) recipe: &'a Recipe,
+    pub(crate) threads: usize,
+    pub(crate) options: &'a RunOptions,
+}
+
+impl LatencyOf<'_> {
+    /// Returns the extents of one batch.
+    pub(crate) fn shape(&self) -> Vec<usize> {
+        let mut shape = vec![self.input.batch.unwrap_or(self.recipe.latency_batch)];
+        shape.extend(self.input.sample.iter().map(|d| d.unwrap_or(1)));
+        shape
+    }
+
+    /// Measures in ONNX Runtime where a library is found, else in our executor.
+    pub(crate) fn small(
+        &self,
+        small: &Graph,
+        small_bytes: &[u8],
+        config: &MeasureConfig,
+    ) -> Result<Latency, Error> {
+        let shape = self.shape();
+        let data = noise(shape.iter().product(), 0);
+        let candidates = Candidates {
+            dense: &self.dense.bytes,
+            small: small_bytes,
+            input: &self.dense.graph.value(self.input.value).name,
+            shape: &shape,
+            data: &data,
+            threads: self.threads,
+            library: self.options.onnxruntime.as_deref(),
+            folders: &self.options.library_dirs,
+        };
+        measure(&candidates, config, || {
+            in_our_executor(self.dense, small, self.input, &candidates, config)
+        })
+    }
 }
 
 fn in_our_executor(
@@ -128,8 +141,8 @@ fn in_our_executor(
 }
 
 /// Uniform numbers of unit spread; times do not depend on them, denormals would.
-fn noise(n: usize) -> Vec<f32> {
-    let mut random = regraft_data::SplitMix64::new(0);
+pub(crate) fn noise(n: usize, seed: u64) -> Vec<f32> {
+    let mut random = regraft_data::SplitMix64::new(seed);
     (0..n)
         .map(|_| ((random.next_u64() >> 40) as f32 / (1u64 << 23) as f32 - 1.0) * 1.7)
         .collect()

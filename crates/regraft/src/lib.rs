@@ -45,6 +45,6 @@ pub use plan_file::{PlanFile, PlanGroup, PlanKeeps};
 pub use plan_verbs::{Applied, apply, plan};
 pub use progress::{Progress, Quiet};
 pub use recipe::{
-    AugmentName, DEFAULT_CALIB, DEFAULT_DAMPING, DEFAULT_EPOCHS, DEFAULT_MULTIPLE_OF, DeviceName,
-    Recipe, ScoreName, Tuning,
+    AllocationName, AugmentName, DEFAULT_CALIB, DEFAULT_DAMPING, DEFAULT_EPOCHS, DEFAULT_MULTIPLE_OF, DEFAULT_PATTERN,
+    DEFAULT_SWAP_PASSES, DeviceName, MaskName, MixName, Recipe, RefitName, ScoreName, Tuning,
 };

@@ -18,6 +18,9 @@ pub struct PlanFile {
     /// What the plan keeps of the dense model, for the reader: nothing is decided by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keeps: Option<PlanKeeps>,
+    /// Residual blocks that go whole, by the names of the sums at their ends.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removed_blocks: Vec<String>,
     /// The groups that shrink or could.
     #[serde(default, rename = "group")]
     pub groups: Vec<PlanGroup>,
@@ -89,6 +92,13 @@ impl PlanFile {
                 100.0 * k.params
             )
         });
+        for block in &self.removed_blocks {
+            let name: String = block.chars().filter(|c| !c.is_control()).collect();
+            let _ = writeln!(out, "removed whole: the block before {name}");
+        }
+        if !self.removed_blocks.is_empty() {
+            out.push('\n');
+        }
         let _ = writeln!(out, "{:<width$}  {:>6}  {:>6}", "group", "dense", "kept");
         for group in &self.groups {
             let kept = parse_ranges(&group.keep).map_or(0, |k| k.len());
@@ -112,6 +122,7 @@ impl PlanFile {
         Self {
             version: plan.version,
             keeps: None,
+            removed_blocks: plan.removed_blocks.clone(),
             groups: plan.groups.iter().map(group).collect(),
         }
     }
@@ -155,6 +166,7 @@ impl PlanFile {
         }
         Ok(Plan {
             version: self.version,
+            removed_blocks: self.removed_blocks.clone(),
             groups,
         })
     }
@@ -209,6 +221,26 @@ mod tests {
             assert_eq!(format_ranges(&kept), text);
             assert_eq!(parse_ranges(text), Some(kept));
         }
+    }
+
+    #[test]
+    fn removed_blocks_survive_a_round_trip() {
+        let plan = Plan {
+            version: 1,
+            removed_blocks: vec!["layer1/add".to_owned()],
+            groups: Vec::new(),
+        };
+        let text = PlanFile::from_plan(&plan).to_toml().unwrap();
+        assert!(text.contains("removed_blocks = [\"layer1/add\"]"), "{text}");
+        let file = PlanFile::from_toml(&text).unwrap();
+        assert_eq!(file.to_plan().unwrap(), plan);
+        assert!(file.to_terminal().contains("the block before layer1/add"));
+        let unchanged = Plan {
+            removed_blocks: Vec::new(),
+            ..plan
+        };
+        let text = PlanFile::from_plan(&unchanged).to_toml().unwrap();
+        assert!(!text.contains("removed_blocks"));
     }
 
     #[test]

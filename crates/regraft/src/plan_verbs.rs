@@ -25,7 +25,7 @@ pub fn plan(
     progress: &dyn Progress,
 ) -> Result<PlanFile, Error> {
     recipe.check()?;
-    crate::selection::budget(recipe)?;
+    crate::selection::limit(recipe)?;
     let path = recipe
         .model
         .as_deref()
@@ -41,8 +41,7 @@ pub fn plan(
     let model = Model::open(path, recipe)?;
     let input = model.input()?;
     let samples = prepare(&open_data(data)?, &input, recipe)?;
-    let exec = Stages::exec(recipe);
-    let selection = crate::selection::select(&model, &input, &samples, recipe, exec, progress)?;
+    let selection = crate::selection::select(&model, &input, &samples, recipe, options, progress)?;
     let plan = PlanFile::from_plan(&selection.plan).with_costs(model.cost(), selection.cost);
     if let Some(output) = &recipe.output {
         write_atomic(output, plan.to_toml()?.as_bytes())?;
@@ -123,6 +122,7 @@ pub fn apply(
         params: cost.params,
         macs: cost.macs,
         bytes: bytes as u64,
+        weights: None,
         metrics,
     };
     Ok(Applied {

@@ -54,6 +54,72 @@ pub enum AugmentName {
     FlipShift,
 }
 
+/// How the images of a batch are mixed while the whole network is tuned; both models see the mix.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MixName {
+    /// Colour images are pasted into each other, other data are left alone.
+    #[default]
+    Auto,
+    /// Not at all.
+    None,
+    /// Weighted means of two images.
+    Blend,
+    /// A rectangle of every other image comes from another one.
+    Paste,
+}
+
+/// How a budget of connections is shared between layers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AllocationName {
+    /// All of the others; the one with the lowest error on held-out samples is taken.
+    #[default]
+    Auto,
+    /// The same share everywhere.
+    Uniform,
+    /// Erdős–Rényi kernel densities.
+    Erk,
+    /// Layer-adaptive magnitudes.
+    Lamp,
+    /// One threshold on the marginal losses of all layers.
+    Global,
+    /// Dynamic programming over solved levels.
+    Dynamic,
+    /// Evolutionary search on the network's output.
+    Evolve,
+}
+
+/// How the connections that stay are chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MaskName {
+    /// The connection that is missed least goes, the others are refitted, and so on.
+    #[default]
+    Obs,
+    /// Alternating directions (ALPS).
+    Alps,
+    /// The column sweep of SparseGPT.
+    Sparsegpt,
+    /// Weights times the root mean square of their inputs.
+    Wanda,
+    /// The largest weights.
+    Magnitude,
+}
+
+/// What the weights on a mask are refitted to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RefitName {
+    /// The pruned model's inputs, the dense model's outputs.
+    #[default]
+    Asymmetric,
+    /// The dense model's inputs and outputs.
+    Symmetric,
+    /// Nothing: the old weights stay.
+    None,
+}
+
 /// Where models run. Devices other than the CPU are cargo features of the same name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -108,6 +174,22 @@ pub struct Recipe {
     /// Share of the dense model's parameters to keep.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub params: Option<f64>,
+    /// Share of the dense model's measured time to keep.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency: Option<f64>,
+    /// Share of the connections that go, one by one: 0.8 leaves a fifth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sparsity: Option<f64>,
+    /// The shape of the zeros: `unstructured`, `2:4` or any other n:m, `block:4x1`.
+    pub pattern: String,
+    /// How the connections that stay are shared between layers.
+    pub allocation: AllocationName,
+    /// How they are chosen in a layer.
+    pub mask: MaskName,
+    /// What the weights on them are refitted to.
+    pub refit: RefitName,
+    /// Passes of exact swaps over each layer at most.
+    pub swap_passes: usize,
     /// Widths end on multiples of this.
     pub multiple_of: usize,
     /// What ranks the channels.
@@ -129,6 +211,8 @@ pub struct Recipe {
     pub joint_epochs: Option<usize>,
     /// How images are varied while all blocks are tuned together.
     pub augment: AugmentName,
+    /// How they are mixed with each other then.
+    pub mix: MixName,
     /// First damping of the refit, relative to the mean second moment of a layer's inputs.
     pub damping: f64,
     /// Seed of every random choice.
@@ -163,6 +247,13 @@ impl Default for Recipe {
             resize: None,
             macs: None,
             params: None,
+            latency: None,
+            sparsity: None,
+            pattern: DEFAULT_PATTERN.to_owned(),
+            allocation: AllocationName::default(),
+            mask: MaskName::default(),
+            refit: RefitName::default(),
+            swap_passes: DEFAULT_SWAP_PASSES,
             multiple_of: DEFAULT_MULTIPLE_OF,
             score: ScoreName::default(),
             ignore: Vec::new(),
@@ -172,6 +263,7 @@ impl Default for Recipe {
             epochs: DEFAULT_EPOCHS,
             joint_epochs: None,
             augment: AugmentName::default(),
+            mix: MixName::default(),
             damping: DEFAULT_DAMPING,
             seed: 0,
             threads: None,
@@ -188,6 +280,12 @@ impl Default for Recipe {
 /// Eight 32-bit lanes: narrower remainders cost the time of a whole vector.
 pub const DEFAULT_MULTIPLE_OF: usize = 8;
 
+/// Any connection may go.
+pub const DEFAULT_PATTERN: &str = "unstructured";
+
+/// After two passes of swaps a layer's error moves by less than a thousandth.
+pub const DEFAULT_SWAP_PASSES: usize = 2;
+
 /// Passes after which the held-out error of a block no longer moves on the networks measured.
 pub const DEFAULT_EPOCHS: usize = 8;
 
@@ -195,6 +293,11 @@ pub const DEFAULT_EPOCHS: usize = 8;
 pub const DEFAULT_DAMPING: f64 = 1e-3;
 
 impl Recipe {
+    /// Returns true if single connections go instead of channels.
+    pub fn is_sparse(&self) -> bool {
+        self.sparsity.is_some() || self.pattern != DEFAULT_PATTERN
+    }
+
     /// Returns the recipe that a TOML text spells; unknown keys are refused.
     ///
     /// # Errors
@@ -220,7 +323,12 @@ impl Recipe {
     /// # Errors
     /// [`crate::ErrorKind::Usage`] naming the option.
     pub fn check(&self) -> Result<(), Error> {
-        for (name, share) in [("macs", self.macs), ("params", self.params)] {
+        let shares = [
+            ("macs", self.macs),
+            ("params", self.params),
+            ("latency", self.latency),
+        ];
+        for (name, share) in shares {
             if share.is_some_and(|s| !(s > 0.0 && s <= 1.0)) {
                 return Err(
                     Error::usage(format!("`{name}` must be above 0 and at most 1"))
@@ -228,10 +336,34 @@ impl Recipe {
                 );
             }
         }
-        if self.macs.is_some() && self.params.is_some() {
-            return Err(Error::usage("`macs` and `params` cannot be given together"));
+        if shares.iter().filter(|(_, s)| s.is_some()).count() > 1 {
+            return Err(crate::selection::one_budget());
+        }
+        if let Some(sparsity) = self.sparsity {
+            if !(sparsity > 0.0 && sparsity < 1.0) {
+                return Err(Error::usage("`sparsity` must be above 0 and below 1")
+                    .with_hint("it is the share of connections that go: 0.8 leaves a fifth"));
+            }
+            if shares.iter().any(|(_, s)| s.is_some()) {
+                return Err(Error::usage(
+                    "`sparsity` cannot be given together with `macs`, `params` or `latency`",
+                )
+                .with_hint("remove channels first, then shrink the result with --sparsity"));
+            }
+        }
+        let pattern = crate::pipeline::pattern(&self.pattern)?;
+        if let (Some(kept), Some(sparsity)) = (pattern.keep_ratio(), self.sparsity)
+            && (1.0 - kept - sparsity).abs() > 1e-9
+        {
+            return Err(Error::usage(format!(
+                "the pattern `{}` has a sparsity of {}, not {sparsity}",
+                self.pattern,
+                1.0 - kept
+            ))
+            .with_hint("leave --sparsity out: the pattern says it"));
         }
         let counts = [
+            ("swap_passes", self.swap_passes, 0, 1000),
             ("multiple_of", self.multiple_of, 1, 1 << 16),
             ("calib", self.calib, 2, 1 << 32),
             ("latency_batch", self.latency_batch, 1, 1 << 16),

@@ -64,6 +64,13 @@ impl Samples {
         [(input.value, self.calibration.clone())].into()
     }
 
+    /// Returns only the chunks held out.
+    pub(crate) fn held_out_feeds(&self, input: &ModelInput) -> BTreeMap<ValueId, Activations> {
+        let n = self.calibration.chunks.len() - self.held_out_chunks;
+        let chunks = self.calibration.chunks[n..].to_vec();
+        [(input.value, Activations { chunks })].into()
+    }
+
     /// Returns only the fitted chunks, at most `limit` of them.
     pub(crate) fn fit_feeds(
         &self,

@@ -1,6 +1,8 @@
 //! From a budget to a plan: orders and error curves of all groups, then widths under the budget.
 
-use regraft_exec::ExecOptions;
+mod by_time;
+mod time_model;
+
 use regraft_graph::cost::Cost;
 use regraft_prune::plan::{Budget, ChooseOptions, CostModel};
 use regraft_prune::score::{Normalize, Score, Scores, score};
@@ -11,10 +13,13 @@ use regraft_rebuild::{Layer, find_layers};
 use regraft_solve::allocate::{AllocateConfig, GroupCurve, allocate};
 
 use crate::model::{Model, ModelInput};
+use crate::pipeline::{RunOptions, Stages};
 use crate::progress::{Adapter, Progress};
 use crate::recipe::ScoreName;
 use crate::samples::Samples;
 use crate::{Error, ErrorKind, Recipe};
+pub(crate) use by_time::TimeSelection;
+use by_time::{Setting, select_by_time};
 
 /// Rows of each layer's Gram when the order of removal is decided.
 const ORDER_ROWS: usize = 100_000;
@@ -35,17 +40,35 @@ pub(crate) struct Selection {
     pub(crate) fallbacks: Vec<String>,
     /// Costs of the plan as the cost model counts them.
     pub(crate) cost: Cost,
+    /// What was measured for a time budget.
+    pub(crate) time: Option<TimeSelection>,
+}
+
+/// What a recipe limits.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Limit {
+    /// A count, which is known before anything is removed.
+    Count(Budget),
+    /// A share of the dense model's measured time.
+    Time(f64),
 }
 
 /// Returns the budget of a recipe.
-pub(crate) fn budget(recipe: &Recipe) -> Result<Budget, Error> {
-    match (recipe.macs, recipe.params) {
-        (Some(share), None) => Ok(Budget::Macs(share)),
-        (None, Some(share)) => Ok(Budget::Params(share)),
-        (None, None) => Err(Error::usage("no budget is given")
-            .with_hint("say how much of the model to keep: --macs 0.5 or --params 0.5")),
-        (Some(_), Some(_)) => Err(Error::usage("`macs` and `params` cannot be given together")),
+pub(crate) fn limit(recipe: &Recipe) -> Result<Limit, Error> {
+    match (recipe.macs, recipe.params, recipe.latency) {
+        (Some(share), None, None) => Ok(Limit::Count(Budget::Macs(share))),
+        (None, Some(share), None) => Ok(Limit::Count(Budget::Params(share))),
+        (None, None, Some(share)) => Ok(Limit::Time(share)),
+        (None, None, None) => Err(Error::usage("no budget is given").with_hint(
+            "say how much of the model to keep: --macs 0.5, --params 0.5 or --latency 0.6",
+        )),
+        _ => Err(one_budget()),
     }
+}
+
+/// More than one budget was given.
+pub(crate) fn one_budget() -> Error {
+    Error::usage("only one of `macs`, `params` and `latency` can be given")
 }
 
 /// Returns the plan that meets the recipe's budget with the least estimated error.
@@ -54,13 +77,20 @@ pub(crate) fn select(
     input: &ModelInput,
     samples: &Samples,
     recipe: &Recipe,
-    exec: ExecOptions,
+    options: &RunOptions,
     progress: &dyn Progress,
 ) -> Result<Selection, Error> {
-    let budget = budget(recipe)?;
+    let exec = Stages::exec(recipe);
+    let limit = limit(recipe)?;
     let groups = find_groups(&model.graph, &model.facts)?;
     // Keeping everything is possible in any network.
-    if !matches!(budget, Budget::Macs(share) | Budget::Params(share) if share >= 1.0) {
+    let keeps_all = match limit {
+        Limit::Count(Budget::Macs(share) | Budget::Params(share)) | Limit::Time(share) => {
+            share >= 1.0
+        }
+        Limit::Count(_) => false,
+    };
+    if !keeps_all {
         nothing_prunable(&groups)?;
     }
     // A pattern that fits nothing is found before the long work.
@@ -103,9 +133,32 @@ pub(crate) fn select(
         &config,
         &monitor,
     )?;
-    progress.stage("allocate");
-    let (plan, cost) = widths(model, &groups, &selected.0, &sensitivities, budget, recipe)?;
+    let curves = width_curves(&groups, &selected.0, &sensitivities);
+    let (plan, cost, time) = match limit {
+        // A budget that removes nothing changes nothing, whatever a clock says.
+        _ if keeps_all => (Plan::dense(&groups), model.cost(), None),
+        Limit::Count(budget) => {
+            progress.stage("allocate");
+            let (plan, cost) = widths(model, &groups, &curves, budget, recipe)?;
+            (plan, cost, None)
+        }
+        Limit::Time(target) => {
+            let setting = Setting {
+                model,
+                input,
+                samples,
+                recipe,
+                options,
+                exec,
+                progress,
+            };
+            let (plan, cost, time) =
+                select_by_time(setting, &groups, &selected.0, &curves, target)?;
+            (plan, cost, Some(time))
+        }
+    };
     Ok(Selection {
+        time,
         groups,
         plan,
         sensitivities,
@@ -163,17 +216,18 @@ fn orders(
     Ok((Some(orders), scores.fallbacks))
 }
 
-fn widths(
-    model: &Model,
+/// What the width of each group costs, and the order in which its units go.
+#[derive(Debug)]
+pub(crate) struct WidthCurves {
+    curves: Vec<GroupCurve>,
+    removal: Vec<Vec<usize>>,
+}
+
+fn width_curves(
     groups: &Groups,
     may_shrink: &[bool],
     sensitivities: &[Option<GroupSensitivity>],
-    budget: Budget,
-    recipe: &Recipe,
-) -> Result<(Plan, Cost), Error> {
-    let cost_model = CostModel::new(&model.graph, &model.facts, groups);
-    let dense = cost_model.dense();
-    let target = budget.target(dense)?;
+) -> WidthCurves {
     let mut curves = Vec::new();
     let mut removal = Vec::new();
     for ((group, sensitivity), may) in groups.groups.iter().zip(sensitivities).zip(may_shrink) {
@@ -197,6 +251,19 @@ fn widths(
             removal.push(Vec::new());
         }
     }
+    WidthCurves { curves, removal }
+}
+
+fn widths(
+    model: &Model,
+    groups: &Groups,
+    WidthCurves { curves, removal }: &WidthCurves,
+    budget: Budget,
+    recipe: &Recipe,
+) -> Result<(Plan, Cost), Error> {
+    let cost_model = CostModel::new(&model.graph, &model.facts, groups);
+    let dense = cost_model.dense();
+    let target = budget.target(dense)?;
     let cost_of = |widths: &[usize]| {
         let mut state = cost_model.start();
         for (g, &width) in widths.iter().enumerate() {
@@ -213,7 +280,7 @@ fn widths(
         multiple_of: recipe.multiple_of,
         ..AllocateConfig::default()
     };
-    let found = allocate(&curves, &cost_of, target as f64, config)?;
+    let found = allocate(curves, &cost_of, target as f64, config)?;
     if !found.within_budget {
         let reached = found.cost / budget.of(dense).max(1) as f64;
         return Err(Error::new(
@@ -222,7 +289,7 @@ fn widths(
         )
         .with_hint("keep more, lower --multiple-of, or look at the frozen groups with `regraft inspect`"));
     }
-    let plan = Plan::from_widths(groups, &found.widths, &removal)?;
+    let plan = Plan::from_widths(groups, &found.widths, removal)?;
     let cost = cost_model.evaluate(groups, &plan)?;
     Ok((plan, cost))
 }

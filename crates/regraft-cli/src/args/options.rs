@@ -27,7 +27,7 @@ pub(crate) struct DataOptions {
     pub(crate) resize: Option<[usize; 2]>,
 }
 
-/// How much to keep. One of the two is needed.
+/// How much to keep. One of the three is needed.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Budget")]
 pub(crate) struct PruneOptions {
@@ -39,10 +39,34 @@ pub(crate) struct PruneOptions {
     #[arg(long, value_name = "SHARE", value_parser = share, allow_negative_numbers = true,
           conflicts_with = "latency")]
     pub(crate) params: Option<f64>,
-    /// Share of the dense network's latency to keep
-    #[arg(long, value_name = "SHARE", value_parser = share, allow_negative_numbers = true,
-          hide = true)]
+    /// Share of the dense network's measured time to keep, whole residual blocks included
+    #[arg(long, value_name = "SHARE", value_parser = share, allow_negative_numbers = true)]
     pub(crate) latency: Option<f64>,
+}
+
+/// Single connections instead of channels.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Connections")]
+pub(crate) struct SparseOptions {
+    /// Share of single connections to remove, instead of channels: 0.8 leaves a fifth
+    #[arg(long, value_name = "SHARE", value_parser = below_one, allow_negative_numbers = true,
+          conflicts_with_all = ["macs", "params", "latency"])]
+    pub(crate) sparsity: Option<f64>,
+    /// Shape of the zeros: unstructured, 2:4 or any n:m, block:4x1 [default: unstructured]
+    #[arg(long, value_name = "SHAPE", conflicts_with_all = ["macs", "params", "latency"])]
+    pub(crate) pattern: Option<String>,
+    /// How the connections that stay are shared between layers [default: auto]
+    #[arg(long, value_name = "HOW")]
+    pub(crate) allocation: Option<Allocation>,
+    /// How they are chosen in a layer [default: obs]
+    #[arg(long, value_name = "METHOD")]
+    pub(crate) mask: Option<MaskMethod>,
+    /// What the weights on them are refitted to [default: asymmetric]
+    #[arg(long, value_name = "HOW")]
+    pub(crate) refit: Option<Refit>,
+    /// Passes of exact swaps over each layer at most [default: 2]
+    #[arg(long, value_name = "PASSES")]
+    pub(crate) swap_passes: Option<usize>,
 }
 
 /// Which channels may go.
@@ -86,6 +110,9 @@ pub(crate) struct RebuildOptions {
     /// same variation [default: auto]
     #[arg(long, value_name = "HOW")]
     pub(crate) augment: Option<Augment>,
+    /// How images of a batch are mixed with each other then [default: auto]
+    #[arg(long, value_name = "HOW")]
+    pub(crate) mix: Option<Mix>,
     /// First damping of the refit, relative to the mean power of a layer's inputs
     /// [default: 0.001]
     #[arg(long, value_name = "FACTOR", allow_negative_numbers = true)]
@@ -191,6 +218,64 @@ pub(crate) enum Tune {
     Blocks,
 }
 
+/// How a budget of connections is shared between layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Allocation {
+    /// All of the others; the one with the lowest error on held-out samples is taken
+    Auto,
+    /// The same share everywhere
+    Uniform,
+    /// Erdős–Rényi kernel densities
+    Erk,
+    /// Layer-adaptive magnitudes
+    Lamp,
+    /// One threshold on the marginal losses of all layers
+    Global,
+    /// Dynamic programming over solved levels
+    Dynamic,
+    /// Evolutionary search on the network's output
+    Evolve,
+}
+
+/// How the connections that stay are chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MaskMethod {
+    /// The connection that is missed least goes, the others are refitted, and so on
+    Obs,
+    /// Alternating directions (ALPS)
+    Alps,
+    /// The column sweep of SparseGPT
+    Sparsegpt,
+    /// Weights times the root mean square of their inputs
+    Wanda,
+    /// The largest weights
+    Magnitude,
+}
+
+/// What the weights on a mask are refitted to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Refit {
+    /// The pruned network's inputs, the dense network's outputs
+    Asymmetric,
+    /// The dense network's inputs and outputs
+    Symmetric,
+    /// Nothing: the old weights stay
+    None,
+}
+
+/// How images of a batch are mixed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mix {
+    /// Colour images are pasted into each other, other data left alone
+    Auto,
+    /// Not at all
+    None,
+    /// Weighted means of two images
+    Blend,
+    /// A rectangle of every other image comes from another one
+    Paste,
+}
+
 /// Where models run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Device {
@@ -232,6 +317,14 @@ fn share(text: &str) -> Result<f64, String> {
         Ok(share) if share > 0.0 && share <= 1.0 => Ok(share),
         Ok(_) => Err("must be above 0 and at most 1; 0.5 keeps half".to_owned()),
         Err(_) => Err("is not a number; 0.5 keeps half".to_owned()),
+    }
+}
+
+fn below_one(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if share > 0.0 && share < 1.0 => Ok(share),
+        Ok(_) => Err("must be above 0 and below 1; 0.8 leaves a fifth".to_owned()),
+        Err(_) => Err("is not a number; 0.8 leaves a fifth".to_owned()),
     }
 }
 

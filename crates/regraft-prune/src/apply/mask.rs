@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use regraft_graph::infer::{InferOptions, infer};
 use regraft_graph::op::{BinaryOp, UnaryOp};
 use regraft_graph::{Graph, Op, Tensor, ValueId};
 
+use crate::blocks::mask_blocks;
 use crate::{Groups, Plan, PruneError};
 
 /// Returns the dense graph with the slices of removed units set to zero.
@@ -12,7 +14,7 @@ use crate::{Groups, Plan, PruneError};
 /// What sums over a removed channel gets zero weights, so its outputs equal those of the pruned
 /// graph up to rounding. What makes the channel (weights, biases, normalisation scales) is zeroed
 /// too, but not in groups where a zero could become a division by zero on its way: 0 times a number
-/// that is not finite is not 0. Running variances, slopes and other constants stay.
+/// that is not finite is not 0. What a removed block adds is multiplied by zero. Running variances, slopes and other constants stay.
 /// # Errors
 /// [`PruneError`] if the plan does not fit the groups or the network.
 pub fn mask(graph: &Graph, groups: &Groups, plan: &Plan) -> Result<Graph, PruneError> {
@@ -37,7 +39,12 @@ pub fn mask(graph: &Graph, groups: &Groups, plan: &Plan) -> Result<Graph, PruneE
             edit.set_initializer(value, tensor);
         }
     }
-    edit.finish().map_err(PruneError::Graph)
+    let masked = edit.finish().map_err(PruneError::Graph)?;
+    if plan.removed_blocks.is_empty() {
+        return Ok(masked);
+    }
+    let facts = infer(graph, &InferOptions::default()).map_err(PruneError::Graph)?;
+    mask_blocks(&masked, &plan.blocks(graph, &facts)?)
 }
 
 /// Axes of weights, biases and scales that make channels and may be zeroed.

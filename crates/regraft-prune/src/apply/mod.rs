@@ -14,6 +14,7 @@ use regraft_graph::cost::{Cost, node_macs, total};
 use regraft_graph::infer::{Facts, InferOptions, infer};
 use regraft_graph::{Dim, Graph, GraphEdit, NodeId, Op, Tensor, ValueId, ValueType};
 
+use crate::blocks::remove_blocks;
 use crate::{Groups, Kept, Plan, PruneError};
 
 /// What happened to one node that makes or sums over channels.
@@ -21,7 +22,7 @@ use crate::{Groups, Kept, Plan, PruneError};
 pub struct NodeChange {
     /// The node's name.
     pub node: String,
-    /// Output channels before and after.
+    /// Output channels before and after, 0 where a whole block went.
     pub n_out: (usize, usize),
     /// Input channels before and after, `None` for nodes without a weight axis over their inputs.
     pub n_in: Option<(usize, usize)>,
@@ -48,10 +49,10 @@ pub struct ApplyReport {
 ///
 /// A dry run compares the widths at every node first. Then every initializer is sliced and every
 /// setting that counts channels (shapes, cuts, pads, groups) rewritten; shapes are inferred again
-/// and compared with what was expected. A plan that keeps everything gives an equal graph.
+/// and compared with what was expected. Whole blocks go last. A plan that keeps everything gives an equal graph.
 /// # Errors
 /// [`PruneError`] if the plan does not fit the groups, a node would get widths that do not fit
-/// together (the node is named), or the result is not a valid graph.
+/// together (the node is named), a block of the plan does not exist, or the result is not a valid graph.
 pub fn apply(
     graph: &Graph,
     facts: &Facts,
@@ -70,6 +71,14 @@ pub fn apply(
         }
     }
     let pruned = edit.finish().map_err(PruneError::Graph)?;
+    let new_facts = infer(&pruned, &InferOptions::default()).map_err(PruneError::Graph)?;
+    check_widths(graph, facts, (&pruned, &new_facts), &kept)?;
+    let blocks = plan.blocks(graph, facts)?;
+    if blocks.is_empty() {
+        let report = report(graph, facts, (&pruned, &new_facts), kept);
+        return Ok((pruned, report));
+    }
+    let pruned = remove_blocks(&pruned, &blocks)?;
     let new_facts = infer(&pruned, &InferOptions::default()).map_err(PruneError::Graph)?;
     check_widths(graph, facts, (&pruned, &new_facts), &kept)?;
     let report = report(graph, facts, (&pruned, &new_facts), kept);
@@ -188,6 +197,7 @@ fn node_change(
         Some((old, kept.width(value, axis, old)))
     };
     let new_id = pruned.producer(seed.output);
+    let width = |extents: (usize, usize)| (extents.0, new_id.map_or(0, |_| extents.1));
     let params = |graph: &Graph, id: NodeId| -> u64 {
         let tensors = graph.node(id).inputs.iter().flatten();
         let tensors = tensors.filter_map(|v| graph.tensor(*v));
@@ -198,8 +208,8 @@ fn node_change(
     };
     Some(NodeChange {
         node: graph.node_label(id),
-        n_out: extents(seed.output, seed.output_axis)?,
-        n_in: sum.and_then(|s| extents(s.input, s.input_axis)),
+        n_out: width(extents(seed.output, seed.output_axis)?),
+        n_in: sum.and_then(|s| extents(s.input, s.input_axis)).map(width),
         macs: (
             node_macs(graph, facts, id),
             new_id.map_or(0, |n| node_macs(pruned, new_facts, n)),

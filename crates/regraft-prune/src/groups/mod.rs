@@ -169,6 +169,37 @@ impl Groups {
         spared
     }
 
+    /// Returns the group of an axis, and the axis' extent at every width of the group from 0 to all
+    /// units, taken away in the order `removal[group]`; `None` for an axis that never shrinks.
+    ///
+    /// Widths that the order does not reach have the extent of the last one it does.
+    pub fn extents(
+        &self,
+        value: ValueId,
+        axis: usize,
+        removal: &[Vec<usize>],
+    ) -> Option<(usize, Vec<usize>)> {
+        let owners = &self.axes[self.axis_id(value, axis)?].owners;
+        // Units that share an axis are of one group.
+        let group = owners.iter().flatten().next()?.0 as usize;
+        let n_units = self.groups.get(group)?.units.len();
+        let mut members = vec![0; n_units];
+        for (_, unit) in owners.iter().flatten() {
+            if let Some(n) = members.get_mut(*unit as usize) {
+                *n += 1;
+            }
+        }
+        let mut left = owners.len();
+        let mut extents = vec![left; n_units + 1];
+        let mut order = removal.get(group)?.iter();
+        for width in (0..n_units).rev() {
+            let gone = order.next().and_then(|u| members.get(*u)).copied();
+            left = left.saturating_sub(gone.unwrap_or(0));
+            extents[width] = left;
+        }
+        Some((group, extents))
+    }
+
     /// Axes of values that are part of some group, frozen ones included.
     pub(crate) fn axes(&self) -> &[AxisOwners] {
         &self.axes

@@ -113,13 +113,8 @@ impl ChooseOptions {
                     .collect()
             })
             .collect();
-        for pattern in self.ignore.iter().chain(&self.only) {
-            if !labels.iter().flatten().any(|l| matches(pattern, l)) {
-                return Err(PruneError::Pattern {
-                    pattern: pattern.clone(),
-                });
-            }
-        }
+        let all: Vec<String> = labels.iter().flatten().cloned().collect();
+        may_shrink(&self.ignore, &self.only, &all)?;
         let in_list = |list: &[String], label: &String| list.iter().any(|p| matches(p, label));
         let may = |labels: &Vec<String>| {
             let only = self.only.is_empty() || labels.iter().all(|l| in_list(&self.only, l));
@@ -188,6 +183,27 @@ pub fn choose(
         });
     }
     Ok(Plan::from_flags(groups, &choice.kept))
+}
+
+/// Returns for each name whether the patterns let it change.
+///
+/// # Errors
+/// [`PruneError::Pattern`] for a pattern that fits no name.
+pub fn may_shrink(
+    ignore: &[String],
+    only: &[String],
+    names: &[String],
+) -> Result<Vec<bool>, PruneError> {
+    for pattern in ignore.iter().chain(only) {
+        if !names.iter().any(|n| matches(pattern, n)) {
+            return Err(PruneError::Pattern {
+                pattern: pattern.clone(),
+            });
+        }
+    }
+    let fits = |list: &[String], name: &String| list.iter().any(|p| matches(p, name));
+    let may = |name: &String| (only.is_empty() || fits(only, name)) && !fits(ignore, name);
+    Ok(names.iter().map(may).collect())
 }
 
 struct Choice<'a> {

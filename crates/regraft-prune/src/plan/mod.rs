@@ -9,11 +9,13 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use choose::{
-    Budget, ChooseOptions, DEFAULT_COST_EXPONENT, DEFAULT_MIN_KEEP_RATIO, Selected, choose,
+    Budget, ChooseOptions, DEFAULT_COST_EXPONENT, DEFAULT_MIN_KEEP_RATIO, Selected, choose, may_shrink,
 };
 pub use cost_model::{CostModel, CostState};
+use regraft_graph::infer::Facts;
 use regraft_graph::{Graph, ValueId};
 
+use crate::blocks::{RemovableBlock, find_blocks};
 use crate::{Groups, PruneError};
 
 /// The version of plans that this crate makes and understands.
@@ -35,6 +37,9 @@ pub struct GroupPlan {
 pub struct Plan {
     /// The version of this form.
     pub version: u32,
+    /// The residual blocks that go whole, by the names of their sums; their own groups vanish with
+    /// them, whatever is kept of them.
+    pub removed_blocks: Vec<String>,
     /// The groups, in the order of [`Groups::groups`] where made here.
     pub groups: Vec<GroupPlan>,
 }
@@ -114,6 +119,7 @@ impl Plan {
         };
         Self {
             version: PLAN_VERSION,
+            removed_blocks: Vec::new(),
             groups: groups.groups.iter().zip(flags).map(entry).collect(),
         }
     }
@@ -153,6 +159,33 @@ impl Plan {
             flags[g] = entry.flags(&groups.groups[g])?;
         }
         Ok(flags)
+    }
+
+    /// Returns the blocks that go whole, in graph order.
+    ///
+    /// # Errors
+    /// [`PruneError::UnknownBlock`] and [`PruneError::BlockTwice`] for names that are not those of
+    /// removable blocks of `graph`, once each.
+    pub fn blocks(&self, graph: &Graph, facts: &Facts) -> Result<Vec<RemovableBlock>, PruneError> {
+        let mut wanted = BTreeSet::new();
+        for block in &self.removed_blocks {
+            if !wanted.insert(block.as_str()) {
+                return Err(PruneError::BlockTwice {
+                    block: block.clone(),
+                });
+            }
+        }
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut found = find_blocks(graph, facts);
+        found.retain(|b| wanted.remove(b.name.as_str()));
+        match wanted.first() {
+            Some(block) => Err(PruneError::UnknownBlock {
+                block: (*block).to_owned(),
+            }),
+            None => Ok(found),
+        }
     }
 
     /// Returns the indices that stay on every axis that shrinks, after a check of the plan.

@@ -34,19 +34,16 @@ pub(super) fn tune_jointly(
     let n_fit = pruned.n_chunks() - config.held_out_chunks;
     let terms = terms(pair, &dense, outputs)?;
     let values: Vec<ValueId> = terms.iter().map(|t| t.value).collect();
-    let fit_chunks: Vec<(ValueId, &[HostTensor])> = inputs
+    let batches: Vec<(ValueId, Batches<'_>)> = inputs
         .iter()
-        .map(|(v, a)| (*v, &a.chunks[..n_fit.min(a.chunks.len())]))
-        .collect();
-    let mixing = match std::env::var("RX_MIX").as_deref() { Ok("blend") => crate::augment::Mix::Blend, Ok("paste") => crate::augment::Mix::Paste, Ok("both") => crate::augment::Mix::Paste, _ => crate::augment::Mix::None };
-    let both = std::env::var("RX_MIX").as_deref() == Ok("both");
-    let batches: Vec<(ValueId, Batches<'_>, Batches<'_>)> = fit_chunks
-        .into_iter()
-        .map(|(v, chunks)| (v, Batches::new(chunks, options.augment, mixing), Batches::new(chunks, options.augment, crate::augment::Mix::Blend)))
+        .map(|(v, a)| {
+            let chunks = &a.chunks[..n_fit.min(a.chunks.len())];
+            (*v, Batches::new(chunks, options.augment, options.mix))
+        })
         .collect();
     let vary = |step: u64| -> Result<Varied, RebuildError> {
         let feeds: Vec<(ValueId, HostTensor)> =
-            batches.iter().map(|(v, b, c)| (*v, if both && step % 2 == 1 { c.batch(step) } else { b.batch(step) })).collect();
+            batches.iter().map(|(v, b)| (*v, b.batch(step))).collect();
         let wanted = dense.run(&feeds, &values)?;
         let kept = values
             .iter()

@@ -59,11 +59,11 @@ impl Search<'_> {
             if cost <= self.budget {
                 break;
             }
-            let Some((payer, after)) = self.best_step_down(cost, Some(group)) else {
+            let Some(step) = self.best_step_down(cost, Some(group)) else {
                 break;
             };
-            self.at[payer] += 1;
-            cost = after;
+            self.at[step.group] = step.to;
+            cost = step.after;
         }
         cost <= self.budget
     }

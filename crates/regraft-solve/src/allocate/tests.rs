@@ -185,3 +185,40 @@ proptest! {
         prop_assert_eq!(&found, &run(&curves, budget, multiple_of));
     }
 }
+
+#[test]
+fn a_step_that_saves_nothing_does_not_end_the_way_down() {
+    // Lanes of two: 3 units take the time of 4, 1 that of 2; each unit costs 1.
+    let lanes = |widths: &[usize]| widths.iter().map(|w| w.div_ceil(2) as f64).sum();
+    let one = [curve(&[4.0, 3.0, 2.0, 1.0, 0.0])];
+    let with = |look_ahead| AllocateConfig {
+        look_ahead,
+        ..AllocateConfig::default()
+    };
+    let blind = allocate(&one, &lanes, 1.0, with(1)).unwrap();
+    assert_eq!((blind.widths[0], blind.within_budget), (4, false));
+    let found = allocate(&one, &lanes, 1.0, with(2)).unwrap();
+    assert_eq!((found.widths[0], found.within_budget), (2, true));
+}
+
+#[test]
+fn blocks_and_widths_share_one_budget() {
+    // Two layers of 4 units that take 1 each; a block takes the second one whole for 1.5.
+    let layer = |scale: f64| curve(&[4.0 * scale, 3.0 * scale, 2.0 * scale, scale, 0.0]);
+    let block = GroupCurve {
+        errors: vec![1.5, 0.0],
+        min_kept: 0,
+        max_kept: 1,
+    };
+    let time = |w: &[usize]| w[0] as f64 + if w[2] == 0 { 0.0 } else { w[1] as f64 };
+    let curves = [layer(1.0), layer(1.0), block];
+    let config = AllocateConfig::default();
+    // Four units by width would cost 4; the block costs 1.5 and gives its layer's width back.
+    let found = allocate(&curves, &time, 4.0, config).unwrap();
+    assert_eq!(found.widths, [4, 4, 0]);
+    assert!((found.error - 1.5).abs() < 1e-12);
+    // One unit less is cheaper by width.
+    let found = allocate(&curves, &time, 7.0, config).unwrap();
+    assert_eq!(found.widths.iter().sum::<usize>(), 8);
+    assert_eq!(found.widths[2], 1);
+}

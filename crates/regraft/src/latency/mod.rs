@@ -7,6 +7,7 @@
 //!
 //! ONNX Runtime also serves as an outside judge: [`OnnxSession::run`] gives its outputs.
 
+mod clock;
 mod elf;
 mod error;
 mod find;
@@ -15,6 +16,7 @@ mod timing;
 
 use std::path::{Path, PathBuf};
 
+pub(crate) use clock::{LayerClock, LayerSpec};
 pub(crate) use error::LatencyError;
 use find::RuntimeSearch;
 pub(crate) use runtime::Feed;

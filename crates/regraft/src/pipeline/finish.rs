@@ -13,11 +13,12 @@ use regraft_rebuild::rebuild::Rebuilt;
 use super::shrink::facts_of;
 use super::weights::distributions;
 use super::{Files, Log, Outcome, RunOptions};
-use crate::latency::Latency;
+use crate::bench::LatencyOf;
+use crate::latency::{Latency, MeasureConfig};
 use crate::model::{Model, ModelInput};
 use crate::progress::Progress;
 use crate::report::{
-    BlockFigures, BudgetInfo, Change, DataInfo, Fallback, FrozenGroup, GroupFigures,
+    AllocationFigures, WeightCount, BlockFigures, BudgetInfo, Change, DataInfo, Fallback, FrozenGroup, GroupFigures,
     LatencyFigures, LayerFigures, Metrics, ModelFigures, ModelInfo, PrunedFigures, Report,
     SensitivityPoint, VerifyFigures,
 };
@@ -44,6 +45,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) input: &'a ModelInput,
     pub(crate) recipe: &'a Recipe,
     pub(crate) exec: ExecOptions,
+    pub(crate) allocation: Option<&'a AllocationFigures>,
 }
 
 /// Writes the model and its report.
@@ -109,10 +111,11 @@ pub(crate) fn metadata(graph: &Graph, model: &Model, recipe: &Recipe) -> Result<
     let mut edit = graph.edit();
     edit.set_metadata("regraft.version", env!("CARGO_PKG_VERSION"));
     edit.set_metadata("regraft.base_sha256", &model.sha256);
-    let budget = match (recipe.macs, recipe.params) {
-        (Some(share), _) => format!("macs {share}"),
-        (None, Some(share)) => format!("params {share}"),
-        (None, None) => "given by a plan".to_owned(),
+    let budget = match (recipe.macs, recipe.params, recipe.latency) {
+        (Some(share), _, _) => format!("macs {share}"),
+        (None, Some(share), _) => format!("params {share}"),
+        (None, None, Some(share)) => format!("latency {share}"),
+        (None, None, None) => "given by a plan".to_owned(),
     };
     edit.set_metadata("regraft.budget", &budget);
     Ok(edit.finish()?)
@@ -124,15 +127,14 @@ fn measure(
     options: &RunOptions,
     log: &Log<'_>,
 ) -> Option<LatencyFigures> {
-    match crate::bench::latency(
-        parts.model,
-        &parts.rebuilt.graph,
-        bytes,
-        parts.input,
-        parts.recipe,
-        1,
+    let latency_of = LatencyOf {
+        dense: parts.model,
+        input: parts.input,
+        recipe: parts.recipe,
+        threads: 1,
         options,
-    ) {
+    };
+    match latency_of.small(&parts.rebuilt.graph, bytes, &MeasureConfig::default()) {
         Ok(found) => {
             if let Some(note) = &found.note {
                 log.note(note);
@@ -214,6 +216,9 @@ fn report(
     report.budget = budget(parts.recipe);
     report.dense = figures_of(parts.model.cost(), parts.model.bytes.len());
     report.small = figures_of(total(small, &facts), small_bytes);
+    report.dense.weights = count_weights(&parts.model.graph);
+    report.small.weights = count_weights(small);
+    report.allocation = parts.allocation.filter(|a| !a.candidates.is_empty()).cloned();
     report.pruned = Some(PrunedFigures::default());
     if let Some(judged) = &parts.judged {
         report.dense.metrics = Some(judged.dense.clone());
@@ -253,10 +258,14 @@ fn report(
 }
 
 fn budget(recipe: &Recipe) -> Option<BudgetInfo> {
-    let (of, keep_ratio) = match (recipe.macs, recipe.params) {
-        (Some(share), _) => ("macs", share),
-        (None, Some(share)) => ("params", share),
-        (None, None) => return None,
+    if recipe.is_sparse() {
+        return sparse_budget(recipe);
+    }
+    let (of, keep_ratio) = match (recipe.macs, recipe.params, recipe.latency) {
+        (Some(share), _, _) => ("macs", share),
+        (None, Some(share), _) => ("params", share),
+        (None, None, Some(share)) => ("latency", share),
+        (None, None, None) => return None,
     };
     let name =
         |v: Result<String, serde_json::Error>| v.ok().map(|s| s.trim_matches('"').to_owned());
@@ -269,11 +278,37 @@ fn budget(recipe: &Recipe) -> Option<BudgetInfo> {
     })
 }
 
+fn sparse_budget(recipe: &Recipe) -> Option<BudgetInfo> {
+    let fixed = super::pattern(&recipe.pattern).ok()?.keep_ratio();
+    let name =
+        |v: Result<String, serde_json::Error>| v.ok().map(|s| s.trim_matches('"').to_owned());
+    Some(BudgetInfo {
+        of: format!("connections ({})", recipe.pattern),
+        keep_ratio: fixed.unwrap_or_else(|| 1.0 - recipe.sparsity.unwrap_or_default()),
+        multiple_of: None,
+        score: name(serde_json::to_string(&recipe.mask)),
+        tune: name(serde_json::to_string(&recipe.tune)),
+    })
+}
+
+/// Returns nonzero weights and all weights of the linear layers.
+fn count_weights(graph: &Graph) -> Option<WeightCount> {
+    let facts = facts_of(graph).ok()?;
+    let mut count = WeightCount::default();
+    for layer in find_layers(graph, &facts) {
+        let data = graph.tensor(layer.weight)?.as_f32()?;
+        count.all += data.len() as u64;
+        count.nonzero += data.iter().filter(|w| **w != 0.0).count() as u64;
+    }
+    Some(count)
+}
+
 fn figures_of(cost: Cost, bytes: usize) -> ModelFigures {
     ModelFigures {
         params: cost.params,
         macs: cost.macs,
         bytes: bytes as u64,
+        weights: None,
         metrics: None,
     }
 }

@@ -1,19 +1,22 @@
 //! Finished stages in the run directory, so that the same command goes on after a kill.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 use regraft_graph::Tensor;
 use regraft_graph::cost::Cost;
 use regraft_prune::{Plan, find_groups};
 use regraft_rebuild::rebuild::{BlockRecord, BlockTuning, Journal, LayerRefit, Tuned};
+use regraft_rebuild::Layer;
 use regraft_rebuild::sensitivity::GroupSensitivity;
+use regraft_rebuild::sparsify::{LayerLevels, Level, LevelStore};
 use serde::{Deserialize, Serialize};
 
 use super::RunOptions;
 use crate::model::Model;
 use crate::plan_file::PlanFile;
 use crate::samples::Samples;
-use crate::selection::Selection;
+use crate::selection::{Selection, TimeSelection};
 use crate::storage::{Fingerprint, RunDir};
 use crate::{Error, ErrorKind, Recipe};
 
@@ -31,11 +34,11 @@ pub(crate) fn open_run(
         return Ok(None);
     };
     // Where the result goes does not change it; the number of threads does not either.
-    let decisive = Recipe {
-        output: None,
-        threads: None,
-        max_drop: None,
-        ..recipe.clone()
+    let decisive = if recipe.is_sparse() {
+        // Solved levels serve every target: what the target decides is kept under names of its own.
+        levels_recipe(recipe)
+    } else {
+        decisive(recipe)
     };
     let fingerprint = Fingerprint {
         model_sha256: model.fingerprint()?,
@@ -49,18 +52,57 @@ pub(crate) fn open_run(
     Ok(Some(RunDir::open(dir, &fingerprint)?))
 }
 
+/// The part of a recipe that the result depends on.
+fn decisive(recipe: &Recipe) -> Recipe {
+    Recipe {
+        output: None,
+        threads: None,
+        max_drop: None,
+        ..recipe.clone()
+    }
+}
+
+/// The part of a recipe that solved levels depend on.
+fn levels_recipe(recipe: &Recipe) -> Recipe {
+    let plain = Recipe::default();
+    Recipe {
+        sparsity: None,
+        allocation: plain.allocation,
+        mask: plain.mask,
+        refit: plain.refit,
+        swap_passes: plain.swap_passes,
+        tune: plain.tune,
+        epochs: plain.epochs,
+        joint_epochs: None,
+        augment: plain.augment,
+        mix: plain.mix,
+        latency_batch: plain.latency_batch,
+        ..decisive(recipe)
+    }
+}
+
 /// The journal of one run; without a run directory it keeps nothing.
 pub(crate) struct RunJournal {
     run: Option<RefCell<RunDir>>,
+    // Before the name of everything that belongs to one target only.
+    target: String,
     failed: RefCell<Option<Error>>,
 }
 
 impl RunJournal {
-    pub(crate) fn new(run: Option<RunDir>) -> Self {
-        Self {
+    pub(crate) fn new(run: Option<RunDir>, recipe: &Recipe) -> Result<Self, Error> {
+        let target = if recipe.is_sparse() {
+            let text = decisive(recipe).to_toml()?;
+            let digest = crate::storage::sha256_hex(text.as_bytes());
+            format!("target/{}/", digest.get(..12).unwrap_or(&digest))
+        } else {
+            String::new()
+        };
+        Ok(Self {
             run: run.map(RefCell::new),
+            target,
             failed: RefCell::new(None),
-        }
+        })
     }
 
     /// Returns the stored selection of an earlier run.
@@ -86,8 +128,12 @@ impl RunJournal {
         self.failed.borrow_mut().take().map_or(Ok(()), Err)
     }
 
-    fn key(index: usize) -> String {
-        format!("rebuild/block/{index}")
+    fn key(&self, index: usize) -> String {
+        format!("{}rebuild/block/{index}", self.target)
+    }
+
+    fn fail(&self, error: Error) {
+        self.failed.borrow_mut().get_or_insert(error);
     }
 }
 
@@ -97,7 +143,7 @@ fn internal(e: serde_json::Error) -> Error {
 
 impl Journal for RunJournal {
     fn find(&self, index: usize) -> Option<BlockRecord> {
-        let found = self.run.as_ref()?.borrow().get(&Self::key(index));
+        let found = self.run.as_ref()?.borrow().get(&self.key(index));
         match found {
             Ok(bytes) => serde_json::from_slice::<StoredBlock>(&bytes?)
                 .ok()?
@@ -115,7 +161,7 @@ impl Journal for RunJournal {
         let stored = StoredBlock::of(record);
         let kept = serde_json::to_vec(&stored).map_err(internal);
         let kept =
-            kept.and_then(|bytes| Ok(run.borrow_mut().put(&Self::key(record.index), &bytes)?));
+            kept.and_then(|bytes| Ok(run.borrow_mut().put(&self.key(record.index), &bytes)?));
         if let Err(error) = kept {
             self.failed.borrow_mut().get_or_insert(error);
         }
@@ -131,6 +177,51 @@ pub(crate) struct StoredSelection {
     macs: u64,
     params: u64,
     bytes: u64,
+    #[serde(default)]
+    time: Option<StoredTime>,
+}
+
+/// What was measured for a time budget; it decided the plan and cannot be measured again.
+#[derive(Serialize, Deserialize)]
+struct StoredTime {
+    runtime: String,
+    dense_ms: f64,
+    ratio: f64,
+    table: BTreeMap<String, f64>,
+    blocks: Vec<(String, f64)>,
+    trials: Vec<(usize, f64, f64)>,
+}
+
+impl StoredTime {
+    fn of(time: &TimeSelection) -> Self {
+        let TimeSelection {
+            runtime,
+            dense_ms,
+            ratio,
+            table,
+            blocks,
+            trials,
+        } = time.clone();
+        Self {
+            runtime,
+            dense_ms,
+            ratio,
+            table,
+            blocks,
+            trials,
+        }
+    }
+
+    fn load(self) -> TimeSelection {
+        TimeSelection {
+            runtime: self.runtime,
+            dense_ms: self.dense_ms,
+            ratio: self.ratio,
+            table: self.table,
+            blocks: self.blocks,
+            trials: self.trials,
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -162,6 +253,7 @@ impl StoredSelection {
             macs: selection.cost.macs,
             params: selection.cost.params,
             bytes: selection.cost.bytes,
+            time: selection.time.as_ref().map(StoredTime::of),
         }
     }
 
@@ -189,6 +281,7 @@ impl StoredSelection {
                 params: self.params,
                 bytes: self.bytes,
             },
+            time: self.time.map(StoredTime::load),
         })
     }
 }
@@ -293,4 +386,101 @@ impl StoredBlock {
             tuning: self.tuning.into_iter().map(tuning).collect(),
         })
     }
+}
+
+/// One layer's levels as they are stored: values in the order of the weight, zeros left out.
+#[derive(Serialize, Deserialize)]
+struct StoredLevels {
+    output: String,
+    n_weights: usize,
+    curve: Vec<f64>,
+    damping: f64,
+    levels: Vec<StoredLevel>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredLevel {
+    kept: usize,
+    error: f64,
+    tensors: Vec<(Vec<usize>, Vec<u32>, Vec<f32>)>,
+}
+
+impl StoredLevel {
+    fn of(level: &Level) -> Self {
+        let tensor = |t: &Tensor| {
+            let data = t.as_f32().unwrap_or(&[]);
+            let nonzero = data.iter().enumerate().filter(|(_, x)| **x != 0.0);
+            let (places, values) = nonzero.map(|(i, x)| (i as u32, *x)).unzip();
+            (t.shape().to_vec(), places, values)
+        };
+        Self {
+            kept: level.kept,
+            error: level.error,
+            tensors: level.tensors.iter().map(tensor).collect(),
+        }
+    }
+
+    fn into_level(self) -> Option<Level> {
+        let tensor = |(shape, places, values): (Vec<usize>, Vec<u32>, Vec<f32>)| {
+            let len = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d))?;
+            let mut data = vec![0.0; len];
+            for (place, value) in places.into_iter().zip(values) {
+                *data.get_mut(place as usize)? = value;
+            }
+            Tensor::from_f32(shape, data).ok()
+        };
+        Some(Level {
+            kept: self.kept,
+            error: self.error,
+            tensors: self.tensors.into_iter().map(tensor).collect::<Option<_>>()?,
+        })
+    }
+}
+
+impl LevelStore for RunJournal {
+    fn find(&self, layer: &Layer, node: &str) -> Option<LayerLevels> {
+        let run = self.run.as_ref()?;
+        let found = run.borrow().get(&level_key(node));
+        let stored: StoredLevels = match found {
+            Ok(bytes) => serde_json::from_slice(&bytes?).ok()?,
+            Err(error) => {
+                self.fail(error.into());
+                return None;
+            }
+        };
+        let levels: Vec<Level> = stored
+            .levels
+            .into_iter()
+            .map(StoredLevel::into_level)
+            .collect::<Option<_>>()?;
+        Some(LayerLevels {
+            output: layer.output,
+            node: node.to_owned(),
+            values: [Some(layer.weight), layer.bias].into_iter().flatten().collect(),
+            n_weights: stored.n_weights,
+            curve: stored.curve,
+            levels,
+            damping: stored.damping,
+        })
+    }
+
+    fn keep(&self, levels: &LayerLevels) {
+        let Some(run) = &self.run else { return };
+        let stored = StoredLevels {
+            output: levels.node.clone(),
+            n_weights: levels.n_weights,
+            curve: levels.curve.clone(),
+            damping: levels.damping,
+            levels: levels.levels.iter().map(StoredLevel::of).collect(),
+        };
+        let kept = serde_json::to_vec(&stored).map_err(internal);
+        let key = level_key(&levels.node);
+        if let Err(error) = kept.and_then(|b| Ok(run.borrow_mut().put(&key, &b)?)) {
+            self.fail(error);
+        }
+    }
+}
+
+fn level_key(node: &str) -> String {
+    format!("levels/{node}")
 }

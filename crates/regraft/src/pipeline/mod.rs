@@ -4,6 +4,7 @@ mod finish;
 mod journal;
 mod rebuild_pruned;
 mod shrink;
+mod sparsify;
 mod weights;
 
 use std::cell::RefCell;
@@ -17,6 +18,7 @@ pub(crate) use finish::{figures as latency_figures, frozen as frozen_figures, me
 pub use rebuild_pruned::rebuild;
 pub use shrink::shrink;
 pub(crate) use shrink::{DemoData, shrink_demo};
+pub(crate) use sparsify::pattern;
 
 /// What a run needs besides its recipe: nothing here changes the result.
 #[derive(Clone, Debug, Default)]

@@ -63,7 +63,7 @@ pub fn rebuild(
     related(&teacher, &graph)?;
     let kept = kept_channels(&teacher, &graph, &log)?;
     let run_dir = open_run(options, &student, &samples, recipe)?;
-    let journal = RunJournal::new(run_dir);
+    let journal = RunJournal::new(run_dir, recipe)?;
     log.stage("rebuild");
     let pair = Pair {
         dense: &teacher.graph,
@@ -99,6 +99,7 @@ pub fn rebuild(
         input: &input,
         recipe,
         exec: exec(recipe),
+        allocation: None,
     };
     finish(&parts, &files, options, &log)
 }

@@ -7,16 +7,17 @@ use regraft_exec::ExecOptions;
 use regraft_graph::Graph;
 use regraft_graph::infer::{InferOptions, infer};
 use regraft_prune::apply::{ApplyReport, apply, mask};
-use regraft_rebuild::Augment;
+use regraft_rebuild::{Augment, Mix};
 use regraft_rebuild::rebuild::{KeptAxes, Pair, RebuildConfig, Rebuilt, TuneConfig, rebuild};
 
 use super::finish::{Judged, Parts, finish};
 use super::journal::{RunJournal, open_run};
+use super::sparsify::{Work, sparsify};
 use super::{Files, Log, Outcome, RunOptions};
 use crate::evaluate::{metrics, outputs};
 use crate::model::{Model, ModelInput};
 use crate::progress::{Adapter, Progress};
-use crate::recipe::{AugmentName, Tuning};
+use crate::recipe::{AugmentName, MixName, Tuning};
 use crate::report::VerifyFigures;
 use crate::samples::{Samples, open_data, prepare};
 use crate::selection::{Selection, select};
@@ -37,7 +38,9 @@ pub fn shrink(
     progress: &dyn Progress,
 ) -> Result<Outcome, Error> {
     recipe.check()?;
-    crate::selection::budget(recipe)?;
+    if !recipe.is_sparse() {
+        crate::selection::limit(recipe)?;
+    }
     let path = recipe
         .model
         .as_deref()
@@ -147,18 +150,22 @@ fn run(
         log.warn(note.clone());
     }
     let run_dir = open_run(options, model, &samples, recipe)?;
-    let journal = RunJournal::new(run_dir);
+    let journal = RunJournal::new(run_dir, recipe)?;
+    if recipe.is_sparse() {
+        let work = Work { model, input: &input, samples: &samples, recipe, exec, journal: &journal, log };
+        return run_sparse(&work, files, options);
+    }
     let selection = if let Some(stored) = journal.plan()? {
         stored.resume(model)?
     } else {
-        let selection = select(model, &input, &samples, recipe, exec, log)?;
+        let selection = select(model, &input, &samples, recipe, options, log)?;
         journal.keep_selection(&selection)?;
         selection
     };
     log.check()?;
     let (pruned, applied, checked) = prune(model, &input, &samples, &selection, recipe, exec, log)?;
     let rebuilt = rebuild_stage(
-        model, &pruned, &applied, &input, &samples, recipe, exec, &journal, log,
+        model, &selection, &pruned, &applied, &input, &samples, recipe, exec, &journal, log,
     )?;
     journal.check()?;
     log.check()?;
@@ -174,8 +181,33 @@ fn run(
         input: &input,
         recipe,
         exec,
+        allocation: None,
     };
     finish(&parts, files, options, log)
+}
+
+/// Removes single connections instead of channels.
+fn run_sparse(work: &Work<'_>, files: &Files, options: &RunOptions) -> Result<Outcome, Error> {
+    let Work { model, input, samples, recipe, exec, log, .. } = *work;
+    let found = sparsify(work)?;
+    log.check()?;
+    let (masked, rebuilt) = (&found.masked.graph, &found.rebuilt.graph);
+    let judged = judge(model, masked, rebuilt, input, samples, exec, log)?;
+    log.check()?;
+    let parts = Parts {
+        model,
+        selection: None,
+        rebuilt: &found.rebuilt,
+        judged,
+        verify: None,
+        samples,
+        input,
+        recipe,
+        exec,
+        allocation: Some(&found.allocation),
+    };
+    let files = Files { plan: None, ..files.clone() };
+    finish(&parts, &files, options, log)
 }
 
 /// Removes the units physically and proves that the masked dense model does the same.
@@ -235,6 +267,7 @@ pub(crate) fn check_pruned(
 )]
 fn rebuild_stage(
     model: &Model,
+    selection: &Selection,
     pruned: &Graph,
     applied: &ApplyReport,
     input: &ModelInput,
@@ -244,7 +277,7 @@ fn rebuild_stage(
     journal: &RunJournal,
     log: &Log<'_>,
 ) -> Result<Rebuilt, Error> {
-    if applied.kept.is_empty() {
+    if applied.kept.is_empty() && selection.plan.removed_blocks.is_empty() {
         // Nothing went, so there is nothing to mend: the dense weights are the best there are.
         return Ok(Rebuilt {
             graph: pruned.clone(),
@@ -284,6 +317,7 @@ pub(crate) fn rebuild_config(
             epochs: recipe.epochs,
             joint_epochs: recipe.joint_epochs,
             augment: augmentation(recipe, samples),
+            mix: mix(recipe, samples),
             ..TuneConfig::default()
         }),
     };
@@ -292,6 +326,7 @@ pub(crate) fn rebuild_config(
         max_rows: REFIT_ROWS,
         tune,
         held_out_chunks: samples.held_out_chunks,
+        sparsity: None,
         exec,
     }
 }
@@ -309,6 +344,21 @@ fn augmentation(recipe: &Recipe, samples: &Samples) -> Augment {
         AugmentName::FlipShift => Augment::FlipShift(reach),
         AugmentName::Auto if *channels == 3 => Augment::FlipShift(reach),
         AugmentName::Auto => Augment::Shift(reach.min(1)),
+    }
+}
+
+/// Returns how samples are mixed: colour images are pasted into each other.
+fn mix(recipe: &Recipe, samples: &Samples) -> Mix {
+    let first = samples.calibration.chunks.first().map(|c| &c.shape[..]);
+    let Some([_, channels, _, _]) = first else {
+        return Mix::None;
+    };
+    match recipe.mix {
+        MixName::None => Mix::None,
+        MixName::Blend => Mix::Blend,
+        MixName::Paste => Mix::Paste,
+        MixName::Auto if *channels == 3 => Mix::Paste,
+        MixName::Auto => Mix::None,
     }
 }
 

@@ -19,10 +19,10 @@ mod tests;
 pub use error::ReportError;
 pub use html::MAX_HTML_BYTES;
 pub use schema::{
-    BlockFigures, BoxPlot, BudgetInfo, Change, ClassMetrics, DataInfo, Extremum, ExtremumKind,
+    AllocationCandidate, AllocationFigures, BlockFigures, BoxPlot, BudgetInfo, Change, ClassMetrics, DataInfo, Extremum, ExtremumKind,
     Fallback, FrozenGroup, GroupFigures, Histogram, LatencyFigures, LayerFigures, Metrics,
     ModelFigures, ModelInfo, PrPoint, PrunedFigures, Report, SCHEMA_VERSION, SensitivityPoint,
-    StageTime, VerifyFigures, WeightFigures,
+    StageTime, VerifyFigures, WeightCount, WeightFigures,
 };
 pub use terminal::TerminalStyle;
 

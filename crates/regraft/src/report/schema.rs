@@ -84,6 +84,9 @@ pub struct Report {
     pub latency: Option<LatencyFigures>,
     /// Wall time of each stage, in order.
     pub stages: Vec<StageTime>,
+    /// How a budget of connections was shared between layers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allocation: Option<AllocationFigures>,
     /// Largest resident memory of the process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak_rss_bytes: Option<u64>,
@@ -190,9 +193,46 @@ pub struct ModelFigures {
     pub macs: u64,
     /// Size of the model file.
     pub bytes: u64,
+    /// Weights of the linear layers, biases apart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<WeightCount>,
     /// Quality on the evaluation samples.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metrics: Option<Metrics>,
+}
+
+/// How many weights there are and how many are not zero.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WeightCount {
+    /// All of them.
+    pub all: u64,
+    /// Those that are not zero.
+    pub nonzero: u64,
+}
+
+/// How a budget of connections was shared between layers.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AllocationFigures {
+    /// The way that was taken.
+    pub method: String,
+    /// Runs of the network that the choice took.
+    pub evaluations: usize,
+    /// Everything that was tried.
+    pub candidates: Vec<AllocationCandidate>,
+}
+
+/// One way of sharing a budget, before layers were solved again on the pruned inputs.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AllocationCandidate {
+    /// Its name.
+    pub method: String,
+    /// Relative squared error of the network's output on the samples that decided.
+    pub error: f64,
+    /// The same on samples that decided nothing.
+    pub held_out: f64,
 }
 
 /// The pruned model before rebuilding: the size of the small one, another quality.

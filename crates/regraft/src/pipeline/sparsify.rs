@@ -1,0 +1,323 @@
+//! `shrink --sparsity`: single connections go, the rest is refitted.
+
+use std::collections::BTreeMap;
+
+use regraft_exec::ExecOptions;
+use regraft_graph::ValueId;
+use regraft_rebuild::calibrate::{CalibrateConfig, calibrate};
+use regraft_rebuild::rebuild::{
+    KeptAxes, MaskMethod, Objectives, Pair, Rebuilt, Sparsity, rebuild,
+};
+use regraft_rebuild::sparsify::{
+    AllocationConfig, AllocationMethod, Allocated, Database, DatabaseConfig, allocate_levels, build,
+    measure_levels,
+};
+use regraft_rebuild::{Activations, Layer, find_layers};
+use regraft_solve::sparse::Pattern;
+
+use super::Log;
+use super::journal::RunJournal;
+use super::shrink::rebuild_config;
+use crate::model::{Model, ModelInput};
+use crate::progress::{Adapter, Progress};
+use crate::recipe::{AllocationName, MaskName, RefitName};
+use crate::report::{AllocationCandidate, AllocationFigures};
+use crate::samples::Samples;
+use crate::{Error, ErrorKind, Recipe};
+
+/// Rows of each layer's Gram when levels are solved.
+const LEVEL_ROWS: usize = 100_000;
+
+/// Chunks on which the network's output decides between levels, and as many that only judge.
+const JUDGED_CHUNKS: usize = 2;
+
+/// Rounds of the evolutionary search: some hundred runs of the network.
+const GENERATIONS: usize = 40;
+
+/// What one run of the stage needs.
+pub(crate) struct Work<'a> {
+    pub(crate) model: &'a Model,
+    pub(crate) input: &'a ModelInput,
+    pub(crate) samples: &'a Samples,
+    pub(crate) recipe: &'a Recipe,
+    pub(crate) exec: ExecOptions,
+    pub(crate) journal: &'a RunJournal,
+    pub(crate) log: &'a Log<'a>,
+}
+
+/// The result of the stage.
+pub(crate) struct Sparsified {
+    pub(crate) masked: Rebuilt,
+    pub(crate) rebuilt: Rebuilt,
+    pub(crate) allocation: AllocationFigures,
+}
+
+/// Returns the pattern that a recipe spells.
+pub(crate) fn pattern(text: &str) -> Result<Pattern, Error> {
+    let refused = || {
+        Error::usage(format!("`pattern` is `{text}`"))
+            .with_hint("write unstructured, 2:4 (any n:m), or block:4x1 (any number of outputs)")
+    };
+    if text == "unstructured" {
+        return Ok(Pattern::Unstructured);
+    }
+    if let Some(block) = text.strip_prefix("block:") {
+        let (rows, cols) = block.split_once('x').ok_or_else(refused)?;
+        let rows: usize = rows.parse().map_err(|_| refused())?;
+        if rows == 0 || rows > 1 << 16 || cols != "1" {
+            return Err(refused());
+        }
+        return Ok(Pattern::RowBlocks { rows });
+    }
+    let (keep, group) = text.split_once(':').ok_or_else(refused)?;
+    let keep: usize = keep.parse().map_err(|_| refused())?;
+    let group: usize = group.parse().map_err(|_| refused())?;
+    if keep == 0 || keep >= group || group > 1 << 16 {
+        return Err(refused());
+    }
+    Ok(Pattern::Grouped { keep, group })
+}
+
+/// Chooses, masks and rebuilds.
+pub(crate) fn sparsify(work: &Work<'_>) -> Result<Sparsified, Error> {
+    let pattern = pattern(&work.recipe.pattern)?;
+    let layers = find_layers(&work.model.graph, &work.model.facts);
+    let chosen = sparse_layers(work, &layers, pattern)?;
+    let (kept, allocation) = allocate(work, &chosen, pattern)?;
+    let sparsity = Sparsity {
+        pattern,
+        kept,
+        method: mask_method(work.recipe.mask),
+        objectives: objectives(work.recipe.refit),
+        swap_passes: work.recipe.swap_passes,
+    };
+    work.log.check()?;
+    let masked = masked_only(work, &sparsity)?;
+    work.log.stage("rebuild");
+    let rebuilt = run(work, Some(&sparsity), work.recipe)?;
+    work.journal.check()?;
+    Ok(Sparsified { masked, rebuilt, allocation })
+}
+
+/// The layers whose connections may go: those that the patterns of names leave, with a shape that
+/// the pattern of zeros divides.
+fn sparse_layers<'a>(
+    work: &Work<'_>,
+    layers: &'a [Layer],
+    pattern: Pattern,
+) -> Result<Vec<&'a Layer>, Error> {
+    let graph = &work.model.graph;
+    let names: Vec<String> = layers.iter().map(|l| graph.node_label(l.node)).collect();
+    let may = regraft_prune::plan::may_shrink(&work.recipe.ignore, &work.recipe.only, &names)?;
+    let mut chosen = Vec::new();
+    for ((layer, name), may) in layers.iter().zip(&names).zip(may) {
+        let alone = |v: ValueId| graph.consumers(v).len() == 1;
+        if !may {
+            continue;
+        }
+        let rows = layer.n_out / layer.groups().max(1);
+        if let Err(error) = pattern.check(rows, layer.d) {
+            work.log.warn(format!("{name} stays dense: {error}"));
+        } else if !alone(layer.weight) || !layer.bias.is_none_or(alone) {
+            work.log.warn(format!("{name} stays dense: several nodes share its weights"));
+        } else {
+            chosen.push(layer);
+        }
+    }
+    if chosen.is_empty() {
+        return Err(
+            Error::new(ErrorKind::Model, "no layer can have this pattern of zeros")
+                .with_hint("try --pattern unstructured, or look at the layers with `regraft inspect`"),
+        );
+    }
+    Ok(chosen)
+}
+
+type Kept = BTreeMap<ValueId, usize>;
+
+fn allocate(
+    work: &Work<'_>,
+    layers: &[&Layer],
+    pattern: Pattern,
+) -> Result<(Kept, AllocationFigures), Error> {
+    let all: usize = find_layers(&work.model.graph, &work.model.facts)
+        .iter()
+        .map(|l| l.n_out * l.d)
+        .sum();
+    let free: usize = layers.iter().map(|l| l.n_out * l.d).sum();
+    if let Some(share) = pattern.keep_ratio() {
+        let keep = |l: &&Layer| (l.output, ((l.n_out * l.d) as f64 * share).round() as usize);
+        return Ok((layers.iter().map(keep).collect(), AllocationFigures::default()));
+    }
+    let wanted = work.recipe.sparsity.unwrap_or_default();
+    let removed = (wanted * all as f64).round() as usize;
+    let Some(kept) = free.checked_sub(removed).filter(|k| *k > 0) else {
+        let nearest = free as f64 / all.max(1) as f64;
+        return Err(Error::new(
+            ErrorKind::Model,
+            format!("a sparsity of {wanted} cannot be reached: the layers that may lose connections hold {nearest:.3} of them"),
+        )
+        .with_hint("ask for less, or leave out --ignore and --only"));
+    };
+    let database = levels(work, layers, pattern)?;
+    work.log.stage("sensitivity");
+    let monitor = Adapter::new(work.log);
+    let fit = work.samples.fit_feeds(work.input, JUDGED_CHUNKS);
+    let measured = measure_levels(&work.model.graph, &database, &fit, work.exec, &monitor)?;
+    work.log.stage("allocate");
+    let config = AllocationConfig {
+        kept,
+        method: method(work.recipe.allocation),
+        generations: GENERATIONS,
+        seed: work.recipe.seed,
+        exec: work.exec,
+    };
+    let held_out = work.samples.held_out_feeds(work.input);
+    let found = allocate_levels(
+        &work.model.graph,
+        &database,
+        &measured,
+        &fit,
+        &held_out,
+        &config,
+        &monitor,
+    )?;
+    let figures = figures(&found);
+    Ok((found.kept, figures))
+}
+
+/// Solves every layer at every level, or takes what the run directory holds.
+fn levels(work: &Work<'_>, layers: &[&Layer], pattern: Pattern) -> Result<Database, Error> {
+    let monitor = Adapter::new(work.log);
+    work.log.stage("calibrate");
+    let own: Vec<Layer> = layers.iter().map(|l| (*l).clone()).collect();
+    let feeds: BTreeMap<ValueId, Activations> = work.samples.fit_feeds(work.input, usize::MAX);
+    let config = CalibrateConfig { max_rows: LEVEL_ROWS, exec: work.exec };
+    let graph = &work.model.graph;
+    let calibration = calibrate(graph, &work.model.facts, &own, &feeds, config, &monitor)?;
+    for layer in layers {
+        let rows = calibration.grams.get(&layer.output).and_then(|g| g.first()).map_or(0, |g| g.n);
+        if rows < layer.d as u64 {
+            work.log.warn(format!(
+                "{}: {rows} rows for {} inputs: about {} samples are needed for a Gram of full rank",
+                graph.node_label(layer.node),
+                layer.d,
+                (work.samples.n_fit as u64 * layer.d as u64).div_ceil(rows.max(1)),
+            ));
+        }
+    }
+    work.log.stage("levels");
+    let config = DatabaseConfig {
+        pattern,
+        damping: work.recipe.damping,
+        threads: work.exec.threads,
+    };
+    let database = build(graph, layers, &calibration, &config, work.journal, &monitor)?;
+    work.journal.check()?;
+    Ok(database)
+}
+
+/// The masks alone, the old weights on them: what the refit is measured against.
+fn masked_only(work: &Work<'_>, sparsity: &Sparsity) -> Result<Rebuilt, Error> {
+    let plain = Sparsity {
+        objectives: Objectives::Masked,
+        swap_passes: 0,
+        ..sparsity.clone()
+    };
+    let recipe = Recipe {
+        tune: crate::Tuning::None,
+        ..work.recipe.clone()
+    };
+    work.log.stage("mask");
+    let pair = Pair {
+        dense: &work.model.graph,
+        pruned: &work.model.graph,
+        kept: &KeptAxes::new(),
+    };
+    let mut config = rebuild_config(&recipe, work.samples, work.exec);
+    config.sparsity = Some(plain);
+    let monitor = Adapter::new(work.log);
+    let feeds = work.samples.feeds(work.input);
+    Ok(rebuild(pair, &feeds, &config, &regraft_rebuild::rebuild::NoJournal, &monitor)?)
+}
+
+fn run(work: &Work<'_>, sparsity: Option<&Sparsity>, recipe: &Recipe) -> Result<Rebuilt, Error> {
+    let pair = Pair {
+        dense: &work.model.graph,
+        pruned: &work.model.graph,
+        kept: &KeptAxes::new(),
+    };
+    let mut config = rebuild_config(recipe, work.samples, work.exec);
+    config.sparsity = sparsity.cloned();
+    let feeds = work.samples.feeds(work.input);
+    Ok(rebuild(pair, &feeds, &config, work.journal, &Adapter::new(work.log))?)
+}
+
+fn figures(found: &Allocated) -> AllocationFigures {
+    AllocationFigures {
+        method: found.method.name().to_owned(),
+        evaluations: found.evaluations,
+        candidates: found
+            .candidates
+            .iter()
+            .map(|c| AllocationCandidate {
+                method: c.method.name().to_owned(),
+                error: c.error,
+                held_out: c.held_out,
+            })
+            .collect(),
+    }
+}
+
+fn method(name: AllocationName) -> AllocationMethod {
+    match name {
+        AllocationName::Auto => AllocationMethod::Auto,
+        AllocationName::Uniform => AllocationMethod::Uniform,
+        AllocationName::Erk => AllocationMethod::Erk,
+        AllocationName::Lamp => AllocationMethod::Lamp,
+        AllocationName::Global => AllocationMethod::Global,
+        AllocationName::Dynamic => AllocationMethod::Dynamic,
+        AllocationName::Evolve => AllocationMethod::Evolve,
+    }
+}
+
+fn mask_method(name: MaskName) -> MaskMethod {
+    match name {
+        MaskName::Obs => MaskMethod::ExactObs,
+        MaskName::Alps => MaskMethod::Alps,
+        MaskName::Sparsegpt => MaskMethod::SparseGpt,
+        MaskName::Wanda => MaskMethod::Wanda,
+        MaskName::Magnitude => MaskMethod::Magnitude,
+    }
+}
+
+fn objectives(name: RefitName) -> Objectives {
+    match name {
+        RefitName::Asymmetric => Objectives::Asymmetric,
+        RefitName::Symmetric => Objectives::Symmetric,
+        RefitName::None => Objectives::Masked,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_are_spelled_as_people_write_them() {
+        for (text, wanted) in [
+            ("unstructured", Some(Pattern::Unstructured)),
+            ("2:4", Some(Pattern::Grouped { keep: 2, group: 4 })),
+            ("4:8", Some(Pattern::Grouped { keep: 4, group: 8 })),
+            ("block:4x1", Some(Pattern::RowBlocks { rows: 4 })),
+            ("block:4x2", None),
+            ("block:0x1", None),
+            ("4:4", None),
+            ("0:4", None),
+            ("2:-4", None),
+            ("", None),
+        ] {
+            assert_eq!(pattern(text).ok(), wanted, "{text}");
+        }
+    }
+}
