@@ -18,12 +18,13 @@ use crate::latency::{Latency, MeasureConfig};
 use crate::model::{Model, ModelInput};
 use crate::progress::Progress;
 use crate::report::{
-    AllocationFigures, WeightCount, BlockFigures, BudgetInfo, Change, DataInfo, Fallback, FrozenGroup, GroupFigures,
-    LatencyFigures, LayerFigures, Metrics, ModelFigures, ModelInfo, PrunedFigures, Report,
-    SensitivityPoint, VerifyFigures,
+    AllocationFigures, WeightCount,
+    BlockFigures, BlockRemoval, BudgetInfo, Change, DataInfo, Fallback, FrozenGroup, GroupFigures,
+    LatencyFigures, LayerFigures, LayerTime, Metrics, ModelFigures, ModelInfo, PlanTrial,
+    PrunedFigures, Report, SensitivityPoint, TimeBudget, VerifyFigures,
 };
 use crate::samples::Samples;
-use crate::selection::Selection;
+use crate::selection::{Selection, TimeSelection};
 use crate::storage::{peak_rss_bytes, write_atomic};
 use crate::{Error, Recipe};
 
@@ -233,6 +234,10 @@ fn report(
     if let Some(selection) = parts.selection {
         report.groups = groups(parts.model, selection);
         report.frozen = selection.groups.frozen.iter().map(frozen).collect();
+        report
+            .removed_blocks
+            .clone_from(&selection.plan.removed_blocks);
+        report.time_budget = selection.time.as_ref().map(time_budget);
         for what in &selection.fallbacks {
             report.fallbacks.push(Fallback {
                 node: Some(what.clone()),
@@ -301,6 +306,30 @@ fn count_weights(graph: &Graph) -> Option<WeightCount> {
         count.nonzero += data.iter().filter(|w| **w != 0.0).count() as u64;
     }
     Some(count)
+}
+
+fn time_budget(time: &TimeSelection) -> TimeBudget {
+    let layer = |(layer, ms): (&String, &f64)| LayerTime {
+        layer: layer.clone(),
+        ms: *ms,
+    };
+    let removal = |(block, error): &(String, f64)| BlockRemoval {
+        block: block.clone(),
+        error: *error,
+    };
+    let trial = |&(removed_blocks, ratio, error): &(usize, f64, f64)| PlanTrial {
+        removed_blocks,
+        ratio,
+        error,
+    };
+    TimeBudget {
+        runtime: time.runtime.clone(),
+        dense_ms: time.dense_ms,
+        ratio: time.ratio,
+        table: time.table.iter().map(layer).collect(),
+        blocks: time.blocks.iter().map(removal).collect(),
+        trials: time.trials.iter().map(trial).collect(),
+    }
 }
 
 fn figures_of(cost: Cost, bytes: usize) -> ModelFigures {

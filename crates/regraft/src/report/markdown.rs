@@ -116,6 +116,22 @@ fn checks(sheet: &mut Sheet, report: &Report) {
             verify.calibration_samples
         ));
     }
+    if !report.removed_blocks.is_empty() {
+        let names: Vec<String> = report.removed_blocks.iter().map(|b| name(b)).collect();
+        sheet.put(format_args!(
+            "- Removed whole: the residual blocks before {}.\n",
+            names.join(", ")
+        ));
+    }
+    if let Some(time) = &report.time_budget {
+        sheet.put(format_args!(
+            "- Time budget: {} layer times measured in {}, {} plans rebuilt and compared, {:.3} of the dense model's time before the rebuild.\n",
+            time.table.len(),
+            name(&time.runtime),
+            time.trials.len(),
+            time.ratio
+        ));
+    }
     if let Some(latency) = &report.latency {
         sheet.put(format_args!(
             "- Latency measured in {}: batch {}, threads {}, median of {} interleaved runs{}.{}\n",

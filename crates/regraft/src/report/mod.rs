@@ -19,10 +19,11 @@ mod tests;
 pub use error::ReportError;
 pub use html::MAX_HTML_BYTES;
 pub use schema::{
-    AllocationCandidate, AllocationFigures, BlockFigures, BoxPlot, BudgetInfo, Change, ClassMetrics, DataInfo, Extremum, ExtremumKind,
-    Fallback, FrozenGroup, GroupFigures, Histogram, LatencyFigures, LayerFigures, Metrics,
-    ModelFigures, ModelInfo, PrPoint, PrunedFigures, Report, SCHEMA_VERSION, SensitivityPoint,
-    StageTime, VerifyFigures, WeightCount, WeightFigures,
+    AllocationCandidate, AllocationFigures, WeightCount,
+    BlockFigures, BlockRemoval, BoxPlot, BudgetInfo, Change, ClassMetrics, DataInfo, Extremum,
+    ExtremumKind, Fallback, FrozenGroup, GroupFigures, Histogram, LatencyFigures, LayerFigures,
+    LayerTime, Metrics, ModelFigures, ModelInfo, PlanTrial, PrPoint, PrunedFigures, Report,
+    SCHEMA_VERSION, SensitivityPoint, StageTime, TimeBudget, VerifyFigures, WeightFigures,
 };
 pub use terminal::TerminalStyle;
 

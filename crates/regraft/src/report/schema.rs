@@ -75,6 +75,12 @@ pub struct Report {
     /// Blocks that were tuned, in graph order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub blocks: Vec<BlockFigures>,
+    /// Residual blocks that went whole, by the sums at their ends.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub removed_blocks: Vec<String>,
+    /// What a time budget was met with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_budget: Option<TimeBudget>,
     /// Groups of channels that could be pruned.
     pub groups: Vec<GroupFigures>,
     /// Groups of channels that could not, with the reason.
@@ -164,11 +170,61 @@ pub struct DataInfo {
     pub evaluation: usize,
 }
 
+/// What was measured to meet a time budget.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TimeBudget {
+    /// What the times were measured in.
+    pub runtime: String,
+    /// Time of one batch of the dense model when the plan was made.
+    pub dense_ms: f64,
+    /// Share of it that the pruned model took then.
+    pub ratio: f64,
+    /// Single layers.
+    pub table: Vec<LayerTime>,
+    /// Blocks that could go, in the order in which they would.
+    pub blocks: Vec<BlockRemoval>,
+    /// Plans that were rebuilt in closed form and judged.
+    pub trials: Vec<PlanTrial>,
+}
+
+/// Time of one layer at one width.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LayerTime {
+    /// Extents of its input and its weights, and what it computes.
+    pub layer: String,
+    /// Milliseconds a batch.
+    pub ms: f64,
+}
+
+/// A block on its way out.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BlockRemoval {
+    /// The sum at its end.
+    pub block: String,
+    /// Relative squared error of the output without it and those before it, nothing mended.
+    pub error: f64,
+}
+
+/// A plan that takes the wanted time.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PlanTrial {
+    /// Blocks it removes.
+    pub removed_blocks: usize,
+    /// Share of the dense model's time.
+    pub ratio: f64,
+    /// Relative squared error of the output after a closed-form rebuild on a part of the samples.
+    pub error: f64,
+}
+
 /// What was asked for.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BudgetInfo {
-    /// What is limited: `macs` or `params`.
+    /// What is limited: `macs`, `params` or `latency`.
     pub of: String,
     /// Share of the dense model to keep, 0 to 1.
     pub keep_ratio: f64,

@@ -166,6 +166,20 @@ fn checks(sheet: &mut Sheet, report: &Report) {
         );
     }
     rebuilt(sheet, report);
+    if !report.removed_blocks.is_empty() {
+        let text = format!("{} residual blocks whole", report.removed_blocks.len());
+        sheet.item("removed", Tone::Plain, &text);
+    }
+    if let Some(time) = &report.time_budget {
+        let text = format!(
+            "{} layer times in {}; {} plans rebuilt and compared; {:.3} of the time before the rebuild",
+            time.table.len(),
+            format::name(&time.runtime),
+            time.trials.len(),
+            time.ratio
+        );
+        sheet.item("time table", Tone::Plain, &text);
+    }
     if let Some(latency) = &report.latency {
         let threads = if latency.threads == 1 {
             "thread"

@@ -267,6 +267,7 @@ fn a_wrong_plan_is_refused_and_leaves_nothing() {
     let group = |name: &str, channels, keep: &str| PlanFile {
         version: 1,
         keeps: None,
+        removed_blocks: Vec::new(),
         groups: vec![PlanGroup {
             name: name.to_owned(),
             channels,

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 use regraft::{PlanFile, PlanGroup, Quiet, Recipe, RunOptions, apply, inspect};
 use regraft_graph::Graph;
+use regraft_graph::infer::{InferOptions, infer};
+use regraft_prune::blocks::find_blocks;
 
 use crate::material::{Net, write_model};
 
@@ -82,8 +84,19 @@ fn plan(recipe: &Recipe, draws: &[bool]) -> PlanFile {
     PlanFile {
         version: 1,
         keeps: None,
+        removed_blocks: Vec::new(),
         groups: groups.map(|g| group(&g.name, g.channels)).collect(),
     }
+}
+
+/// The residual blocks that a draw takes out.
+fn removed_blocks(graph: &Graph, draws: &[bool]) -> Vec<String> {
+    let facts = infer(graph, &InferOptions::default()).unwrap();
+    let found = find_blocks(graph, &facts).into_iter().zip(draws);
+    found
+        .filter(|(_, goes)| **goes)
+        .map(|(b, _)| b.name)
+        .collect()
 }
 
 proptest! {
@@ -93,16 +106,19 @@ proptest! {
         seed in any::<u64>(),
         blocks in proptest::collection::vec(block(), 1..5),
         draws in proptest::collection::vec(any::<bool>(), 17),
+        block_draws in proptest::collection::vec(any::<bool>(), 5),
     ) {
         let folder = tempfile::tempdir().unwrap();
-        let model: PathBuf = write_model(folder.path(), &build(seed, &blocks));
+        let graph = build(seed, &blocks);
+        let model: PathBuf = write_model(folder.path(), &graph);
         let recipe = Recipe {
             model: Some(model),
             output: Some(folder.path().join("pruned.onnx")),
             threads: Some(1),
             ..Recipe::default()
         };
-        let plan = plan(&recipe, &draws);
+        let mut plan = plan(&recipe, &draws);
+        plan.removed_blocks = removed_blocks(&graph, &block_draws);
         prop_assert!(!plan.groups.is_empty());
         // The text a person edits says the same.
         let plan = PlanFile::from_toml(&plan.to_toml().unwrap()).unwrap();
@@ -116,7 +132,8 @@ proptest! {
         };
         let found = applied.verify.max_relative_difference.unwrap();
         prop_assert!(found <= applied.verify.limit, "{found:.2e}");
-        let removes = plan.groups.iter().any(|g| g.keep.split(',').count() < g.channels);
+        let removes = plan.groups.iter().any(|g| g.keep.split(',').count() < g.channels)
+            || !plan.removed_blocks.is_empty();
         prop_assert_eq!(applied.small.params < applied.dense.params, removes);
         // What was written can be read again, and has the costs that were reported.
         let again = inspect(

@@ -49,6 +49,12 @@ pub(super) fn latency(page: &mut Page, report: &Report) {
             macs.map_or_else(|| "–".to_owned(), |r| format!("{r:.2}"))
         ));
     }
+    if !report.removed_blocks.is_empty() {
+        page.put(format_args!(
+            "<p class=\"note\">{} residual blocks went whole.</p>\n",
+            report.removed_blocks.len()
+        ));
+    }
     if let Some(note) = &latency.note {
         page.put(format_args!(
             "<p class=\"note\">{}</p>\n",
