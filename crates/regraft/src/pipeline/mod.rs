@@ -17,6 +17,7 @@ pub(crate) use finish::{figures as latency_figures, frozen as frozen_figures, me
 pub use rebuild_pruned::rebuild;
 pub use shrink::shrink;
 pub(crate) use shrink::{DemoData, shrink_demo};
+pub(crate) use weights::weight_figures;
 
 /// What a run needs besides its recipe: nothing here changes the result.
 #[derive(Clone, Debug, Default)]

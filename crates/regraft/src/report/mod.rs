@@ -26,6 +26,16 @@ pub use schema::{
 };
 pub use terminal::TerminalStyle;
 
+/// Returns a name that is safe to print, its middle left out if it is longer than `width`.
+pub(crate) fn clipped_name(name: &str, width: usize) -> String {
+    format::clip(&format::one_line(name), width)
+}
+
+/// Returns the page of `inspect --html`.
+pub(crate) fn importance_page(inspection: &crate::Inspection, found: &crate::Importance) -> String {
+    html::importance_page(inspection, found)
+}
+
 impl Report {
     /// Returns what was lost, in points, and of what: accuracy where there are labels, else agreement
     /// with the dense network; `None` where nothing was judged.

@@ -1,0 +1,114 @@
+//! The tables for the terminal.
+
+use std::fmt::Write as _;
+
+use super::{Correlation, Effect, FIGURES, Importance, Part, Quality};
+use crate::report::{TerminalStyle, clipped_name};
+
+/// Columns of the figures beside the name.
+const FIGURES_WIDTH: usize = 74;
+
+impl Importance {
+    /// Returns the tables, at most `style.width` columns wide.
+    pub fn to_terminal(&self, style: &TerminalStyle) -> String {
+        let mut out = format!("\nwhat matters, on {} training samples\n", self.samples);
+        let dense: Vec<String> = FIGURES[..5]
+            .iter()
+            .filter_map(|(name, pick)| Some(format!("{name} {:.1}", 100.0 * pick(&self.dense)?)))
+            .collect();
+        if !dense.is_empty() {
+            // Writing to a String cannot fail.
+            let _ = writeln!(out, "  dense, in percent: {}", dense.join(", "));
+        }
+        for note in &self.notes {
+            let _ = writeln!(out, "  {note}");
+        }
+        let width = style.width.clamp(90, 100) - FIGURES_WIDTH;
+        self.table(&mut out, "group", &self.groups, width);
+        self.table(&mut out, "layer", &self.layers, width);
+        out.push_str(&format!(
+            "  half: {:.0} % of the channels (lowest {}) or connections (smallest |w|) set to zero,\n  \
+             all: every channel that may go. Changes in points; error: of the outputs, relative.\n",
+            100.0 * self.share,
+            "L2 norm"
+        ));
+        out.push_str("\nstrength and performance\n");
+        for c in self.headlines() {
+            let tau = c
+                .kendall
+                .map_or(String::new(), |t| format!(", tau = {t:.2}"));
+            let _ = writeln!(out, "  {}{tau} ({}, {})", c.words, c.strength, c.loss);
+        }
+        out
+    }
+
+    /// The correlations of the mean absolute weight: with quality lost and with the outputs' error.
+    pub(crate) fn headlines(&self) -> impl Iterator<Item = &Correlation> {
+        let quality = if self.labelled {
+            "accuracy"
+        } else {
+            "agreement"
+        };
+        self.correlations.iter().filter(move |c| {
+            c.strength == "mean |w|" && (c.loss == quality || c.loss == "output error")
+        })
+    }
+
+    fn table(&self, out: &mut String, what: &str, parts: &[Part], width: usize) {
+        if parts.is_empty() {
+            return;
+        }
+        let first = if self.labelled { "accuracy" } else { "agree" };
+        let _ = writeln!(
+            out,
+            "\n  {what:<width$} {:>9} {:>8} {:>8} {:>8} {:>7} {:>7} {:>8} {:>8}",
+            "half", "mean|w|", "L2", first, "F1", "AP", "error", "all"
+        );
+        for part in parts {
+            let half = part.half.as_ref();
+            let masked = half.map_or_else(
+                || "-".to_owned(),
+                |e| format!("{}/{}", short(e.masked), short(e.of)),
+            );
+            let points = |pick: fn(&Quality) -> Option<f64>| {
+                half.and_then(|e| pick(&e.change))
+                    .map_or_else(|| "-".to_owned(), |c| format!("{:+.1}", 100.0 * c + 0.0))
+            };
+            let error = half.and_then(|e| e.quality?.output_error);
+            let _ = writeln!(
+                out,
+                "  {:<width$} {masked:>9} {:>8} {:>8} {:>8} {:>7} {:>7} {:>8} {:>8}",
+                clipped_name(&part.name, width),
+                size(part.strength.mean_abs),
+                size(part.strength.l2),
+                points(|q| q.accuracy.or(q.agreement)),
+                points(|q| q.macro_f1),
+                points(|q| q.average_precision),
+                error.map_or_else(|| "-".to_owned(), size),
+                part.all.as_ref().and_then(Effect::lost).map_or_else(
+                    || "-".to_owned(),
+                    |lost| format!("{:+.1}", -100.0 * lost + 0.0)
+                ),
+            );
+        }
+    }
+}
+
+/// A count in at most four characters up to a million.
+fn short(n: usize) -> String {
+    match n {
+        0..10_000 => n.to_string(),
+        10_000..1_000_000 => format!("{}k", n / 1000),
+        _ => format!("{}M", n / 1_000_000),
+    }
+}
+
+/// A number of any size in at most eight characters.
+fn size(x: f64) -> String {
+    if x == 0.0 || (1e-3..1e4).contains(&x.abs()) {
+        let digits = if x.abs() >= 100.0 { 1 } else { 3 };
+        format!("{x:.digits$}")
+    } else {
+        format!("{x:.1e}")
+    }
+}
