@@ -306,27 +306,22 @@ fn correlation(over: &str, strength: &str, loss: &str, x: &[f64], y: &[f64]) -> 
         spearman: rho,
         kendall: kendall_tau(x, y),
         chance,
-        words: in_words(over, rho.filter(|_| x.len() > 2), chance, x.len()),
+        words: in_words(over, rho, chance),
     }
 }
 
-fn in_words(over: &str, rho: Option<f64>, chance: Option<f64>, n: usize) -> String {
+fn in_words(over: &str, rho: Option<f64>, chance: Option<f64>) -> String {
     let (Some(rho), Some(chance)) = (rho, chance) else {
-        return format!("nothing can be said of {n} {over}: too few, or all alike");
+        return format!("too few {over}, or all alike");
     };
-    let said = match rho {
+    match rho {
+        r if r.abs() < WEAK => format!("weak {over} are not the ones that matter least"),
+        r if r.abs() < chance => format!("no clear link over so few {over}"),
         r if r >= STRONG => format!("weak {over} are those that matter least"),
-        r if r >= WEAK => format!("weak {over} tend to matter less"),
-        r if r > -WEAK => format!("weak {over} are not the ones that matter least"),
+        r if r > 0.0 => format!("weak {over} tend to matter less"),
         r if r > -STRONG => format!("weak {over} tend to matter more"),
         _ => format!("weak {over} are those that matter most"),
-    };
-    let doubt = if rho.abs() < chance {
-        format!(", which chance alone gives ({chance:.2})")
-    } else {
-        String::new()
-    };
-    format!("{said}: rho = {rho:.2} over {n}{doubt}")
+    }
 }
 
 #[cfg(test)]
@@ -343,28 +338,28 @@ mod tests {
 
     #[test]
     fn correlations_in_words() {
-        let check = |rho, chance, expected: &str| {
-            assert_eq!(in_words("groups", rho, chance, 10), expected);
-        };
-        check(
-            Some(0.2),
-            Some(0.65),
-            "weak groups are not the ones that matter least: rho = 0.20 over 10, which chance alone gives (0.65)",
-        );
-        check(
-            Some(0.9),
-            Some(0.65),
-            "weak groups are those that matter least: rho = 0.90 over 10",
-        );
-        check(
-            Some(-0.7),
-            Some(0.65),
-            "weak groups are those that matter most: rho = -0.70 over 10",
-        );
-        check(
-            None,
-            None,
-            "nothing can be said of 10 groups: too few, or all alike",
-        );
+        for (rho, chance, expected) in [
+            (
+                Some(0.2),
+                Some(0.65),
+                "weak groups are not the ones that matter least",
+            ),
+            (Some(0.6), Some(0.65), "no clear link over so few groups"),
+            (
+                Some(0.9),
+                Some(0.65),
+                "weak groups are those that matter least",
+            ),
+            (Some(0.4), Some(0.3), "weak groups tend to matter less"),
+            (Some(-0.4), Some(0.3), "weak groups tend to matter more"),
+            (
+                Some(-0.7),
+                Some(0.65),
+                "weak groups are those that matter most",
+            ),
+            (None, Some(0.65), "too few groups, or all alike"),
+        ] {
+            assert_eq!(in_words("groups", rho, chance), expected);
+        }
     }
 }

@@ -230,6 +230,6 @@ pub struct Correlation {
     pub kendall: Option<f64>,
     /// Parts without any connection between the two stay below this rho 19 times out of 20.
     pub chance: Option<f64>,
-    /// What it means, in words.
+    /// What it means, in a few words.
     pub words: String,
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Correlation, Effect, FIGURES, Importance, Part, Quality};
-use crate::report::{TerminalStyle, clipped_name};
+use crate::report::{TerminalStyle, printable};
 
 /// Columns of the figures beside the name.
 const FIGURES_WIDTH: usize = 74;
@@ -12,9 +12,13 @@ impl Importance {
     /// Returns the tables, at most `style.width` columns wide.
     pub fn to_terminal(&self, style: &TerminalStyle) -> String {
         let mut out = format!("\nwhat matters, on {} training samples\n", self.samples);
-        let dense: Vec<String> = FIGURES[..5]
+        let names = ["accuracy", "precision", "recall", "F1", "AP"];
+        let dense: Vec<String> = names
             .iter()
-            .filter_map(|(name, pick)| Some(format!("{name} {:.1}", 100.0 * pick(&self.dense)?)))
+            .zip(FIGURES)
+            .filter_map(|(name, (_, pick))| {
+                Some(format!("{name} {:.1}", 100.0 * pick(&self.dense)?))
+            })
             .collect();
         if !dense.is_empty() {
             // Writing to a String cannot fail.
@@ -32,12 +36,22 @@ impl Importance {
             100.0 * self.share,
             "L2 norm"
         ));
-        out.push_str("\nstrength and performance\n");
+        let _ = writeln!(
+            out,
+            "\nmean |w| against what is lost {:>7} {:>6} {:>7}",
+            "rho", "tau", "chance"
+        );
+        let number = |x: Option<f64>| x.map_or_else(|| "-".to_owned(), |x| format!("{x:.2}"));
         for c in self.headlines() {
-            let tau = c
-                .kendall
-                .map_or(String::new(), |t| format!(", tau = {t:.2}"));
-            let _ = writeln!(out, "  {}{tau} ({}, {})", c.words, c.strength, c.loss);
+            let _ = writeln!(
+                out,
+                "  {:<26} {:>7} {:>6} {:>7}  {}",
+                format!("{}, {}", c.over, c.loss),
+                number(c.spearman),
+                number(c.kendall),
+                number(c.chance),
+                c.words
+            );
         }
         out
     }
@@ -78,7 +92,7 @@ impl Importance {
             let _ = writeln!(
                 out,
                 "  {:<width$} {masked:>9} {:>8} {:>8} {:>8} {:>7} {:>7} {:>8} {:>8}",
-                clipped_name(&part.name, width),
+                tail(&part.name, width),
                 size(part.strength.mean_abs),
                 size(part.strength.l2),
                 points(|q| q.accuracy.or(q.agreement)),
@@ -92,6 +106,17 @@ impl Importance {
             );
         }
     }
+}
+
+/// The end of a name, which tells more than its beginning.
+fn tail(name: &str, width: usize) -> String {
+    let name = printable(name);
+    let n = name.chars().count();
+    if n <= width {
+        return name;
+    }
+    let end = name.chars().skip(n + 1 - width);
+    std::iter::once('…').chain(end).collect()
 }
 
 /// A count in at most four characters up to a million.

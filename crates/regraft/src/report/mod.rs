@@ -26,9 +26,9 @@ pub use schema::{
 };
 pub use terminal::TerminalStyle;
 
-/// Returns a name that is safe to print, its middle left out if it is longer than `width`.
-pub(crate) fn clipped_name(name: &str, width: usize) -> String {
-    format::clip(&format::one_line(name), width)
+/// Returns a name that is safe to print, on one line.
+pub(crate) fn printable(name: &str) -> String {
+    format::one_line(name)
 }
 
 /// Returns the page of `inspect --html`.
