@@ -16,6 +16,7 @@ use crate::evaluate::Outputs;
 use crate::report::{BoxPlot, Extremum, ExtremumKind, Histogram, Metrics};
 
 pub(crate) use measure::importance;
+pub(crate) use terminal::change_in_points;
 
 /// What to look at beside the model itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -27,7 +27,7 @@ impl Importance {
         for note in &self.notes {
             let _ = writeln!(out, "  {note}");
         }
-        let width = style.width.clamp(90, 100) - FIGURES_WIDTH;
+        let width = style.width.clamp(96, 100) - FIGURES_WIDTH;
         self.table(&mut out, "group", &self.groups, width);
         self.table(&mut out, "layer", &self.layers, width);
         out.push_str(&format!(
@@ -86,7 +86,7 @@ impl Importance {
             );
             let points = |pick: fn(&Quality) -> Option<f64>| {
                 half.and_then(|e| pick(&e.change))
-                    .map_or_else(|| "-".to_owned(), |c| format!("{:+.1}", 100.0 * c + 0.0))
+                    .map_or_else(|| "-".to_owned(), change_in_points)
             };
             let error = half.and_then(|e| e.quality?.output_error);
             let _ = writeln!(
@@ -99,12 +99,21 @@ impl Importance {
                 points(|q| q.macro_f1),
                 points(|q| q.average_precision),
                 error.map_or_else(|| "-".to_owned(), size),
-                part.all.as_ref().and_then(Effect::lost).map_or_else(
-                    || "-".to_owned(),
-                    |lost| format!("{:+.1}", -100.0 * lost + 0.0)
-                ),
+                part.all
+                    .as_ref()
+                    .and_then(Effect::lost)
+                    .map_or_else(|| "-".to_owned(), |lost| change_in_points(-lost)),
             );
         }
+    }
+}
+
+/// A change of a share in points, with its sign; what rounds to nothing has none.
+pub(crate) fn change_in_points(change: f64) -> String {
+    let text = format!("{:+.1}", 100.0 * change);
+    match text.as_str() {
+        "+0.0" | "-0.0" => "0.0".to_owned(),
+        _ => text,
     }
 }
 
@@ -135,5 +144,20 @@ fn size(x: f64) -> String {
         format!("{x:.digits$}")
     } else {
         format!("{x:.1e}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_short() {
+        assert_eq!(change_in_points(-1e-4), "0.0");
+        assert_eq!(change_in_points(-0.873), "-87.3");
+        assert_eq!((short(9_999), short(36_864)), ("9999".into(), "36k".into()));
+        assert_eq!((size(0.0), size(4.2e-5)), ("0.000".into(), "4.2e-5".into()));
+        assert_eq!(tail("/a/b/conv", 5), "…conv");
+        assert_eq!(tail("conv", 5), "conv");
     }
 }

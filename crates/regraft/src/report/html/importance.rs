@@ -4,7 +4,9 @@ use super::super::format;
 use super::super::schema::{ExtremumKind, WeightFigures};
 use super::page::{At, LogAxis, Page, esc, label, sentence};
 use super::weights::{Range, box_plot, distribution, signed};
-use crate::importance::{AxisProfile, Correlation, Effect, FIGURES, Importance, Part, Strength};
+use crate::importance::{
+    AxisProfile, Correlation, Effect, FIGURES, Importance, Part, Strength, change_in_points,
+};
 use crate::inspect::Inspection;
 
 /// Parts of one section that are listed, and those of them that open.
@@ -22,7 +24,7 @@ pub(in crate::report) fn render(model: &Inspection, found: &Importance) -> Strin
     let mut page = Page::new(&model.model);
     head(&mut page, model, found);
     let groups = "Performance on the left, strength on the right. The thick bar is what is lost with the half of the channels with the lowest L2 norm masked, the thin one with all that may go. Output error has a logarithmic scale. Open a line for every figure, the distribution and the extrema along the axes.";
-    let layers = "The same with the weaker half of a layer's connections set to zero, the layer alone. The bars have a scale of their own.";
+    let layers = "The same with the weaker half of a layer's connections set to zero, the layer alone. The bars have a scale of their own; boxes of weights much larger than the others' end at the frame.";
     section(&mut page, found, "groups", "Groups", groups, &found.groups);
     section(&mut page, found, "layers", "Layers", layers, &found.layers);
     scatters(&mut page, found);
@@ -60,8 +62,10 @@ fn head(page: &mut Page, model: &Inspection, found: &Importance) {
             .iter()
             .max_by(|a, b| error(a).unwrap_or(0.0).total_cmp(&error(b).unwrap_or(0.0)));
         if let (Some(part), Some(lost)) = (most, most.and_then(|p| p.half.as_ref()?.lost())) {
-            let big = format!("−{:.1} points", 100.0 * lost);
-            tile(page, &format!("{what} that matters most"), &big, &part.name);
+            let big = format!("{} points", points(-lost));
+            let error = error(&part).map_or_else(String::new, format::scientific);
+            let from = format!("{}, output error {error}", part.name);
+            tile(page, &format!("{what} that matters most"), &big, &from);
         }
     }
     for c in found.headlines().filter(|c| c.loss == "output error") {
@@ -102,13 +106,22 @@ impl Scales {
     fn of(parts: &[Part]) -> Self {
         let effects = || parts.iter().flat_map(|p| [&p.half, &p.all]).flatten();
         let errors = effects().filter_map(|e| e.change.output_error);
-        // Whiskers of single weights would flatten all boxes.
-        let reach = parts
+        // Whiskers would flatten all boxes, and so would one layer of another magnitude.
+        let mut boxes: Vec<f64> = parts
             .iter()
-            .flat_map(|p| [p.strength.box_plot.q1, p.strength.box_plot.q3])
-            .map(f64::abs)
-            .fold(0.0, f64::max);
-        let reach = if reach > 0.0 { 2.5 * reach } else { 1.0 };
+            .map(|p| {
+                p.strength
+                    .box_plot
+                    .q1
+                    .abs()
+                    .max(p.strength.box_plot.q3.abs())
+            })
+            .collect();
+        boxes.sort_by(f64::total_cmp);
+        let middle = boxes.get(boxes.len() / 2).copied().unwrap_or(0.0);
+        let widest = boxes.last().copied().unwrap_or(0.0);
+        let reach = 2.0 * widest.min(3.0 * middle);
+        let reach = if reach > 0.0 { reach } else { 1.0 };
         Self {
             lost: effects().filter_map(Effect::lost).fold(0.0, f64::max),
             error: LogAxis::of(errors, DECADES),
@@ -171,10 +184,11 @@ fn row(page: &mut Page, part: &Part, scales: &Scales) {
             share(&part.all)
         ));
     }
-    let points = part.half.as_ref().and_then(Effect::lost).map_or_else(
-        || "–".to_owned(),
-        |lost| format!("{:+.1}", -100.0 * lost + 0.0).replace('-', "−"),
-    );
+    let points = part
+        .half
+        .as_ref()
+        .and_then(Effect::lost)
+        .map_or_else(|| "–".to_owned(), |lost| points(-lost));
     let error = part.half.as_ref().and_then(|e| e.change.output_error);
     let height = error
         .zip(scales.error)
@@ -196,6 +210,11 @@ fn row(page: &mut Page, part: &Part, scales: &Scales) {
         "</svg><span class=\"value\">{}</span></div>",
         format::scientific(part.strength.mean_abs)
     ));
+}
+
+/// A change of a share in points.
+fn points(change: f64) -> String {
+    change_in_points(change).replace('-', "−")
 }
 
 fn detail(page: &mut Page, part: &Part) {
@@ -232,10 +251,7 @@ fn effects(page: &mut Page, part: &Part) {
                 } else {
                     format::percent(value, 1)
                 },
-                change.map_or_else(
-                    || "–".to_owned(),
-                    |c| format!("{:+.1}", 100.0 * c + 0.0).replace('-', "−")
-                ),
+                change.map_or_else(|| "–".to_owned(), points),
                 pick(&effect.relative)
                     .filter(|_| !is_error)
                     .map_or_else(|| "–".to_owned(), format::signed_percent)
