@@ -66,8 +66,8 @@ pub(crate) struct TalkOptions {
 pub(crate) enum Verb {
     /// Prune a network, rebuild what is left, verify and report
     Shrink(Box<ShrinkArgs>),
-    /// Show layers, costs and which channels must go together
-    Inspect(InspectArgs),
+    /// Show layers, costs and which channels must go together; with --data what matters
+    Inspect(Box<InspectArgs>),
     /// Decide which channels to remove and write it down, to be read and edited
     Plan(Box<PlanArgs>),
     /// Remove the channels of a plan, without rebuilding
@@ -125,24 +125,35 @@ pub(crate) struct ShrinkArgs {
     pub(crate) output: OutputOptions,
 }
 
-/// Show layers, costs and which channels must go together.
+/// Show layers, costs and which channels must go together; with --data what matters.
 ///
-/// Groups that cannot be pruned are listed with the reason.
+/// Groups that cannot be pruned are listed with the reason. With --data each group and each layer
+/// is masked in turn: what the network loses stands beside how strong the part's connections are.
+/// Samples are from the training split.
 #[derive(Debug, Args)]
+#[command(mut_arg("calib", |a| a.help("Training samples to judge on [default: 512]")))]
 #[command(after_help = "\
 Examples:
   regraft inspect resnet20.onnx
-  regraft inspect resnet20.onnx --json | jq .macs")]
+  regraft inspect resnet20.onnx --json | jq .macs
+  regraft inspect resnet20.onnx --data cifar10/ --html matters.html")]
 pub(crate) struct InspectArgs {
     /// The network, an ONNX file
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) model: PathBuf,
-    /// Accept weights that are NaN or infinite
-    #[arg(long, action = ArgAction::SetTrue)]
-    pub(crate) allow_nonfinite: bool,
-    /// Read external data through hard links, as caches that store a file once make them
-    #[arg(long, action = ArgAction::SetTrue)]
-    pub(crate) allow_hardlinks: bool,
+    #[command(flatten)]
+    pub(crate) data: DataOptions,
+    #[command(flatten)]
+    pub(crate) samples: SampleOptions,
+    #[command(flatten)]
+    pub(crate) run: RunOptions,
+    /// Also write a page that shows what matters
+    #[arg(long, short = 'o', value_name = "FILE", value_hint = ValueHint::FilePath,
+          help_heading = "Output")]
+    pub(crate) html: Option<PathBuf>,
+    /// Replace files that exist
+    #[arg(long, short, action = ArgAction::SetTrue, help_heading = "Output")]
+    pub(crate) force: bool,
 }
 
 /// Decide which channels to remove and write it down, to be read and edited.

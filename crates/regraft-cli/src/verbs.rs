@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use clap::CommandFactory;
 use regraft::report::TerminalStyle;
-use regraft::{Outcome, PlanFile, Recipe, RunOptions};
+use regraft::{InspectOptions, Outcome, PlanFile, Recipe, RunOptions};
 use serde::Serialize;
 
 use crate::args::{
@@ -101,15 +101,35 @@ fn demo(args: &DemoArgs, talk: TalkOptions) -> Result<(), Failure> {
 }
 
 fn inspect(args: &InspectArgs, talk: TalkOptions) -> Result<(), Failure> {
-    let recipe = Recipe {
-        model: Some(args.model.clone()),
-        allow_nonfinite: args.allow_nonfinite,
-        allow_hardlinks: args.allow_hardlinks,
-        ..Recipe::default()
+    let mut recipe = start(&args.run)?;
+    recipe.model = Some(args.model.clone());
+    if args.run.recipe.is_none() {
+        recipe.calib = InspectOptions::DEFAULT_SAMPLES;
+    }
+    merge(&mut recipe, &[&args.data, &args.samples])?;
+    let wanted = InspectOptions {
+        html: args.html.clone(),
     };
-    // Too quick for bars.
-    let found = regraft::inspect(&recipe, &regraft::Quiet)?;
-    show(&found, talk, |style| found.to_terminal(style))
+    let options = RunOptions {
+        inputs: args.run.recipe.iter().cloned().collect(),
+        force: args.force,
+        ..options()
+    };
+    if recipe.data.is_none() && wanted.html.is_none() {
+        // Too quick for bars.
+        let found = regraft::inspect(&recipe, &regraft::Quiet)?;
+        return show(&found, talk, |style| found.to_terminal(style));
+    }
+    let found = stoppable(talk, Resume::Never, |p| {
+        regraft::inspect_on_data(&recipe, &wanted, &options, p)
+    })?;
+    show(&found, talk, |style| {
+        let mut text = found.to_terminal(style);
+        if let Some(page) = &args.html {
+            text.push_str(&format!("\nwritten to {}\n", page.display()));
+        }
+        text
+    })
 }
 
 fn plan(args: &PlanArgs, talk: TalkOptions) -> Result<(), Failure> {

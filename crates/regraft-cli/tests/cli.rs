@@ -59,7 +59,7 @@ fn help_shows_the_verbs() {
 
     Commands:
       shrink       Prune a network, rebuild what is left, verify and report
-      inspect      Show layers, costs and which channels must go together
+      inspect      Show layers, costs and which channels must go together; with --data what matters
       plan         Decide which channels to remove and write it down, to be read and edited
       apply        Remove the channels of a plan, without rebuilding
       rebuild      Rebuild a network that something else pruned, against its dense teacher
@@ -303,6 +303,18 @@ fn a_missing_recipe_is_an_io_error() {
     -- stderr
     error: cannot read `r.toml`
       cause: No such file or directory (os error 2)
+    ");
+}
+
+#[test]
+fn a_page_of_what_matters_needs_samples() {
+    assert_snapshot!(run(&["inspect", "a.onnx", "--html", "page.html"]), @r"
+    exit 2
+    -- stdout
+    -- stderr
+    error: no data is given
+
+    hint: what matters is measured on samples: point --data at some
     ");
 }
 

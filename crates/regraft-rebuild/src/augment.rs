@@ -43,7 +43,12 @@ impl<'a> Batches<'a> {
             (0..t.shape.first().copied().unwrap_or(0)).map(move |i| (c, i))
         };
         let places = chunks.iter().enumerate().flat_map(place).collect();
-        Self { chunks, places, augment, mix }
+        Self {
+            chunks,
+            places,
+            augment,
+            mix,
+        }
     }
 
     /// Returns batch number `step`: as many samples as the first chunk has, every sample once a pass.

@@ -5,6 +5,7 @@
 //! group; [`rebuild`] walks the pruned model in graph order, refits each layer from the inputs that
 //! the already rebuilt part gives to the outputs the dense model had, and tunes block by block.
 
+pub mod ablation;
 mod activations;
 mod augment;
 mod blocks;

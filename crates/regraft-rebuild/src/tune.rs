@@ -213,7 +213,9 @@ impl Parameter {
     fn new((id, tensor): &(ValueId, Tensor), hold_zeros: bool) -> Option<Self> {
         let data = tensor.as_f32()?.to_vec();
         let held: Option<Vec<bool>> = hold_zeros.then(|| data.iter().map(|w| *w == 0.0).collect());
-        let n_held = held.as_ref().map_or(0, |h| h.iter().filter(|h| **h).count());
+        let n_held = held
+            .as_ref()
+            .map_or(0, |h| h.iter().filter(|h| **h).count());
         let n = (data.len() - n_held).max(1) as f64;
         let rms = (data
             .iter()

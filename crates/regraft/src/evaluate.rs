@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use regraft_data::{agreement, precision_recall_curve, softmax};
-use regraft_exec::{ExecOptions, Executor};
+use regraft_exec::{ExecOptions, Executor, HostTensor};
 use regraft_graph::{Graph, ValueId};
 use regraft_rebuild::Activations;
 
@@ -19,6 +19,36 @@ pub(crate) struct Outputs {
     pub(crate) n: usize,
     pub(crate) width: usize,
     pub(crate) data: Vec<f32>,
+}
+
+impl Outputs {
+    /// Returns the outputs that belong to the chunks of `samples`.
+    pub(crate) fn of(samples: &Activations, found: &[HostTensor]) -> Result<Self, Error> {
+        let mut result = Self {
+            n: 0,
+            width: 0,
+            data: Vec::new(),
+        };
+        for (chunk, tensor) in samples.chunks.iter().zip(found) {
+            result.append(chunk, tensor)?;
+        }
+        Ok(result)
+    }
+
+    /// Adds the output for one chunk of samples.
+    fn append(&mut self, chunk: &HostTensor, output: &HostTensor) -> Result<(), Error> {
+        let n = chunk.shape.first().copied().unwrap_or(0);
+        let Some(data) = output.as_f32() else {
+            return Err(Error::new(
+                ErrorKind::Model,
+                "the model's first output does not hold floats",
+            ));
+        };
+        self.n += n;
+        self.width = data.len() / n.max(1);
+        self.data.extend_from_slice(data);
+        Ok(())
+    }
 }
 
 /// Returns the model's first output for all samples.
@@ -40,19 +70,9 @@ pub(crate) fn outputs(
     for chunk in &samples.chunks {
         let mut found: BTreeMap<_, _> =
             executor.run_captured(&[(input, chunk.clone())], &[output])?;
-        let Some(tensor) = found.remove(&output) else {
-            continue;
-        };
-        let n = chunk.shape.first().copied().unwrap_or(0);
-        let Some(data) = tensor.as_f32() else {
-            return Err(Error::new(
-                ErrorKind::Model,
-                "the model's first output does not hold floats",
-            ));
-        };
-        result.n += n;
-        result.width = data.len() / n.max(1);
-        result.data.extend_from_slice(data);
+        if let Some(tensor) = found.remove(&output) {
+            result.append(chunk, &tensor)?;
+        }
     }
     Ok(result)
 }

@@ -1,4 +1,5 @@
-//! `inspect`: what a model costs, which channels belong together, and what cannot be pruned and why.
+//! `inspect`: what a model costs, which channels belong together, what cannot be pruned and why,
+//! and with data what matters.
 
 use std::fmt::Write;
 
@@ -6,13 +7,15 @@ use regraft_graph::cost::node_macs;
 use regraft_prune::find_groups;
 use serde::Serialize;
 
+use crate::importance::{Importance, InspectOptions, importance};
 use crate::model::Model;
-use crate::pipeline::frozen_figures;
+use crate::pipeline::{RunOptions, frozen_figures};
 use crate::progress::Progress;
-use crate::report::{FrozenGroup, TerminalStyle};
+use crate::report::{FrozenGroup, TerminalStyle, importance_page};
+use crate::storage::write_atomic;
 use crate::{Error, Recipe};
 
-/// What is known of a model without running it.
+/// What is known of a model: without running it, and with data what its parts matter.
 #[derive(Clone, Debug, Serialize)]
 pub struct Inspection {
     /// Version of regraft.
@@ -41,6 +44,9 @@ pub struct Inspection {
     pub frozen: Vec<FrozenGroup>,
     /// Nodes that are kept as they are because nothing here understands them.
     pub opaque: Vec<(String, String)>,
+    /// What each part matters, where there is data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub importance: Option<Importance>,
 }
 
 /// One prunable group.
@@ -60,7 +66,7 @@ pub struct InspectedGroup {
     pub macs_share: f64,
 }
 
-/// Looks at the model of a recipe.
+/// Looks at the model of a recipe, without running it.
 ///
 /// # Errors
 /// [`Error`] if the file is refused.
@@ -70,7 +76,44 @@ pub fn inspect(recipe: &Recipe, progress: &dyn Progress) -> Result<Inspection, E
         .as_deref()
         .ok_or_else(|| Error::usage("no model is given"))?;
     progress.stage("read");
+    look(&Model::open(path, recipe)?, progress)
+}
+
+/// Looks at the model of a recipe and at what its parts matter, on `calib` training samples of
+/// the recipe's data; writes the page that the options name.
+///
+/// # Errors
+/// [`Error`] if a file is refused, the data do not fit the model, or it does not run.
+pub fn inspect_on_data(
+    recipe: &Recipe,
+    wanted: &InspectOptions,
+    options: &RunOptions,
+    progress: &dyn Progress,
+) -> Result<Inspection, Error> {
+    recipe.check()?;
+    let path = recipe
+        .model
+        .as_deref()
+        .ok_or_else(|| Error::usage("no model is given"))?;
+    if recipe.data.is_none() {
+        return Err(Error::usage("no data is given")
+            .with_hint("what matters is measured on samples: point --data at some"));
+    }
+    if let Some(page) = &wanted.html {
+        crate::outputs::check(&[page], &[path], recipe, options)?;
+    }
+    progress.stage("read");
     let model = Model::open(path, recipe)?;
+    let mut found = look(&model, progress)?;
+    let importance = importance(&model, recipe, progress)?;
+    if let Some(page) = &wanted.html {
+        write_atomic(page, importance_page(&found, &importance).as_bytes())?;
+    }
+    found.importance = Some(importance);
+    Ok(found)
+}
+
+fn look(model: &Model, progress: &dyn Progress) -> Result<Inspection, Error> {
     progress.stage("groups");
     let found = find_groups(&model.graph, &model.facts)?;
     let cost = model.cost();
@@ -107,10 +150,11 @@ pub fn inspect(recipe: &Recipe, progress: &dyn Progress) -> Result<Inspection, E
         bytes: model.bytes.len() as u64,
         nodes: model.graph.n_nodes(),
         folded_batch_norms: model.folded_batch_norms,
-        ops: ops(&model),
+        ops: ops(model),
         groups,
         frozen: found.frozen.iter().map(frozen_figures).collect(),
-        opaque: opaque(&model),
+        opaque: opaque(model),
+        importance: None,
     })
 }
 
@@ -193,6 +237,9 @@ impl Inspection {
             let _ = writeln!(out, "  none");
         }
         self.what_stays(&mut out);
+        if let Some(importance) = &self.importance {
+            out.push_str(&importance.to_terminal(style));
+        }
         out
     }
 

@@ -21,6 +21,7 @@ mod bench;
 mod demo;
 mod error;
 mod evaluate;
+mod importance;
 mod inspect;
 mod latency;
 mod model;
@@ -39,12 +40,17 @@ mod verify;
 pub use bench::{Benchmark, Evaluation, bench, eval};
 pub use demo::demo;
 pub use error::{Error, ErrorKind};
-pub use inspect::{InspectedGroup, Inspection, inspect};
+pub use importance::{
+    AxisExtremum, AxisProfile, Correlation, Effect, Importance, InspectOptions, Part, Quality,
+    Strength,
+};
+pub use inspect::{InspectedGroup, Inspection, inspect, inspect_on_data};
 pub use pipeline::{Files, Outcome, RunOptions, rebuild, shrink};
 pub use plan_file::{PlanFile, PlanGroup, PlanKeeps};
 pub use plan_verbs::{Applied, apply, plan};
 pub use progress::{Progress, Quiet};
 pub use recipe::{
-    AllocationName, AugmentName, DEFAULT_CALIB, DEFAULT_DAMPING, DEFAULT_EPOCHS, DEFAULT_MULTIPLE_OF, DEFAULT_PATTERN,
-    DEFAULT_SWAP_PASSES, DeviceName, MaskName, MixName, Recipe, RefitName, ScoreName, Tuning,
+    AllocationName, AugmentName, DEFAULT_CALIB, DEFAULT_DAMPING, DEFAULT_EPOCHS,
+    DEFAULT_MULTIPLE_OF, DEFAULT_PATTERN, DEFAULT_SWAP_PASSES, DeviceName, MaskName, MixName,
+    Recipe, RefitName, ScoreName, Tuning,
 };

@@ -224,6 +224,40 @@ pub(crate) fn prepare_evaluation(
     })
 }
 
+/// Returns `calib` samples of the training split, drawn as calibration draws them, to look at a
+/// model without touching the samples that judge; and what the user should know.
+pub(crate) fn prepare_training(
+    source: &DataSource,
+    input: &ModelInput,
+    recipe: &Recipe,
+) -> Result<(EvaluationSamples, Vec<String>), Error> {
+    let available = source.splits.first().map_or(0, |s| s.data.len());
+    let mut notes = Vec::new();
+    let mut n = recipe.calib;
+    if n > available {
+        notes.push(format!(
+            "{n} samples were asked for, all {available} are used"
+        ));
+        n = available;
+    }
+    let chunk_len = input.batch.unwrap_or(CHUNK_LEN);
+    if let Some(batch) = input.batch {
+        if n < batch {
+            return Err(too_few_batches(batch, n));
+        }
+        n = n / batch * batch;
+    }
+    let assigned = source.assign(n, 0, recipe.seed)?;
+    let settings = preprocess(recipe).fit_to(assigned.train, &input.sample)?;
+    let indices = &assigned.calibration.calibration;
+    let found = EvaluationSamples {
+        samples: activations(assigned.train, indices, &settings, chunk_len)?,
+        labels: assigned.train.labels_of(indices)?,
+        class_names: assigned.train.class_names().to_vec(),
+    };
+    Ok((found, notes))
+}
+
 /// Returns what happens to the values before the model sees them, in words.
 fn in_words(data: &Dataset, recipe: &Recipe) -> String {
     let scaled = match recipe.scale {

@@ -9,7 +9,8 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use choose::{
-    Budget, ChooseOptions, DEFAULT_COST_EXPONENT, DEFAULT_MIN_KEEP_RATIO, Selected, choose, may_shrink,
+    Budget, ChooseOptions, DEFAULT_COST_EXPONENT, DEFAULT_MIN_KEEP_RATIO, Selected, choose,
+    may_shrink,
 };
 pub use cost_model::{CostModel, CostState};
 use regraft_graph::infer::Facts;

@@ -231,7 +231,9 @@ fn held_zeros(config: &RebuildConfig, layers: &[Layer]) -> BTreeSet<ValueId> {
     let Some(sparsity) = &config.sparsity else {
         return BTreeSet::new();
     };
-    let sparse = layers.iter().filter(|l| sparsity.kept.contains_key(&l.output));
+    let sparse = layers
+        .iter()
+        .filter(|l| sparsity.kept.contains_key(&l.output));
     sparse.map(|l| l.weight).collect()
 }
 

@@ -71,7 +71,12 @@ pub(super) fn refit_layer(
         None => solve_groups(layer, &fit, &old_weights, &old_bias, walk.config.damping),
         Some((sparsity, kept)) => {
             let threads = walk.config.exec.threads;
-            let context = sparse_layer::Context { layer, sparsity, threads, damping: walk.config.damping };
+            let context = sparse_layer::Context {
+                layer,
+                sparsity,
+                threads,
+                damping: walk.config.damping,
+            };
             sparse_layer::solve_sparse(&context, &fit, &mut old_weights, &old_bias, kept)
         }
     }
@@ -163,7 +168,9 @@ fn rows_of_chunk(
 ) -> Result<Option<(HostTensor, HostTensor)>, RebuildError> {
     Ok(match target {
         TargetOf::Output if walk.symmetric(layer) => {
-            let mut values = walk.dense_stream.chunk(chunk, &[layer.input, layer.output])?;
+            let mut values = walk
+                .dense_stream
+                .chunk(chunk, &[layer.input, layer.output])?;
             let y = values.remove(1);
             Some((values.remove(0), y))
         }

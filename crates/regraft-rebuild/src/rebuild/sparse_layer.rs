@@ -134,9 +134,7 @@ fn choose_mask(
     Ok(match context.sparsity.method {
         MaskMethod::Hold => (Mask::of_nonzero(old), None),
         MaskMethod::Magnitude => (magnitude(old, pattern, layer)?, None),
-        MaskMethod::Wanda => {
-            (wanda(old, &problem.second_moments(), pattern, layer)?, None)
-        }
+        MaskMethod::Wanda => (wanda(old, &problem.second_moments(), pattern, layer)?, None),
         MaskMethod::SparseGpt => {
             let found = sparsegpt(objective, old, pattern, kept, threads)?;
             (found.mask, Some(found.weights))

@@ -108,7 +108,12 @@ pub fn allocate_levels(
     monitor: &dyn Monitor,
 ) -> Result<Allocated, RebuildError> {
     let space = Space::new(graph, database, measured, config.kept);
-    let least: usize = space.layers.iter().filter_map(|l| l.levels.last()).map(|l| l.kept).sum();
+    let least: usize = space
+        .layers
+        .iter()
+        .filter_map(|l| l.levels.last())
+        .map(|l| l.kept)
+        .sum();
     if least > config.kept {
         let all = database.n_weights().max(1);
         return Err(RebuildError::Unreachable {
@@ -128,10 +133,12 @@ pub fn allocate_levels(
         AllocationMethod::Global,
         AllocationMethod::Dynamic,
     ];
-    let searches = matches!(config.method, AllocationMethod::Auto | AllocationMethod::Evolve);
-    let tried = |m: &AllocationMethod| {
-        searches || *m == config.method || *m == AllocationMethod::Uniform
-    };
+    let searches = matches!(
+        config.method,
+        AllocationMethod::Auto | AllocationMethod::Evolve
+    );
+    let tried =
+        |m: &AllocationMethod| searches || *m == config.method || *m == AllocationMethod::Uniform;
     let mut candidates: Vec<Candidate> = Vec::new();
     for method in all.into_iter().filter(tried) {
         let levels = space.choose(method)?;
@@ -148,7 +155,10 @@ pub fn allocate_levels(
         .filter(|c| config.method == AllocationMethod::Auto || c.method == config.method)
         .min_by(|a, b| a.held_out.total_cmp(&b.held_out));
     let Some(chosen) = chosen else {
-        return Err(RebuildError::Unreachable { wanted: 1.0, nearest: 0.0 });
+        return Err(RebuildError::Unreachable {
+            wanted: 1.0,
+            nearest: 0.0,
+        });
     };
     Ok(Allocated {
         kept: space.filled(&chosen.levels),
@@ -183,7 +193,12 @@ fn search(
         space.kept as f64,
         &starts,
         &mut |levels: &[usize]| {
-            monitor.progress(Stage::Allocate, done, total, "levels on the network's output");
+            monitor.progress(
+                Stage::Allocate,
+                done,
+                total,
+                "levels on the network's output",
+            );
             done += 1;
             judge.error(levels)
         },
@@ -221,7 +236,12 @@ impl Judge<'_> {
             self.held_out.set(layer, *level)?;
         }
         let held_out = self.held_out.error()?;
-        Ok(Candidate { method, levels, error, held_out })
+        Ok(Candidate {
+            method,
+            levels,
+            error,
+            held_out,
+        })
     }
 }
 
@@ -289,7 +309,10 @@ impl<'a> Space<'a> {
         }
         let losses: Vec<Losses<'_>> = marginal
             .iter()
-            .map(|m| Losses { marginal: m, sensitivity: 1.0 })
+            .map(|m| Losses {
+                marginal: m,
+                sensitivity: 1.0,
+            })
             .collect();
         let found = global_threshold(&losses, removed)?;
         let pairs = self.layers.iter().zip(&found.removed);

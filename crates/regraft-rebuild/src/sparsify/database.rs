@@ -133,8 +133,7 @@ fn solve_layer(
     calibration: &Calibration,
     config: &DatabaseConfig,
 ) -> Result<Option<LayerLevels>, RebuildError> {
-    let (Some(grams), Some(weights)) =
-        (calibration.grams.get(&layer.output), layer.weights(graph))
+    let (Some(grams), Some(weights)) = (calibration.grams.get(&layer.output), layer.weights(graph))
     else {
         return Ok(None);
     };
@@ -153,7 +152,11 @@ fn solve_layer(
         groups.push((part, problem));
     }
     let solved = solve_groups(layer, &groups, config).map_err(solve)?;
-    let Solved { curve, levels, damping } = solved;
+    let Solved {
+        curve,
+        levels,
+        damping,
+    } = solved;
     let n_weights = layer.n_out * layer.d;
     let old_bias = layer.bias(graph);
     let mut stored = Vec::new();
@@ -170,7 +173,10 @@ fn solve_layer(
     Ok(Some(LayerLevels {
         output: layer.output,
         node: label.to_owned(),
-        values: [Some(layer.weight), layer.bias].into_iter().flatten().collect(),
+        values: [Some(layer.weight), layer.bias]
+            .into_iter()
+            .flatten()
+            .collect(),
         n_weights,
         curve,
         levels: stored,
@@ -201,8 +207,11 @@ fn solve_groups(
     let mut damping = 0.0f64;
     let shares = level_shares(config.pattern);
     for (g, (old, problem)) in groups.iter().enumerate() {
-        let objective =
-            Objective::new(problem, Some(old), &ObjectiveConfig::starting_at(config.damping))?;
+        let objective = Objective::new(
+            problem,
+            Some(old),
+            &ObjectiveConfig::starting_at(config.damping),
+        )?;
         damping = damping.max(objective.damping);
         let traces = exact_obs(&objective, config.pattern, 0, config.threads)?;
         let curve = traces.curve();
@@ -218,11 +227,17 @@ fn solve_groups(
             let error = objective.value(&weights)?.min(objective.constant);
             let shift = problem.best_bias(&weights).zip(problem.best_bias(old));
             let slot = levels.entry(at).or_insert_with(|| {
-                (0.0, Matrix::zeros(layer.n_out, layer.d), vec![0.0; layer.n_out])
+                (
+                    0.0,
+                    Matrix::zeros(layer.n_out, layer.d),
+                    vec![0.0; layer.n_out],
+                )
             });
             slot.0 += if kept == each { 0.0 } else { error };
             for i in 0..per_group {
-                slot.1.row_mut(g * per_group + i).copy_from_slice(weights.row(i));
+                slot.1
+                    .row_mut(g * per_group + i)
+                    .copy_from_slice(weights.row(i));
                 if let Some((new, old)) = &shift {
                     slot.2[g * per_group + i] = new[i] - old[i];
                 }
@@ -243,7 +258,11 @@ fn solve_groups(
             (kept, relative(error), weights, shift)
         })
         .collect();
-    Ok(Solved { curve, levels, damping })
+    Ok(Solved {
+        curve,
+        levels,
+        damping,
+    })
 }
 
 /// Shares of the connections that the levels keep, from all to few.

@@ -31,7 +31,11 @@ impl Measured {
             .map(|(l, e)| (*l, (e.max(1e-12) / own(*l)).ln()))
             .collect();
         let factor = |level: usize| {
-            let below = factors.iter().rev().find(|(l, _)| *l <= level).or(factors.first());
+            let below = factors
+                .iter()
+                .rev()
+                .find(|(l, _)| *l <= level)
+                .or(factors.first());
             let above = factors.iter().find(|(l, _)| *l >= level).or(factors.last());
             match (below, above) {
                 (Some((a, x)), Some((b, y))) if b > a => {
@@ -114,7 +118,11 @@ impl Network {
                 reference.push(stream.chunk(chunk, &[output])?.remove(0));
             }
         }
-        Ok(Self { stream, output, reference })
+        Ok(Self {
+            stream,
+            output,
+            reference,
+        })
     }
 
     /// Puts a layer at one of its levels.
@@ -122,7 +130,11 @@ impl Network {
         let Some(level) = layer.levels.get(level) else {
             return Ok(());
         };
-        let pairs = layer.values.iter().copied().zip(level.tensors.iter().cloned());
+        let pairs = layer
+            .values
+            .iter()
+            .copied()
+            .zip(level.tensors.iter().cloned());
         let tensors: Vec<(ValueId, Tensor)> = pairs.collect();
         self.stream.set(&tensors)
     }

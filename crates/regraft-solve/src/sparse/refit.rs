@@ -94,7 +94,11 @@ fn solve_rows(
     }
     if stay.len() <= gone.len() {
         let factor = cholesky(&objective.h.select_rows(&stay)?.select_cols(&stay)?)?;
-        let mut columns = objective.g.select_rows(rows)?.select_cols(&stay)?.transposed();
+        let mut columns = objective
+            .g
+            .select_rows(rows)?
+            .select_cols(&stay)?
+            .transposed();
         factor.solve(&mut columns);
         let mut out = Matrix::zeros(rows.len(), d);
         for (at, &j) in stay.iter().enumerate() {
@@ -125,5 +129,9 @@ fn residual(objective: &Objective, mask: &Mask, weights: &Matrix) -> f64 {
     let worst = pairs
         .filter(|(_, kept)| **kept)
         .fold(0.0f64, |m, ((a, b), _)| m.max((a - b).abs()));
-    if largest > 0.0 { worst / largest } else { worst }
+    if largest > 0.0 {
+        worst / largest
+    } else {
+        worst
+    }
 }

@@ -18,10 +18,10 @@ use crate::latency::{Latency, MeasureConfig};
 use crate::model::{Model, ModelInput};
 use crate::progress::Progress;
 use crate::report::{
-    AllocationFigures, WeightCount,
-    BlockFigures, BlockRemoval, BudgetInfo, Change, DataInfo, Fallback, FrozenGroup, GroupFigures,
-    LatencyFigures, LayerFigures, LayerTime, Metrics, ModelFigures, ModelInfo, PlanTrial,
-    PrunedFigures, Report, SensitivityPoint, TimeBudget, VerifyFigures,
+    AllocationFigures, BlockFigures, BlockRemoval, BudgetInfo, Change, DataInfo, Fallback,
+    FrozenGroup, GroupFigures, LatencyFigures, LayerFigures, LayerTime, Metrics, ModelFigures,
+    ModelInfo, PlanTrial, PrunedFigures, Report, SensitivityPoint, TimeBudget, VerifyFigures,
+    WeightCount,
 };
 use crate::samples::Samples;
 use crate::selection::{Selection, TimeSelection};
@@ -219,7 +219,10 @@ fn report(
     report.small = figures_of(total(small, &facts), small_bytes);
     report.dense.weights = count_weights(&parts.model.graph);
     report.small.weights = count_weights(small);
-    report.allocation = parts.allocation.filter(|a| !a.candidates.is_empty()).cloned();
+    report.allocation = parts
+        .allocation
+        .filter(|a| !a.candidates.is_empty())
+        .cloned();
     report.pruned = Some(PrunedFigures::default());
     if let Some(judged) = &parts.judged {
         report.dense.metrics = Some(judged.dense.clone());

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use regraft_graph::Tensor;
 use regraft_graph::cost::Cost;
 use regraft_prune::{Plan, find_groups};
-use regraft_rebuild::rebuild::{BlockRecord, BlockTuning, Journal, LayerRefit, Tuned};
 use regraft_rebuild::Layer;
+use regraft_rebuild::rebuild::{BlockRecord, BlockTuning, Journal, LayerRefit, Tuned};
 use regraft_rebuild::sensitivity::GroupSensitivity;
 use regraft_rebuild::sparsify::{LayerLevels, Level, LevelStore};
 use serde::{Deserialize, Serialize};
@@ -432,7 +432,11 @@ impl StoredLevel {
         Some(Level {
             kept: self.kept,
             error: self.error,
-            tensors: self.tensors.into_iter().map(tensor).collect::<Option<_>>()?,
+            tensors: self
+                .tensors
+                .into_iter()
+                .map(tensor)
+                .collect::<Option<_>>()?,
         })
     }
 }
@@ -456,7 +460,10 @@ impl LevelStore for RunJournal {
         Some(LayerLevels {
             output: layer.output,
             node: node.to_owned(),
-            values: [Some(layer.weight), layer.bias].into_iter().flatten().collect(),
+            values: [Some(layer.weight), layer.bias]
+                .into_iter()
+                .flatten()
+                .collect(),
             n_weights: stored.n_weights,
             curve: stored.curve,
             levels,

@@ -19,6 +19,7 @@ pub use rebuild_pruned::rebuild;
 pub use shrink::shrink;
 pub(crate) use shrink::{DemoData, shrink_demo};
 pub(crate) use sparsify::pattern;
+pub(crate) use weights::weight_figures;
 
 /// What a run needs besides its recipe: nothing here changes the result.
 #[derive(Clone, Debug, Default)]

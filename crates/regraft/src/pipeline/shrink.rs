@@ -7,8 +7,8 @@ use regraft_exec::ExecOptions;
 use regraft_graph::Graph;
 use regraft_graph::infer::{InferOptions, infer};
 use regraft_prune::apply::{ApplyReport, apply, mask};
-use regraft_rebuild::{Augment, Mix};
 use regraft_rebuild::rebuild::{KeptAxes, Pair, RebuildConfig, Rebuilt, TuneConfig, rebuild};
+use regraft_rebuild::{Augment, Mix};
 
 use super::finish::{Judged, Parts, finish};
 use super::journal::{RunJournal, open_run};
@@ -152,7 +152,15 @@ fn run(
     let run_dir = open_run(options, model, &samples, recipe)?;
     let journal = RunJournal::new(run_dir, recipe)?;
     if recipe.is_sparse() {
-        let work = Work { model, input: &input, samples: &samples, recipe, exec, journal: &journal, log };
+        let work = Work {
+            model,
+            input: &input,
+            samples: &samples,
+            recipe,
+            exec,
+            journal: &journal,
+            log,
+        };
         return run_sparse(&work, files, options);
     }
     let selection = if let Some(stored) = journal.plan()? {
@@ -188,7 +196,15 @@ fn run(
 
 /// Removes single connections instead of channels.
 fn run_sparse(work: &Work<'_>, files: &Files, options: &RunOptions) -> Result<Outcome, Error> {
-    let Work { model, input, samples, recipe, exec, log, .. } = *work;
+    let Work {
+        model,
+        input,
+        samples,
+        recipe,
+        exec,
+        log,
+        ..
+    } = *work;
     let found = sparsify(work)?;
     log.check()?;
     let (masked, rebuilt) = (&found.masked.graph, &found.rebuilt.graph);
@@ -206,7 +222,10 @@ fn run_sparse(work: &Work<'_>, files: &Files, options: &RunOptions) -> Result<Ou
         exec,
         allocation: Some(&found.allocation),
     };
-    let files = Files { plan: None, ..files.clone() };
+    let files = Files {
+        plan: None,
+        ..files.clone()
+    };
     finish(&parts, &files, options, log)
 }
 

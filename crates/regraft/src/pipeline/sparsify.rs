@@ -9,8 +9,8 @@ use regraft_rebuild::rebuild::{
     KeptAxes, MaskMethod, Objectives, Pair, Rebuilt, Sparsity, rebuild,
 };
 use regraft_rebuild::sparsify::{
-    AllocationConfig, AllocationMethod, Allocated, Database, DatabaseConfig, allocate_levels, build,
-    measure_levels,
+    Allocated, AllocationConfig, AllocationMethod, Database, DatabaseConfig, allocate_levels,
+    build, measure_levels,
 };
 use regraft_rebuild::{Activations, Layer, find_layers};
 use regraft_solve::sparse::Pattern;
@@ -96,7 +96,11 @@ pub(crate) fn sparsify(work: &Work<'_>) -> Result<Sparsified, Error> {
     work.log.stage("rebuild");
     let rebuilt = run(work, Some(&sparsity), work.recipe)?;
     work.journal.check()?;
-    Ok(Sparsified { masked, rebuilt, allocation })
+    Ok(Sparsified {
+        masked,
+        rebuilt,
+        allocation,
+    })
 }
 
 /// The layers whose connections may go: those that the patterns of names leave, with a shape that
@@ -119,15 +123,18 @@ fn sparse_layers<'a>(
         if let Err(error) = pattern.check(rows, layer.d) {
             work.log.warn(format!("{name} stays dense: {error}"));
         } else if !alone(layer.weight) || !layer.bias.is_none_or(alone) {
-            work.log.warn(format!("{name} stays dense: several nodes share its weights"));
+            work.log.warn(format!(
+                "{name} stays dense: several nodes share its weights"
+            ));
         } else {
             chosen.push(layer);
         }
     }
     if chosen.is_empty() {
         return Err(
-            Error::new(ErrorKind::Model, "no layer can have this pattern of zeros")
-                .with_hint("try --pattern unstructured, or look at the layers with `regraft inspect`"),
+            Error::new(ErrorKind::Model, "no layer can have this pattern of zeros").with_hint(
+                "try --pattern unstructured, or look at the layers with `regraft inspect`",
+            ),
         );
     }
     Ok(chosen)
@@ -147,7 +154,10 @@ fn allocate(
     let free: usize = layers.iter().map(|l| l.n_out * l.d).sum();
     if let Some(share) = pattern.keep_ratio() {
         let keep = |l: &&Layer| (l.output, ((l.n_out * l.d) as f64 * share).round() as usize);
-        return Ok((layers.iter().map(keep).collect(), AllocationFigures::default()));
+        return Ok((
+            layers.iter().map(keep).collect(),
+            AllocationFigures::default(),
+        ));
     }
     let wanted = work.recipe.sparsity.unwrap_or_default();
     let removed = (wanted * all as f64).round() as usize;
@@ -192,11 +202,18 @@ fn levels(work: &Work<'_>, layers: &[&Layer], pattern: Pattern) -> Result<Databa
     work.log.stage("calibrate");
     let own: Vec<Layer> = layers.iter().map(|l| (*l).clone()).collect();
     let feeds: BTreeMap<ValueId, Activations> = work.samples.fit_feeds(work.input, usize::MAX);
-    let config = CalibrateConfig { max_rows: LEVEL_ROWS, exec: work.exec };
+    let config = CalibrateConfig {
+        max_rows: LEVEL_ROWS,
+        exec: work.exec,
+    };
     let graph = &work.model.graph;
     let calibration = calibrate(graph, &work.model.facts, &own, &feeds, config, &monitor)?;
     for layer in layers {
-        let rows = calibration.grams.get(&layer.output).and_then(|g| g.first()).map_or(0, |g| g.n);
+        let rows = calibration
+            .grams
+            .get(&layer.output)
+            .and_then(|g| g.first())
+            .map_or(0, |g| g.n);
         if rows < layer.d as u64 {
             work.log.warn(format!(
                 "{}: {rows} rows for {} inputs: about {} samples are needed for a Gram of full rank",
@@ -238,7 +255,13 @@ fn masked_only(work: &Work<'_>, sparsity: &Sparsity) -> Result<Rebuilt, Error> {
     config.sparsity = Some(plain);
     let monitor = Adapter::new(work.log);
     let feeds = work.samples.feeds(work.input);
-    Ok(rebuild(pair, &feeds, &config, &regraft_rebuild::rebuild::NoJournal, &monitor)?)
+    Ok(rebuild(
+        pair,
+        &feeds,
+        &config,
+        &regraft_rebuild::rebuild::NoJournal,
+        &monitor,
+    )?)
 }
 
 fn run(work: &Work<'_>, sparsity: Option<&Sparsity>, recipe: &Recipe) -> Result<Rebuilt, Error> {
@@ -250,7 +273,13 @@ fn run(work: &Work<'_>, sparsity: Option<&Sparsity>, recipe: &Recipe) -> Result<
     let mut config = rebuild_config(recipe, work.samples, work.exec);
     config.sparsity = sparsity.cloned();
     let feeds = work.samples.feeds(work.input);
-    Ok(rebuild(pair, &feeds, &config, work.journal, &Adapter::new(work.log))?)
+    Ok(rebuild(
+        pair,
+        &feeds,
+        &config,
+        work.journal,
+        &Adapter::new(work.log),
+    )?)
 }
 
 fn figures(found: &Allocated) -> AllocationFigures {

@@ -25,6 +25,11 @@ pub(crate) fn distributions(before: &Tensor, after: &Tensor) -> Option<Change<We
     })
 }
 
+/// Returns the distribution of one set of weights on its own axis.
+pub(crate) fn weight_figures(weights: &[f32]) -> Option<WeightFigures> {
+    figures(weights, None)
+}
+
 fn figures(weights: &[f32], range: Option<(f64, f64)>) -> Option<WeightFigures> {
     let h = histogram(weights, BINS, range);
     let b = box_plot(weights)?;

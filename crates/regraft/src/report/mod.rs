@@ -19,13 +19,23 @@ mod tests;
 pub use error::ReportError;
 pub use html::MAX_HTML_BYTES;
 pub use schema::{
-    AllocationCandidate, AllocationFigures, WeightCount,
-    BlockFigures, BlockRemoval, BoxPlot, BudgetInfo, Change, ClassMetrics, DataInfo, Extremum,
-    ExtremumKind, Fallback, FrozenGroup, GroupFigures, Histogram, LatencyFigures, LayerFigures,
-    LayerTime, Metrics, ModelFigures, ModelInfo, PlanTrial, PrPoint, PrunedFigures, Report,
-    SCHEMA_VERSION, SensitivityPoint, StageTime, TimeBudget, VerifyFigures, WeightFigures,
+    AllocationCandidate, AllocationFigures, BlockFigures, BlockRemoval, BoxPlot, BudgetInfo,
+    Change, ClassMetrics, DataInfo, Extremum, ExtremumKind, Fallback, FrozenGroup, GroupFigures,
+    Histogram, LatencyFigures, LayerFigures, LayerTime, Metrics, ModelFigures, ModelInfo,
+    PlanTrial, PrPoint, PrunedFigures, Report, SCHEMA_VERSION, SensitivityPoint, StageTime,
+    TimeBudget, VerifyFigures, WeightCount, WeightFigures,
 };
 pub use terminal::TerminalStyle;
+
+/// Returns a name that is safe to print, on one line.
+pub(crate) fn printable(name: &str) -> String {
+    format::one_line(name)
+}
+
+/// Returns the page of `inspect --html`.
+pub(crate) fn importance_page(inspection: &crate::Inspection, found: &crate::Importance) -> String {
+    html::importance_page(inspection, found)
+}
 
 impl Report {
     /// Returns what was lost, in points, and of what: accuracy where there are labels, else agreement

@@ -7,12 +7,15 @@
 mod classes;
 mod errors;
 mod hero;
+mod importance;
 mod layers;
 mod page;
 mod sensitivity;
 mod timing;
 mod weights;
 mod widths;
+
+pub(super) use importance::render as importance_page;
 
 use super::schema::Report;
 use page::{Detail, Page};

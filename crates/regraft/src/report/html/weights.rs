@@ -12,10 +12,10 @@ const WIDTH: f64 = 480.0;
 
 /// The range of both distributions on one axis.
 #[derive(Debug, Clone, Copy)]
-struct Range {
-    lo: f64,
-    hi: f64,
-    width: f64,
+pub(super) struct Range {
+    pub(super) lo: f64,
+    pub(super) hi: f64,
+    pub(super) width: f64,
 }
 
 impl Range {
@@ -26,7 +26,7 @@ impl Range {
         (lo.is_finite() && hi.is_finite() && lo < hi).then_some(Self { lo, hi, width })
     }
 
-    fn x(self, value: f64) -> At {
+    pub(super) fn x(self, value: f64) -> At {
         At(((value - self.lo) / (self.hi - self.lo)).clamp(0.0, 1.0) * self.width)
     }
 }
@@ -75,12 +75,18 @@ pub(super) fn figure(page: &mut Page, stats: &Change<WeightFigures>) {
     page.put(format_args!("</svg>"));
 }
 
-fn signed(x: f64) -> String {
+pub(super) fn signed(x: f64) -> String {
     format::scientific(x).replace('-', "−")
 }
 
 /// Writes one histogram of height 54 at `top`, its extrema above and its box plot below.
-fn distribution(page: &mut Page, stats: &WeightFigures, range: Range, class: &str, top: f64) {
+pub(super) fn distribution(
+    page: &mut Page,
+    stats: &WeightFigures,
+    range: Range,
+    class: &str,
+    top: f64,
+) {
     let base = top + 56.0;
     let densities = densities(&stats.histogram);
     let tallest = densities.iter().map(|d| d.2).fold(0.0_f64, f64::max);
@@ -142,7 +148,14 @@ fn densities(histogram: &Histogram) -> Vec<(f64, f64, f64)> {
         .collect()
 }
 
-fn box_plot(page: &mut Page, plot: &BoxPlot, range: Range, class: &str, y: f64, half: f64) {
+pub(super) fn box_plot(
+    page: &mut Page,
+    plot: &BoxPlot,
+    range: Range,
+    class: &str,
+    y: f64,
+    half: f64,
+) {
     let (q1, q3) = (range.x(plot.q1), range.x(plot.q3));
     let (top, bottom) = (At(y - half), At(y + half));
     page.put(format_args!(
