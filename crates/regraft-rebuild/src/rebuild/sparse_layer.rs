@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use regraft_graph::ValueId;
 use regraft_solve::sparse::{
-    AlpsConfig, Keep, Mask, Objective, ObjectiveConfig, Pattern, alps, exact_obs, magnitude,
-    refit_support, sparsegpt, wanda,
+    AlpsConfig, Keep, Mask, Objective, ObjectiveConfig, Pattern, SwapConfig, alps, exact_obs,
+    magnitude, refit_support, sparsegpt, swap, wanda,
 };
 use regraft_solve::{LeastSquares, Matrix, SolveError};
 
@@ -89,6 +89,18 @@ pub(super) fn solve_sparse(
         let part = old.select_rows(&rows)?;
         let objective = Objective::new(problem, Some(&part), &config)?;
         let (mask, swept) = choose_mask(context, problem, &objective, &part, shares[g])?;
+        let mut mask = mask;
+        let refined = context.sparsity.swap_passes > 0
+            && context.sparsity.objectives != Objectives::Masked
+            && context.sparsity.method != MaskMethod::Hold;
+        if refined {
+            let config = SwapConfig {
+                pattern: context.sparsity.pattern,
+                passes: context.sparsity.swap_passes,
+                ..SwapConfig::default()
+            };
+            swap(&objective, &mut mask, &config, context.threads)?;
+        }
         let mut masked = part;
         mask.apply(&mut masked)?;
         let weights = if context.sparsity.objectives == Objectives::Masked {

@@ -17,6 +17,7 @@ mod refit;
 mod select;
 mod shards;
 mod sparsegpt;
+mod swap;
 
 pub use alps::{
     Alps, AlpsConfig, DEFAULT_MAX_ITERATIONS, DEFAULT_REFIT_STEPS, DEFAULT_REFIT_TOLERANCE,
@@ -30,3 +31,4 @@ pub use pattern::Pattern;
 pub use refit::{SupportRefit, refit_support};
 pub use select::Keep;
 pub use sparsegpt::{BLOCK, SparseGpt, sparsegpt};
+pub use swap::{MAX_INPUTS, SwapConfig, SwapReport, swap};

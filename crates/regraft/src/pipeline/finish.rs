@@ -65,6 +65,7 @@ pub(crate) fn finish(
     let mut report = report(parts, &small, bytes.len(), options, log)?;
     report.latency = latency;
     speed_warning(&mut report);
+    zeros_warning(&mut report, parts.recipe);
     report.output = Some(files.model.display().to_string());
     report.stages = log.finish();
     report.peak_rss_bytes = peak_rss_bytes();
@@ -168,6 +169,32 @@ pub(crate) fn figures(found: &Latency) -> LatencyFigures {
         threads: found.threads,
         runs: found.runs,
     }
+}
+
+/// Share of a tensor's elements that are zero.
+fn sparsity(tensor: &regraft_graph::Tensor) -> Option<f64> {
+    let data = tensor.as_f32()?;
+    let zeros = data.iter().filter(|w| **w == 0.0).count();
+    Some(zeros as f64 / data.len().max(1) as f64)
+}
+
+/// A runtime that multiplies by zeros gains nothing from them.
+fn zeros_warning(report: &mut Report, recipe: &Recipe) {
+    if !recipe.is_sparse() {
+        return;
+    }
+    let measured = report
+        .latency
+        .as_ref()
+        .and_then(|l| Some((l.ratio?, l.runtime.clone())));
+    let Some((ratio, runtime)) = measured.filter(|(r, _)| *r > 0.9) else {
+        return;
+    };
+    report.warnings.push(format!(
+        "zeros of the pattern `{}` bring no speed in {runtime}: {ratio:.2} of the dense model's time; the file only \
+         becomes smaller where it is compressed, and --macs or --latency remove channels, which are faster everywhere",
+        recipe.pattern
+    ));
 }
 
 /// A smaller model that is not faster is worth a word.
@@ -451,6 +478,9 @@ fn layers(parts: &Parts<'_>, small: &Graph, facts: &Facts) -> Vec<LayerFigures> 
                 node_macs(small, facts, new_id),
             ),
             params: Change::new(params(dense, layer.node), params(small, new_id)),
+            sparsity: new_weight
+                .filter(|_| parts.recipe.is_sparse())
+                .and_then(sparsity),
             error_before_refit: refit.map(|r| r.error_before),
             error_after_refit: refit.map(|r| r.error_after),
             held_out_before: refit.map(|r| r.held_out_before),

@@ -376,18 +376,30 @@ pub(super) struct MetricRow {
 }
 
 /// Returns parameters, MACs and file size; the pruned model has the size of the small one.
-pub(super) fn size_rows(report: &Report) -> [MetricRow; 3] {
+pub(super) fn size_rows(report: &Report) -> Vec<MetricRow> {
     let (dense, small) = (&report.dense, &report.small);
     let row = |title, before, after, show: fn(u64) -> String| MetricRow {
         title,
         cells: [before, after, after].map(|n| Some(show(n))),
         change: Some(size_change(before, after)),
     };
-    [
+    let mut rows = vec![
         row("Parameters", dense.params, small.params, si),
         row("MACs per sample", dense.macs, small.macs, si),
         row("Model file", dense.bytes, small.bytes, bytes),
-    ]
+    ];
+    if let Some((before, after)) = nonzero(report) {
+        rows.insert(0, row("Nonzero weights", before, after, si));
+    }
+    rows
+}
+
+/// Returns the nonzero weights of both models where single connections went.
+pub(super) fn nonzero(report: &Report) -> Option<(u64, u64)> {
+    let (before, after) = (report.dense.weights?, report.small.weights?);
+    // Channels that go take zeros and others with them: then the parameters say it.
+    (before.all == after.all && after.nonzero < before.nonzero)
+        .then_some((before.nonzero, after.nonzero))
 }
 
 /// Returns the metrics that at least one of the models has.

@@ -74,6 +74,7 @@ pub(super) fn render(report: &Report) -> String {
     notices(&mut sheet, report);
     frozen(&mut sheet, report);
     layers(&mut sheet, report);
+    allocation(&mut sheet, report);
     blocks(&mut sheet, report);
     sensitivity(&mut sheet, report);
     classes(&mut sheet, report);
@@ -226,17 +227,20 @@ fn layers(sheet: &mut Sheet, report: &Report) {
         return;
     }
     sheet.put(format_args!(
-        "## Layers that changed\n\n| node | in | out | MACs | error before refit | after | held out after | damping | refit |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |\n"
+        "## Layers that changed\n\n| node | in | out | MACs | zeros | error before refit | after | held out after | damping | refit |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |\n"
     ));
     for layer in layers.iter().take(MAX_LAYERS) {
         sheet.put(format_args!(
-            "| {} | {} → {} | {} → {} | {} | {} | {} | {} | {} | {} |\n",
+            "| {} | {} → {} | {} → {} | {} | {} | {} | {} | {} | {} | {} |\n",
             name(&layer.node),
             layer.channels_in.before,
             layer.channels_in.after,
             layer.channels_out.before,
             layer.channels_out.after,
             format::size_change(layer.macs.before, layer.macs.after),
+            layer
+                .sparsity
+                .map_or_else(|| "–".to_owned(), |s| format::percent(s, 1)),
             error(layer.error_before_refit),
             error(layer.error_after_refit),
             error(layer.held_out_after),
@@ -252,6 +256,30 @@ fn layers(sheet: &mut Sheet, report: &Report) {
         ));
     }
     left_out(sheet, layers.len().min(MAX_LAYERS), layers.len());
+    sheet.put(format_args!("\n"));
+}
+
+fn allocation(sheet: &mut Sheet, report: &Report) {
+    let Some(allocation) = &report.allocation else {
+        return;
+    };
+    sheet.put(format_args!(
+        "## How the connections were shared between layers\n\nError of the network's output before any layer was solved on pruned inputs; {} runs of the network.\n\n| way | error | held out | |\n| --- | ---: | ---: | --- |\n",
+        allocation.evaluations
+    ));
+    for c in allocation.candidates.iter().take(MAX_LAYERS) {
+        sheet.put(format_args!(
+            "| {} | {} | {} | {} |\n",
+            name(&c.method),
+            format::scientific(c.error),
+            format::scientific(c.held_out),
+            if c.method == allocation.method {
+                "taken"
+            } else {
+                ""
+            }
+        ));
+    }
     sheet.put(format_args!("\n"));
 }
 

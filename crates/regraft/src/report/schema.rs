@@ -415,6 +415,9 @@ pub struct LayerFigures {
     pub macs: Change<u64>,
     /// Elements of its weights.
     pub params: Change<u64>,
+    /// Share of its weights that are zero, where single connections went.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sparsity: Option<f64>,
     /// Mean squared error of its output on calibration samples, relative to the
     /// power of the target; before and after the refit.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -120,8 +120,13 @@ fn table(sheet: &mut Sheet, report: &Report) {
     let title = sheet.paint(Tone::Bold, &format::name(&report.model.name));
     sheet.line(&title);
     sheet.row("", ["dense", "pruned", "rebuilt", "change"], [Tone::Dim; 4]);
-    let labels = ["parameters", "MACs", "model file"];
-    for (label, row) in labels.into_iter().zip(format::size_rows(report)) {
+    for row in format::size_rows(report) {
+        let label = match row.title {
+            "Parameters" => "parameters",
+            "MACs per sample" => "MACs",
+            "Nonzero weights" => "connections",
+            _ => "model file",
+        };
         let cells = [&row.cells[0], &row.cells[1], &row.cells[2], &row.change]
             .map(|cell| cell.as_deref().unwrap_or("–"));
         sheet.row(label, cells, NUMBERS);

@@ -16,6 +16,9 @@ pub(super) fn head(page: &mut Page, report: &Report) {
     ));
     story(page, report);
     page.put(format_args!("</p>\n<div class=\"tiles\">\n"));
+    if let Some((before, after)) = format::nonzero(report) {
+        size_tile(page, "Nonzero weights", before, after, format::si);
+    }
     size_tile(
         page,
         "Parameters",
@@ -49,12 +52,23 @@ pub(super) fn head(page: &mut Page, report: &Report) {
 fn story(page: &mut Page, report: &Report) {
     let share = |before, after| format::ratio(before, after).map(|r| format::percent(r, 0));
     let (dense, small) = (&report.dense, &report.small);
+    if let Some((before, after)) = format::nonzero(report) {
+        page.put(format_args!(
+            "The small model has <b>{}</b> of the connections",
+            share(before, after).unwrap_or_default()
+        ));
+        return story_end(page, report);
+    }
     match (share(dense.macs, small.macs), share(dense.params, small.params)) {
         (Some(macs), Some(params)) => page.put(format_args!(
             "The small model needs <b>{macs}</b> of the multiplications and <b>{params}</b> of the parameters"
         )),
         _ => page.put(format_args!("The model was pruned")),
     }
+    story_end(page, report);
+}
+
+fn story_end(page: &mut Page, report: &Report) {
     if let (Some(ratio), Some(latency)) = (format::latency_ratio(report), &report.latency) {
         page.put(format_args!(
             ", runs in <b>{ratio:.2}</b> of the time ({})",

@@ -90,6 +90,9 @@ fn facts(page: &mut Page, layer: &LayerFigures) {
     let change = |c: Change<u64>| format!("{} → {}", format::si(c.before), format::si(c.after));
     fact("parameters", &change(layer.params));
     fact("MACs", &change(layer.macs));
+    if let Some(sparsity) = layer.sparsity {
+        fact("zeros", &format::percent(sparsity, 1));
+    }
     let errors = |before: Option<f64>, after: Option<f64>| match (before, after) {
         (Some(b), Some(a)) => Some(format!(
             "{} → {}",
