@@ -12,7 +12,7 @@ pub fn spearman(x: &[f64], y: &[f64]) -> Option<f64> {
     usable(x, y)?;
     let (a, b) = (ranks(x), ranks(y));
     // Ranks of n values, ties or not, have this mean.
-    let mean = (x.len() as f64 + 1.0) / 2.0;
+    let mean = f64::midpoint(x.len() as f64, 1.0);
     let product = |a: &[f64], b: &[f64]| {
         let pairs = a.iter().zip(b);
         pairs.map(|(a, b)| (a - mean) * (b - mean)).sum::<f64>()
@@ -66,7 +66,7 @@ fn ranks(values: &[f64]) -> Vec<f64> {
         let equal = |i: &&usize| values[**i] <= values[order[first]];
         let n = order[first..].iter().take_while(equal).count().max(1);
         for &i in &order[first..first + n] {
-            ranks[i] = first as f64 + (n as f64 + 1.0) / 2.0;
+            ranks[i] = first as f64 + f64::midpoint(n as f64, 1.0);
         }
         first += n;
     }

@@ -272,12 +272,13 @@ impl Judge<'_> {
 
 fn correlations(over: &str, parts: &[Part]) -> Vec<Correlation> {
     type Loss = fn(&Effect) -> Option<f64>;
+    type Size = fn(&Part) -> f64;
     let losses: [(&str, Loss); 3] = [
         ("accuracy", |e| e.change.accuracy.map(|c| -c)),
         ("agreement", |e| e.change.agreement.map(|c| -c)),
         ("output error", |e| e.change.output_error),
     ];
-    let strengths: [(&str, fn(&Part) -> f64); 2] = [
+    let strengths: [(&str, Size); 2] = [
         ("mean |w|", |p| p.strength.mean_abs),
         ("L2 norm", |p| p.strength.l2),
     ];

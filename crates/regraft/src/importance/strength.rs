@@ -150,6 +150,7 @@ fn profile(axis: &str, values: Vec<f64>) -> AxisProfile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ExtremumKind::{Max, Min};
 
     #[test]
     fn profiles_by_hand() {
@@ -159,11 +160,10 @@ mod tests {
         assert_eq!(along(&weight, data, 1), [1.0, 3.0, 2.0]);
         let found = profile("input", along(&weight, data, 1));
         let marks: Vec<_> = found.extrema.iter().map(|e| (e.index, e.kind)).collect();
-        assert_eq!(marks, [(1, ExtremumKind::Max)]);
+        assert_eq!(marks, [(1, Max)]);
         assert!(profile("output", vec![2.0, 2.0]).extrema.is_empty());
         let two = profile("output", vec![0.0, 4.0, 1.0, 3.0]);
         let marks: Vec<_> = two.extrema.iter().map(|e| (e.index, e.kind)).collect();
-        use ExtremumKind::{Max, Min};
         assert_eq!(marks, [(1, Max), (2, Min), (3, Max)]);
     }
 

@@ -30,12 +30,12 @@ impl Importance {
         let width = style.width.clamp(96, 100) - FIGURES_WIDTH;
         self.table(&mut out, "group", &self.groups, width);
         self.table(&mut out, "layer", &self.layers, width);
-        out.push_str(&format!(
-            "  half: {:.0} % of the channels (lowest {}) or connections (smallest |w|) set to zero,\n  \
-             all: every channel that may go. Changes in points; error: of the outputs, relative.\n",
-            100.0 * self.share,
-            "L2 norm"
-        ));
+        let _ = writeln!(
+            out,
+            "  half: {:.0} % of the channels (lowest L2 norm) or connections (smallest |w|) set to zero,\n  \
+             all: every channel that may go. Changes in points; error: of the outputs, relative.",
+            100.0 * self.share
+        );
         let _ = writeln!(
             out,
             "\nmean |w| against what is lost {:>7} {:>6} {:>7}",
