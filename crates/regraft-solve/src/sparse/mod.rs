@@ -11,9 +11,11 @@ mod exact_obs;
 mod mask;
 mod objective;
 mod pattern;
+mod refit;
 mod shards;
 
 pub use exact_obs::{Trace, Traces, exact_obs};
 pub use mask::Mask;
 pub use objective::{Objective, ObjectiveConfig};
 pub use pattern::Pattern;
+pub use refit::{RefitWays, SupportRefit, refit_support};
