@@ -30,9 +30,9 @@ use crate::matrix::Matrix;
 use crate::sparse::shards::in_order;
 use crate::sparse::{Mask, Objective};
 
-/// Residual (relative to the right side) at which a row is done: f64 reaches it at all condition
-/// numbers that the damping leaves.
-const TARGET: f64 = 1e-10;
+/// Residual (relative to the right side) at which a row is done: two rounds in f32 reach it, and
+/// the objective, which is quadratic in what is left, then has all digits of its f64 sum.
+const TARGET: f64 = 1e-9;
 
 /// Residual with which a cheaper way is still accepted when it gets no further.
 const ACCEPT: f64 = 1e-8;
@@ -154,7 +154,7 @@ pub fn refit_support(
         }
     }
     if !units.is_empty() {
-        solve_units(objective, units, threads, &mut done)?;
+        solve_units(objective, &units, threads, &mut done)?;
     }
     done.weights.check_finite("refitted weights")?;
     done.relative_error = objective.relative(&done.weights)?;
@@ -190,7 +190,7 @@ impl Scaled {
 /// Solves every unit the cheapest way and writes the rows into `done`.
 fn solve_units(
     objective: &Objective,
-    units: Vec<Shared<'_>>,
+    units: &[Shared<'_>],
     threads: usize,
     done: &mut SupportRefit,
 ) -> Result<(), SolveError> {
@@ -198,15 +198,22 @@ fn solve_units(
     let scaled = Scaled::new(&objective.h);
     let many: usize = units.iter().map(|u| u.rows.len()).sum();
     let budgets: Vec<usize> = units.iter().map(|u| step_budget(u, d, many)).collect();
-    let trial: Vec<(usize, &[bool])> = rows_of(&units, &budgets, MIN_STEPS);
+    let trial: Vec<(usize, &[bool])> = rows_of(units, &budgets, MIN_STEPS);
     let mut by_factor = vec![true; units.len()];
     if !trial.is_empty() {
         let sample = &trial[..trial.len().min(TRIAL_ROWS)];
-        let most = budgets.iter().copied().max().unwrap_or(0);
+        // What half of the supports could afford: else the trial would serve too few of them.
+        let mut affordable: Vec<usize> = budgets
+            .iter()
+            .copied()
+            .filter(|b| *b >= MIN_STEPS)
+            .collect();
+        affordable.sort_unstable();
+        let most = affordable.get(affordable.len() / 2).copied().unwrap_or(0);
         let found = conjugate::solve(objective, &scaled, sample, most);
         done.steps = found.steps;
         if found.residuals.iter().all(|r| *r <= ACCEPT) {
-            let rows = rows_of(&units, &budgets, found.steps.max(MIN_STEPS));
+            let rows = rows_of(units, &budgets, found.steps.max(MIN_STEPS));
             let finished = conjugate_rows(objective, &scaled, &rows, threads, done);
             for (unit, by_factor) in units.iter().zip(&mut by_factor) {
                 *by_factor = !unit.rows.iter().all(|&row| finished[row]);

@@ -242,7 +242,7 @@ fn hostile_grams_end_well_and_say_so() {
         for keep in [0.2, 0.5, 0.9] {
             let mask = random_mask(3, 4, d, keep);
             let found = refit_support(&objective, &mask, 1).unwrap();
-            assert_eq!(found.damping, objective.damping);
+            assert!(found.damping.to_bits() == objective.damping.to_bits());
             assert!(
                 found.largest_residual <= ACCEPT,
                 "{name} {keep}: {}",
