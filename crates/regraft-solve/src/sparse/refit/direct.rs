@@ -128,6 +128,8 @@ fn by_complement(objective: &Objective, unit: &Shared<'_>) -> Option<(Matrix, f6
 struct System<'a> {
     objective: &'a Objective,
     support: Vec<usize>,
+    /// Lower triangle of `H_SS`, row after row: gathered once, read by every residual.
+    lower: Vec<f64>,
     /// `g_S`, one row each.
     rhs: Matrix,
     norms: Vec<f64>,
@@ -143,12 +145,18 @@ impl<'a> System<'a> {
                 *value = g[j];
             }
         }
+        let mut lower = Vec::with_capacity(support.len() * (support.len() + 1) / 2);
+        for (k, &row) in support.iter().enumerate() {
+            let h = objective.h.row(row);
+            lower.extend(support[..=k].iter().map(|&j| h[j]));
+        }
         let norms = (0..rhs.rows)
             .map(|i| dot(rhs.row(i), rhs.row(i)).sqrt())
             .collect();
         Self {
             objective,
             support,
+            lower,
             rhs,
             norms,
         }
@@ -157,10 +165,12 @@ impl<'a> System<'a> {
     /// Returns `g_S − v H_SS` and the largest norm relative to the right side.
     fn residuals(&self, weights: &Matrix) -> (Matrix, f64) {
         let mut out = self.rhs.clone();
-        for (k, &row) in self.support.iter().enumerate() {
-            let h = self.objective.h.row(row);
+        let mut below = self.lower.as_slice();
+        for k in 0..self.support.len() {
             // H is symmetric: one pass over its lower triangle serves both halves.
-            let part: Vec<f64> = self.support[..k].iter().map(|&j| h[j]).collect();
+            let (row, rest) = below.split_at(k + 1);
+            below = rest;
+            let (part, diagonal) = row.split_at(k);
             for i in 0..weights.rows {
                 let v = weights.row(i);
                 let (head, tail) = out.row_mut(i).split_at_mut(k);
@@ -178,7 +188,7 @@ impl<'a> System<'a> {
                     *o -= p * v[k];
                     lanes[0] += p * x;
                 }
-                tail[0] -= lanes.iter().sum::<f64>() + h[row] * v[k];
+                tail[0] -= lanes.iter().sum::<f64>() + diagonal[0] * v[k];
             }
         }
         let mut largest = 0.0_f64;

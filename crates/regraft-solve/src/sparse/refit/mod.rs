@@ -15,8 +15,8 @@
 //!
 //! Rows with the same support share its factor.
 //!
-//! Memory beside the objective: `H` in f32 (half a `d × d` matrix), per thread a factor
-//! (`|S|²` f32 or `|Z|²` f64) or a block of rows.
+//! Memory beside the objective: `H` in f32 (half a `d × d` matrix), per thread a factor (`|S|²` f32
+//! or `|Z|²` f64) with half of `H_SS` in f64, or a block of rows.
 
 mod conjugate;
 mod direct;
