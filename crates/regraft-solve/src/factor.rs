@@ -5,11 +5,13 @@
 
 pub(crate) mod blocked;
 
+use faer::dyn_stack::{MemBuffer, MemStack};
+use faer::linalg::cholesky::llt::factor as llt;
 use faer::linalg::matmul::{matmul, triangular};
 use faer::linalg::solvers::{DenseSolveCore, Llt, LltError};
 use faer::linalg::triangular_solve as tri;
 use faer::prelude::ReborrowMut;
-use faer::{Accum, MatMut, MatRef, Par, Side};
+use faer::{Accum, MatMut, MatRef, Par, Side, Spec};
 
 use crate::error::SolveError;
 use crate::matrix::Matrix;
@@ -186,6 +188,43 @@ pub(crate) fn subtract_columns(out: &mut [f64], c: &[f64], x: &[f64]) {
         MatRef::from_column_major_slice(&c[..n * width], n, width),
         MatRef::from_column_major_slice(x, width, 1),
         -1.0,
+        Par::Seq,
+    );
+}
+
+/// Overwrites the symmetric `a` (`n × n`, its lower triangle column after column is read) with its
+/// Cholesky factor in f32; returns whether it has one.
+pub(crate) fn cholesky_f32(a: &mut [f32], n: usize) -> bool {
+    let need = llt::cholesky_in_place_scratch::<f32>(n, Par::Seq, Spec::default());
+    let mut scratch = MemBuffer::new(need);
+    let factored = llt::cholesky_in_place(
+        MatMut::from_column_major_slice_mut(a, n, n),
+        llt::LltRegularization::default(),
+        Par::Seq,
+        MemStack::new(&mut scratch),
+        Spec::default(),
+    );
+    factored.is_ok()
+}
+
+/// Overwrites `rhs` (`n × r`, column after column) with `(L Lᵀ)⁻¹ rhs`, `L` from [`cholesky_f32`].
+pub(crate) fn cholesky_solve_f32(factor: &[f32], n: usize, rhs: &mut [f32]) {
+    let r = rhs.len() / n.max(1);
+    let factor = MatRef::from_column_major_slice(factor, n, n);
+    let mut rhs = MatMut::from_column_major_slice_mut(rhs, n, r);
+    tri::solve_lower_triangular_in_place(factor, rhs.rb_mut(), Par::Seq);
+    tri::solve_upper_triangular_in_place(factor.transpose(), rhs, Par::Seq);
+}
+
+/// Overwrites `out` (`m × d`) with `a h` in f32; `a` is `m × d`, `h` `d × d`, all row-major.
+pub(crate) fn product_f32(out: &mut [f32], a: &[f32], h: &[f32], d: usize) {
+    let m = a.len() / d.max(1);
+    matmul(
+        MatMut::from_row_major_slice_mut(out, m, d),
+        Accum::Replace,
+        MatRef::from_row_major_slice(a, m, d),
+        MatRef::from_row_major_slice(h, d, d),
+        1.0,
         Par::Seq,
     );
 }

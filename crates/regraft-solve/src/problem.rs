@@ -168,7 +168,10 @@ impl LeastSquares {
         diagonal
     }
 
-    /// Returns the bias that is best for `weights` (`r × d`), if there is one.
+    /// Returns the bias that is best for `weights` (`r × d`), `None` without [`Bias::Fit`]:
+    /// `ȳ − W x̄`, exact for any weights because the statistics are centred.
+    ///
+    /// Panics if `weights` has fewer than `r` rows; further columns than `d` are ignored.
     pub fn best_bias(&self, weights: &Matrix) -> Option<Vec<f64>> {
         let centre = self.centre.as_ref()?;
         let bias = centre

@@ -49,7 +49,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let indices: Vec<usize> = (0..SAMPLES.min(split.data.len())).collect();
     let values = split.data.batch(&indices, &settings)?;
     let shape = settings.sample_shape(&split.data)?;
-    let input = graph.required_inputs().into_iter().next().ok_or("no input")?;
+    let input = graph
+        .required_inputs()
+        .into_iter()
+        .next()
+        .ok_or("no input")?;
     let feeds = [(input, Activations::from_samples(&values, &shape, 64))].into();
     let config = CalibrateConfig {
         max_rows: 100_000,
@@ -60,7 +64,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let layers = find_layers(&graph, &facts);
     let calibration = calibrate(&graph, &facts, &layers, &feeds, config, &Silent)?;
-    println!("| layer | zeros | magnitude | Wanda | SparseGPT own | SparseGPT | ALPS | ExactOBS | + swaps | / own | / ALPS |");
+    println!(
+        "| layer | zeros | magnitude | Wanda | SparseGPT own | SparseGPT | ALPS | ExactOBS | + swaps | / own | / ALPS |"
+    );
     println!("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
     for layer in &layers {
         let (Some(grams), Some(weights)) =
@@ -118,7 +124,12 @@ fn row(
     println!(
         "| {layer} | {name} | {:.5} | {:.5} | {own:.5} | {:.5} | {alps:.5} | {:.5} | {ours:.5} | {:.3} | {:.4} |",
         refitted(&magnitude(weights, pattern, Keep::Layer(kept))?)?,
-        refitted(&wanda(weights, &moments, pattern, Keep::PerRow(kept / weights.rows))?)?,
+        refitted(&wanda(
+            weights,
+            &moments,
+            pattern,
+            Keep::PerRow(kept / weights.rows)
+        )?)?,
         refitted(&sweep.mask)?,
         refitted(&exact)?,
         ours / own,

@@ -28,7 +28,7 @@ pub use exact_obs::{Trace, Traces, exact_obs};
 pub use mask::Mask;
 pub use objective::{Objective, ObjectiveConfig};
 pub use pattern::Pattern;
-pub use refit::{SupportRefit, refit_support};
+pub use refit::{RefitWays, SupportRefit, refit_support};
 pub use select::Keep;
 pub use sparsegpt::{BLOCK, SparseGpt, sparsegpt};
 pub use swap::{MAX_INPUTS, SwapConfig, SwapReport, swap};

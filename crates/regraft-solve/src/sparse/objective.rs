@@ -131,6 +131,28 @@ impl Objective {
         self.g.rows
     }
 
+    /// Checks that the fields, which anyone can set, belong together and make sense.
+    pub(super) fn check(&self) -> Result<(), SolveError> {
+        let (r, d) = (self.n_out(), self.n_in());
+        for matrix in [&self.h, &self.inverse] {
+            same("objective's rows", d, matrix.rows)?;
+            same("objective's columns", d, matrix.cols)?;
+            same("objective's values", d * d, matrix.data.len())?;
+            matrix.check_finite("objective")?;
+            let mut diagonal = matrix.diagonal().into_iter().enumerate();
+            if let Some((pivot, value)) = diagonal.find(|(_, v)| *v <= 0.0) {
+                return Err(SolveError::NotPositiveDefinite { pivot, n: d, value });
+            }
+        }
+        for matrix in [&self.g, &self.target] {
+            same("objective's outputs", r, matrix.rows)?;
+            same("objective's inputs", d, matrix.cols)?;
+            same("objective's values", r * d, matrix.data.len())?;
+            matrix.check_finite("objective")?;
+        }
+        Ok(())
+    }
+
     /// Returns `f(V)`, at least 0.
     /// # Errors
     /// [`SolveError::Shape`] if `weights` is not `r × d`.

@@ -27,7 +27,7 @@ mod sweep;
 mod tests;
 mod traces;
 
-use crate::error::{SolveError, same};
+use crate::error::SolveError;
 use crate::sparse::shards::in_order;
 use crate::sparse::{Objective, Pattern};
 
@@ -52,7 +52,7 @@ pub fn exact_obs(
 ) -> Result<Traces, SolveError> {
     let (r, d) = (objective.n_out(), objective.n_in());
     pattern.check(r, d)?;
-    check(objective)?;
+    objective.check()?;
     let block_rows = match pattern {
         Pattern::RowBlocks { rows } => rows,
         Pattern::Unstructured | Pattern::Grouped { .. } => 1,
@@ -68,28 +68,6 @@ pub fn exact_obs(
     );
     let traces: Result<Vec<_>, _> = found.into_iter().collect();
     Traces::merge(objective, pattern, block_rows, traces?)
-}
-
-fn check(objective: &Objective) -> Result<(), SolveError> {
-    let (r, d) = (objective.n_out(), objective.n_in());
-    for matrix in [&objective.h, &objective.inverse] {
-        same("objective's rows", d, matrix.rows)?;
-        same("objective's columns", d, matrix.cols)?;
-        same("objective's values", d * d, matrix.data.len())?;
-    }
-    same("optimum's rows", r, objective.target.rows)?;
-    same("optimum's columns", d, objective.target.cols)?;
-    same("optimum's values", r * d, objective.target.data.len())?;
-    objective.inverse.check_finite("inverse")?;
-    objective.target.check_finite("unmasked optimum")?;
-    for matrix in [&objective.h, &objective.inverse] {
-        let bad = matrix.diagonal().into_iter().enumerate();
-        let mut bad = bad.filter(|(_, v)| v.is_nan() || *v <= 0.0);
-        if let Some((pivot, value)) = bad.next() {
-            return Err(SolveError::NotPositiveDefinite { pivot, n: d, value });
-        }
-    }
-    Ok(())
 }
 
 /// Returns the removals of the block that `sweep` was started on, and how often it hit a bound.

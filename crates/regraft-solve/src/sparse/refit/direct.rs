@@ -1,0 +1,322 @@
+//! One support by a factor: of the Gram on it, or of the inverse off it.
+
+use super::{ACCEPT, RefitWays, Scaled, Shared, Solved, TARGET, complement_cost, direct_cost};
+use crate::error::SolveError;
+use crate::factor::{cholesky, cholesky_f32, cholesky_solve_f32, subtract_product};
+use crate::matrix::Matrix;
+use crate::problem::dot;
+use crate::sparse::Objective;
+
+/// Corrections after which a factor that has not reached the target is not used any further.
+const MAX_CORRECTIONS: usize = 12;
+
+/// A correction must shrink the residual at least to this share, or the factor is spent.
+const PROGRESS: f64 = 0.5;
+
+/// Rows of `P` that are copied at once.
+const PANEL_ROWS: usize = 64;
+
+/// Returns the weights of all rows that share a support.
+///
+/// # Errors
+/// [`SolveError::NotPositiveDefinite`] if the support has no factor in f64.
+pub(super) fn solve(
+    objective: &Objective,
+    scaled: &Scaled,
+    unit: &Shared<'_>,
+    scratch: &mut Vec<f32>,
+) -> Result<Solved, SolveError> {
+    let n_rows = unit.rows.len();
+    let d = objective.n_in();
+    let mut tried = 0;
+    if complement_cost(unit.n_kept, d, n_rows) < direct_cost(unit.n_kept, n_rows) {
+        tried += 1;
+        if let Some((weights, residual)) = by_complement(objective, unit) {
+            let ways = RefitWays {
+                complement: n_rows,
+                ..RefitWays::default()
+            };
+            return Ok(Solved {
+                weights,
+                residual,
+                factorisations: tried,
+                ways,
+            });
+        }
+    }
+    let system = System::new(objective, unit);
+    tried += 1;
+    if let Some((weights, residual)) = system.in_f32(scaled, scratch) {
+        let ways = RefitWays {
+            direct: n_rows,
+            ..RefitWays::default()
+        };
+        return Ok(Solved {
+            weights: system.spread(&weights),
+            residual,
+            factorisations: tried,
+            ways,
+        });
+    }
+    tried += 1;
+    let (weights, residual) = system.in_f64(scaled)?;
+    let ways = RefitWays {
+        direct_f64: n_rows,
+        ..RefitWays::default()
+    };
+    Ok(Solved {
+        weights: system.spread(&weights),
+        residual,
+        factorisations: tried,
+        ways,
+    })
+}
+
+/// `v = w̃ − w̃_Z (P_ZZ)⁻¹ P_Z:`; `None` if the factor or the residual is not good.
+fn by_complement(objective: &Objective, unit: &Shared<'_>) -> Option<(Matrix, f64)> {
+    let d = objective.n_in();
+    let gone: Vec<usize> = (0..d).filter(|&j| !unit.kept[j]).collect();
+    let p = &objective.inverse;
+    // A unit diagonal: inputs of very different sizes keep their digits.
+    let root: Vec<f64> = gone.iter().map(|&j| p.at(j, j).sqrt().recip()).collect();
+    let mut block = Matrix::zeros(gone.len(), gone.len());
+    for (i, &row) in gone.iter().enumerate() {
+        let source = p.row(row);
+        for (j, value) in block.row_mut(i)[..=i].iter_mut().enumerate() {
+            *value = source[gone[j]] * root[i] * root[j];
+        }
+    }
+    let factor = cholesky(&block).ok()?;
+    drop(block);
+    let mut y = Matrix::zeros(gone.len(), unit.rows.len());
+    for (i, &col) in gone.iter().enumerate() {
+        for (value, &row) in y.row_mut(i).iter_mut().zip(&unit.rows) {
+            *value = objective.target.at(row, col) * root[i];
+        }
+    }
+    factor.solve(&mut y);
+    for (i, scale) in root.iter().enumerate() {
+        y.row_mut(i).iter_mut().for_each(|v| *v *= scale);
+    }
+    let mut weights = objective.target.select_rows(&unit.rows).ok()?;
+    for (chunk, part) in gone
+        .chunks(PANEL_ROWS)
+        .zip(y.data.chunks(PANEL_ROWS * y.cols))
+    {
+        let part = Matrix {
+            rows: chunk.len(),
+            cols: y.cols,
+            data: part.to_vec(),
+        };
+        let panel = p.select_rows(chunk).ok()?;
+        subtract_product(&mut weights, &part.transposed(), &panel);
+    }
+    for i in 0..weights.rows {
+        for (v, kept) in weights.row_mut(i).iter_mut().zip(unit.kept) {
+            if !kept {
+                *v = 0.0;
+            }
+        }
+    }
+    let system = System::new(objective, unit);
+    let packed = weights.select_cols(&system.support).ok()?;
+    let residual = system.residuals(&packed).1;
+    (residual <= ACCEPT).then_some((weights, residual))
+}
+
+/// `H_SS v = g_S` for the rows that share a support.
+struct System<'a> {
+    objective: &'a Objective,
+    support: Vec<usize>,
+    /// Lower triangle of `H_SS`, row after row: gathered once, read by every residual.
+    lower: Vec<f64>,
+    /// `g_S`, one row each.
+    rhs: Matrix,
+    norms: Vec<f64>,
+}
+
+impl<'a> System<'a> {
+    fn new(objective: &'a Objective, unit: &Shared<'_>) -> Self {
+        let support: Vec<usize> = (0..unit.kept.len()).filter(|&j| unit.kept[j]).collect();
+        let mut rhs = Matrix::zeros(unit.rows.len(), support.len());
+        for (i, &row) in unit.rows.iter().enumerate() {
+            let g = objective.g.row(row);
+            for (value, &j) in rhs.row_mut(i).iter_mut().zip(&support) {
+                *value = g[j];
+            }
+        }
+        let mut lower = Vec::with_capacity(support.len() * (support.len() + 1) / 2);
+        for (k, &row) in support.iter().enumerate() {
+            let h = objective.h.row(row);
+            lower.extend(support[..=k].iter().map(|&j| h[j]));
+        }
+        let norms = (0..rhs.rows)
+            .map(|i| dot(rhs.row(i), rhs.row(i)).sqrt())
+            .collect();
+        Self {
+            objective,
+            support,
+            lower,
+            rhs,
+            norms,
+        }
+    }
+
+    /// Returns `g_S − v H_SS` and the largest norm relative to the right side.
+    fn residuals(&self, weights: &Matrix) -> (Matrix, f64) {
+        let mut out = self.rhs.clone();
+        let mut below = self.lower.as_slice();
+        for k in 0..self.support.len() {
+            // H is symmetric: one pass over its lower triangle serves both halves.
+            let (row, rest) = below.split_at(k + 1);
+            below = rest;
+            let (part, diagonal) = row.split_at(k);
+            for i in 0..weights.rows {
+                let v = weights.row(i);
+                let (head, tail) = out.row_mut(i).split_at_mut(k);
+                let mut lanes = [0.0; 4];
+                let (mut at_head, mut at_v) = (head.chunks_exact_mut(4), v[..k].chunks_exact(4));
+                let mut at_part = part.chunks_exact(4);
+                for ((o, x), p) in (&mut at_head).zip(&mut at_v).zip(&mut at_part) {
+                    for lane in 0..4 {
+                        o[lane] -= p[lane] * v[k];
+                        lanes[lane] += p[lane] * x[lane];
+                    }
+                }
+                let rest = at_head.into_remainder().iter_mut();
+                for ((o, x), p) in rest.zip(at_v.remainder()).zip(at_part.remainder()) {
+                    *o -= p * v[k];
+                    lanes[0] += p * x;
+                }
+                tail[0] -= lanes.iter().sum::<f64>() + diagonal[0] * v[k];
+            }
+        }
+        let mut largest = 0.0_f64;
+        for (i, norm) in self.norms.iter().enumerate() {
+            let found = dot(out.row(i), out.row(i)).sqrt();
+            if found.is_nan() {
+                largest = f64::INFINITY;
+            } else if *norm > 0.0 {
+                largest = largest.max(found / norm);
+            }
+        }
+        (out, largest)
+    }
+
+    /// Corrects from zero with an approximate solver (rows in, rows out) until the target is met or
+    /// it makes no progress; returns the best weights and their residual.
+    fn corrected(&self, mut step: impl FnMut(&mut Matrix)) -> (Matrix, f64) {
+        let mut best = Matrix::zeros(self.rhs.rows, self.rhs.cols);
+        let (mut residual, mut largest) = (self.rhs.clone(), 1.0);
+        for _ in 0..MAX_CORRECTIONS {
+            step(&mut residual);
+            let mut next = best.clone();
+            for (v, s) in next.data.iter_mut().zip(&residual.data) {
+                *v += s;
+            }
+            let (left, found) = self.residuals(&next);
+            let slow = found > PROGRESS * largest;
+            if found < largest {
+                (best, largest) = (next, found);
+            }
+            residual = left;
+            if slow || largest <= TARGET {
+                break;
+            }
+        }
+        (best, largest)
+    }
+
+    fn in_f32(&self, scaled: &Scaled, scratch: &mut Vec<f32>) -> Option<(Matrix, f64)> {
+        let (n, d) = (self.support.len(), self.objective.n_in());
+        scratch.resize(n * n, 0.0);
+        for (i, &row) in self.support.iter().enumerate() {
+            let source = &scaled.h[row * d..(row + 1) * d];
+            let values = scratch[i * n + i..(i + 1) * n].iter_mut();
+            for (value, &j) in values.zip(&self.support[i..]) {
+                *value = source[j];
+            }
+        }
+        if !cholesky_f32(&mut scratch[..n * n], n) {
+            return None;
+        }
+        let factor = &scratch[..n * n];
+        let (weights, residual) = self.corrected(|rows| {
+            // f32 holds the digits, the row's size is put back afterwards.
+            let mut sizes = Vec::with_capacity(rows.rows);
+            let mut rhs = Vec::with_capacity(rows.data.len());
+            for i in 0..rows.rows {
+                let row = self.support.iter().zip(rows.row(i));
+                let row: Vec<f64> = row.map(|(&j, v)| v * scaled.root[j]).collect();
+                let size = row.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
+                let size = if size > 0.0 { size } else { 1.0 };
+                rhs.extend(row.iter().map(|v| (v / size) as f32));
+                sizes.push(size);
+            }
+            cholesky_solve_f32(factor, n, &mut rhs);
+            for (i, (solved, size)) in rhs.chunks_exact(n).zip(sizes).enumerate() {
+                let row = rows.row_mut(i).iter_mut().zip(solved).zip(&self.support);
+                for ((value, s), &j) in row {
+                    *value = f64::from(*s) * size * scaled.root[j];
+                }
+            }
+        });
+        (residual <= ACCEPT).then_some((weights, residual))
+    }
+
+    fn in_f64(&self, scaled: &Scaled) -> Result<(Matrix, f64), SolveError> {
+        let n = self.support.len();
+        let mut block = Matrix::zeros(n, n);
+        for (i, &row) in self.support.iter().enumerate() {
+            let source = self.objective.h.row(row);
+            for (value, &j) in block.row_mut(i)[..=i].iter_mut().zip(&self.support) {
+                *value = source[j] * scaled.root[row] * scaled.root[j];
+            }
+        }
+        let factor = cholesky(&block)?;
+        drop(block);
+        Ok(self.corrected(|rows| {
+            let mut columns = rows.transposed();
+            let scale = |columns: &mut Matrix| {
+                for (i, &j) in self.support.iter().enumerate() {
+                    columns
+                        .row_mut(i)
+                        .iter_mut()
+                        .for_each(|v| *v *= scaled.root[j]);
+                }
+            };
+            scale(&mut columns);
+            factor.solve(&mut columns);
+            scale(&mut columns);
+            *rows = columns.transposed();
+        }))
+    }
+
+    /// Returns rows over the support as rows over all inputs.
+    fn spread(&self, weights: &Matrix) -> Matrix {
+        let mut out = Matrix::zeros(weights.rows, self.objective.n_in());
+        for i in 0..weights.rows {
+            let target = out.row_mut(i);
+            for (&j, v) in self.support.iter().zip(weights.row(i)) {
+                target[j] = *v;
+            }
+        }
+        out
+    }
+}
+
+/// Returns what each way by a factor gives, whatever it costs.
+#[cfg(test)]
+pub(super) fn each_way(
+    objective: &Objective,
+    scaled: &Scaled,
+    unit: &Shared<'_>,
+) -> Vec<(&'static str, Option<(Matrix, f64)>)> {
+    let system = System::new(objective, unit);
+    let spread = |(weights, residual): (Matrix, f64)| (system.spread(&weights), residual);
+    vec![
+        ("complement", by_complement(objective, unit)),
+        ("f32", system.in_f32(scaled, &mut Vec::new()).map(spread)),
+        ("f64", system.in_f64(scaled).ok().map(spread)),
+    ]
+}
