@@ -126,7 +126,9 @@ fn inspect(args: &InspectArgs, talk: TalkOptions) -> Result<(), Failure> {
     show(&found, talk, |style| {
         let mut text = found.to_terminal(style);
         if let Some(page) = &args.html {
-            text.push_str(&format!("\nwritten to {}\n", page.display()));
+            text.push_str("\nwritten to ");
+            text.push_str(&page.display().to_string());
+            text.push('\n');
         }
         text
     })

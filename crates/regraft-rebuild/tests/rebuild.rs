@@ -175,6 +175,7 @@ fn prune(graph: &Graph, names: &[&str]) -> (Graph, KeptAxes) {
 
 fn config(tune: Option<usize>, threads: usize) -> RebuildConfig {
     RebuildConfig {
+        sparsity: None,
         damping: 1e-3,
         max_rows: 100_000,
         tune: tune.map(|epochs| TuneConfig {

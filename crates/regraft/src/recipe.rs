@@ -99,7 +99,7 @@ pub enum MaskName {
     Obs,
     /// Alternating directions (ALPS).
     Alps,
-    /// The column sweep of SparseGPT.
+    /// The column sweep of `SparseGPT`.
     Sparsegpt,
     /// Weights times the root mean square of their inputs.
     Wanda,

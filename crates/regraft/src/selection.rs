@@ -53,6 +53,18 @@ pub(crate) enum Limit {
     Time(f64),
 }
 
+impl Limit {
+    /// Returns true if nothing has to go.
+    fn keeps_all(self) -> bool {
+        match self {
+            Self::Count(Budget::Macs(share) | Budget::Params(share)) | Self::Time(share) => {
+                share >= 1.0
+            }
+            Self::Count(_) => false,
+        }
+    }
+}
+
 /// Returns the budget of a recipe.
 pub(crate) fn limit(recipe: &Recipe) -> Result<Limit, Error> {
     match (recipe.macs, recipe.params, recipe.latency) {
@@ -84,12 +96,7 @@ pub(crate) fn select(
     let limit = limit(recipe)?;
     let groups = find_groups(&model.graph, &model.facts)?;
     // Keeping everything is possible in any network.
-    let keeps_all = match limit {
-        Limit::Count(Budget::Macs(share) | Budget::Params(share)) | Limit::Time(share) => {
-            share >= 1.0
-        }
-        Limit::Count(_) => false,
-    };
+    let keeps_all = limit.keeps_all();
     if !keeps_all {
         nothing_prunable(&groups)?;
     }
@@ -158,12 +165,12 @@ pub(crate) fn select(
         }
     };
     Ok(Selection {
-        time,
         groups,
         plan,
         sensitivities,
         fallbacks,
         cost,
+        time,
     })
 }
 

@@ -244,7 +244,7 @@ pub(crate) enum MaskMethod {
     Obs,
     /// Alternating directions (ALPS)
     Alps,
-    /// The column sweep of SparseGPT
+    /// The column sweep of `SparseGPT`
     Sparsegpt,
     /// Weights times the root mean square of their inputs
     Wanda,

@@ -66,10 +66,7 @@ pub(super) fn tune_jointly(
     };
     let schedule = Schedule {
         epochs: epochs(pair, graph, n_samples(inputs), &options)?,
-        learning_rate: std::env::var("RX_LR")
-            .ok()
-            .and_then(|v| v.parse().ok())
-            .unwrap_or(options.joint_learning_rate),
+        learning_rate: options.joint_learning_rate,
         held_zeros: held_zeros(config, layers),
     };
     let found = tune(&mut pruned, &target, &start, &schedule, monitor)?;
@@ -110,11 +107,7 @@ fn terms(pair: Pair<'_>, dense: &Stream, outputs: &[ValueId]) -> Result<Vec<Term
         terms.push(Term::new(output, chunks, 1.0));
     }
     // What the network gives counts as much as everything on the way to it.
-    let others = terms.len().saturating_sub(1).max(1) as f64
-        * std::env::var("RX_OUT")
-            .ok()
-            .and_then(|v| v.parse().ok())
-            .unwrap_or(1.0);
+    let others = terms.len().saturating_sub(1).max(1) as f64;
     if let Some(first) = terms.first_mut() {
         first.weight = others;
     }

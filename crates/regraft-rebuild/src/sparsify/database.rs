@@ -267,13 +267,11 @@ fn solve_groups(
 
 /// Shares of the connections that the levels keep, from all to few.
 fn level_shares(pattern: Pattern) -> Vec<f64> {
-    match pattern.keep_ratio() {
-        Some(share) => vec![1.0, share],
-        None => {
-            let share = |k: usize| LEVEL_RATIO.powi(i32::try_from(k).unwrap_or(i32::MAX));
-            (0..LEVELS).map(share).collect()
-        }
+    if let Some(share) = pattern.keep_ratio() {
+        return vec![1.0, share];
     }
+    let share = |k: usize| LEVEL_RATIO.powi(i32::try_from(k).unwrap_or(i32::MAX));
+    (0..LEVELS).map(share).collect()
 }
 
 /// Returns the connections a level keeps out of `each`: whole blocks, and at least one.

@@ -55,7 +55,8 @@ fn scored(
     let mut scores = weights.clone();
     for row in scores.data.chunks_exact_mut(weights.cols.max(1)) {
         for (j, value) in row.iter_mut().enumerate() {
-            *value *= *value * factor(j);
+            let square = *value * *value;
+            *value = square * factor(j);
         }
     }
     highest(&scores, pattern, keep)

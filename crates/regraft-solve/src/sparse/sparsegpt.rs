@@ -1,4 +1,4 @@
-//! SparseGPT: one sweep over the inputs, each pruned connection paid for by the later ones.
+//! `SparseGPT`: one sweep over the inputs, each pruned connection paid for by the later ones.
 //!
 //! With `H⁻¹ = Uᵀ U`, `U` upper triangular, row j of `U` divided by `U_jj` is what removing
 //! input j does to the inputs after it when those before it stay as they are, and `U_jj²` is
@@ -16,7 +16,7 @@
 //! has a smaller error, so refit afterwards.
 //!
 //! # Reference
-//! Frantar, Alistarh: SparseGPT: Massive Language Models Can Be Accurately Pruned in One-Shot,
+//! Frantar, Alistarh: `SparseGPT`: Massive Language Models Can Be Accurately Pruned in One-Shot,
 //! ICML 2023, algorithm 1.
 
 use super::select::{Keep, blocks_of, check_keep, check_start, highest, top};

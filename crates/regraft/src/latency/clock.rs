@@ -76,7 +76,9 @@ impl LayerSpec {
                 let name = format!("w{copy}_{port}");
                 // Equal copies would be recognised and computed once.
                 let mut data = noise(shape.iter().product(), copy as u64);
-                data.iter_mut().for_each(|w| *w *= WEIGHT_SCALE);
+                for w in &mut data {
+                    *w *= WEIGHT_SCALE;
+                }
                 b.tensor(&name, Tensor::from_f32(shape.clone(), data)?)?;
                 inputs.push(name);
             }

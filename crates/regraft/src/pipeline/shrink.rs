@@ -373,11 +373,10 @@ fn mix(recipe: &Recipe, samples: &Samples) -> Mix {
         return Mix::None;
     };
     match recipe.mix {
-        MixName::None => Mix::None,
         MixName::Blend => Mix::Blend,
         MixName::Paste => Mix::Paste,
         MixName::Auto if *channels == 3 => Mix::Paste,
-        MixName::Auto => Mix::None,
+        MixName::None | MixName::Auto => Mix::None,
     }
 }
 

@@ -161,6 +161,7 @@ fn layer(
     let kept = numbers.next() > 0.06;
     let spread = 0.04 + 0.1 * numbers.next();
     LayerFigures {
+        sparsity: None,
         node,
         op: "Conv".to_owned(),
         group,
@@ -223,6 +224,7 @@ pub(crate) fn resnet56() -> Report {
         Change::new(total(|l| l.macs.before), total(|l| l.macs.after)),
     );
     report.dense = ModelFigures {
+        weights: None,
         params: params.before,
         macs: macs.before,
         bytes: params.before * 4 + 31_000,
@@ -232,6 +234,7 @@ pub(crate) fn resnet56() -> Report {
         metrics: Some(metrics(numbers, 0.412, Some(0.421))),
     });
     report.small = ModelFigures {
+        weights: None,
         params: params.after,
         macs: macs.after,
         bytes: params.after * 4 + 31_000,

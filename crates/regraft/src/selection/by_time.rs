@@ -185,9 +185,12 @@ fn may_go(groups: &Groups, may_shrink: &[bool], block: &RemovableBlock) -> bool 
     })
 }
 
+/// Blocks removed, share of the time and error of each plan that was rebuilt.
+type Trials = Vec<(usize, f64, f64)>;
+
 impl Search<'_> {
     /// Tries rates of exchange from 1 outwards while they get better.
-    fn best(&self) -> Result<(Candidate, Vec<(usize, f64, f64)>), Error> {
+    fn best(&self) -> Result<(Candidate, Trials), Error> {
         let mut trials = Vec::new();
         let mut seen: BTreeSet<Vec<usize>> = BTreeSet::new();
         let mut best: Option<(Candidate, f64)> = None;

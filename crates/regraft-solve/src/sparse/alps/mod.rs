@@ -25,7 +25,7 @@
 //!
 //! # Reference
 //! Meng, Behdin, Wang, Mazumder: ALPS: Improved Optimization for Highly Sparse One-Shot Pruning
-//! for Large Language Models, NeurIPS 2024, algorithms 1 and 2. The schedule of ρ and the step of
+//! for Large Language Models, `NeurIPS` 2024, algorithms 1 and 2. The schedule of ρ and the step of
 //! every row are those of the authors' program.
 
 mod band;
@@ -290,7 +290,9 @@ impl State {
     fn each(&mut self, work: impl Fn(&mut Band, &[f32], usize) + Sync) {
         let (gram, d) = (&self.gram, self.d);
         over_bands(&mut self.bands, 1, self.threads, &|_, part: &mut [Band]| {
-            part.iter_mut().for_each(|band| work(band, gram, d));
+            for band in part.iter_mut() {
+                work(band, gram, d);
+            }
         });
     }
 }
