@@ -8,3 +8,4 @@ mod material;
 mod refusals;
 mod removal;
 mod repeats;
+mod sparse;

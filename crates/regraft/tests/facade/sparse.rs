@@ -1,0 +1,135 @@
+//! Single connections: the count that was asked for, zeros that stay, the same bytes again.
+
+use std::path::Path;
+
+use regraft::{AllocationName, ErrorKind, Quiet, Recipe, RunOptions, shrink};
+
+use crate::material::{network, recipe, write_data, write_model};
+
+fn sparse(folder: &Path) -> Recipe {
+    let model = write_model(folder, &network(None));
+    let data = write_data(folder, 240);
+    Recipe {
+        macs: None,
+        params: None,
+        sparsity: Some(0.7),
+        ..recipe(folder, model, data)
+    }
+}
+
+fn into(recipe: &Recipe, folder: &Path, name: &str) -> Recipe {
+    Recipe {
+        output: Some(folder.join(name).with_extension("onnx")),
+        ..recipe.clone()
+    }
+}
+
+#[test]
+fn the_share_of_zeros_is_the_one_asked_for_and_nothing_else_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = sparse(folder.path());
+    let outcome = shrink(&recipe, &RunOptions::default(), &Quiet).unwrap();
+    let (dense, small) = (&outcome.report.dense, &outcome.report.small);
+    let (before, after) = (dense.weights.unwrap(), small.weights.unwrap());
+    assert_eq!(before.all, after.all);
+    assert_eq!(dense.macs, small.macs);
+    let kept = before.all - (0.7 * before.all as f64).round() as u64;
+    // A weight may be zero by chance, a zero may not be anything else.
+    assert!(
+        after.nonzero <= kept && after.nonzero + 2 >= kept,
+        "{after:?}, {kept}"
+    );
+    let allocation = outcome.report.allocation.unwrap();
+    let taken = allocation
+        .candidates
+        .iter()
+        .find(|c| c.method == allocation.method);
+    let least = allocation
+        .candidates
+        .iter()
+        .map(|c| c.held_out)
+        .fold(f64::MAX, f64::min);
+    assert!(taken.unwrap().held_out <= least);
+}
+
+#[test]
+fn the_same_recipe_gives_the_same_bytes_for_any_threads_and_from_stored_levels() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = Recipe {
+        allocation: AllocationName::Global,
+        ..sparse(folder.path())
+    };
+    let options = RunOptions {
+        run_dir: Some(folder.path().join("run")),
+        ..RunOptions::default()
+    };
+    let bytes = |recipe: &Recipe, options: &RunOptions| {
+        let outcome = shrink(recipe, options, &Quiet).unwrap();
+        std::fs::read(outcome.files.model).unwrap()
+    };
+    let one = Recipe {
+        threads: Some(1),
+        ..into(&recipe, folder.path(), "one")
+    };
+    let first = bytes(&one, &RunOptions::default());
+    let two = Recipe {
+        threads: Some(2),
+        ..into(&recipe, folder.path(), "two")
+    };
+    assert_eq!(first, bytes(&two, &options), "two threads, levels stored");
+    // Another target in the same run directory finds the levels and does not take the first result.
+    let other = Recipe {
+        sparsity: Some(0.5),
+        ..into(&recipe, folder.path(), "other")
+    };
+    let stored = bytes(&other, &options);
+    let fresh = into(&other, folder.path(), "fresh");
+    assert_eq!(
+        stored,
+        bytes(&fresh, &RunOptions::default()),
+        "from stored levels"
+    );
+    assert_ne!(stored, first);
+}
+
+#[test]
+fn what_cannot_be_is_refused_and_nothing_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = sparse(folder.path());
+    let cases = [
+        Recipe {
+            sparsity: Some(1.0),
+            ..recipe.clone()
+        },
+        Recipe {
+            macs: Some(0.5),
+            ..recipe.clone()
+        },
+        Recipe {
+            pattern: "2:5".to_owned(),
+            ..recipe.clone()
+        },
+        Recipe {
+            pattern: "four".to_owned(),
+            ..recipe.clone()
+        },
+        Recipe {
+            only: vec!["nothing*".to_owned()],
+            ..recipe.clone()
+        },
+        Recipe {
+            pattern: "7:97".to_owned(),
+            sparsity: None,
+            ..recipe.clone()
+        },
+    ];
+    let before = crate::material::listing(folder.path());
+    for (at, case) in cases.iter().enumerate() {
+        let error = shrink(case, &RunOptions::default(), &Quiet).unwrap_err();
+        assert!(
+            matches!(error.kind(), ErrorKind::Usage | ErrorKind::Model),
+            "case {at}: {error}"
+        );
+        assert_eq!(crate::material::listing(folder.path()), before, "case {at}");
+    }
+}
