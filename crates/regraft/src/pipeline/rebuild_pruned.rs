@@ -1,12 +1,13 @@
 //! `rebuild`: a model that something else pruned, against its dense teacher.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use regraft_graph::{Dim, Graph, Tensor, ValueId};
 use regraft_prune::plan::GroupPlan;
 use regraft_prune::{Group, Plan, Producer, find_groups};
 use regraft_rebuild::find_layers;
-use regraft_rebuild::rebuild::{KeptAxes, Pair, rebuild as rebuild_graph};
+use regraft_rebuild::rebuild::{KeptAxes, MaskMethod, Pair, Sparsity, rebuild as rebuild_graph};
 
 use super::finish::{Parts, finish};
 use super::journal::{RunJournal, open_run};
@@ -70,7 +71,8 @@ pub fn rebuild(
         pruned: &graph,
         kept: &kept,
     };
-    let config = rebuild_config(recipe, &samples, exec(recipe));
+    let mut config = rebuild_config(recipe, &samples, exec(recipe));
+    config.sparsity = held_zeros(&graph, &log)?;
     let rebuilt = rebuild_graph(
         pair,
         &samples.feeds(&input),
@@ -102,6 +104,35 @@ pub fn rebuild(
         allocation: None,
     };
     finish(&parts, &files, options, &log)
+}
+
+/// A layer with fewer zeros than this share was not pruned: they are there by chance.
+const LEAST_ZEROS: f64 = 0.01;
+
+/// Returns how zeros are held in the layers that have lost single connections, if there are any.
+fn held_zeros(graph: &Graph, log: &Log<'_>) -> Result<Option<Sparsity>, Error> {
+    let mut kept = BTreeMap::new();
+    for layer in find_layers(graph, &facts_of(graph)?) {
+        let Some(data) = graph.tensor(layer.weight).and_then(|t| t.as_f32()) else {
+            continue;
+        };
+        let zeros = data.iter().filter(|w| **w == 0.0).count();
+        if zeros as f64 > LEAST_ZEROS * data.len() as f64 {
+            kept.insert(layer.output, data.len() - zeros);
+        }
+    }
+    if kept.is_empty() {
+        return Ok(None);
+    }
+    log.note(&format!(
+        "{} layers have lost single connections: their zeros stay",
+        kept.len()
+    ));
+    Ok(Some(Sparsity {
+        kept,
+        method: MaskMethod::Hold,
+        ..Sparsity::default()
+    }))
 }
 
 /// Returns the student with its values under the teacher's identifiers, found by name.

@@ -93,6 +93,34 @@ fn the_same_recipe_gives_the_same_bytes_for_any_threads_and_from_stored_levels()
 }
 
 #[test]
+fn a_network_with_zeros_is_rebuilt_on_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = Recipe {
+        refit: regraft::RefitName::None,
+        tune: regraft::Tuning::None,
+        ..into(&sparse(folder.path()), folder.path(), "masked")
+    };
+    let masked = shrink(&recipe, &RunOptions::default(), &Quiet).unwrap();
+    let again = Recipe {
+        sparsity: None,
+        ..into(&recipe, folder.path(), "again")
+    };
+    let rebuilt =
+        regraft::rebuild(&masked.files.model, &again, &RunOptions::default(), &Quiet).unwrap();
+    assert_eq!(masked.report.small.weights, rebuilt.report.small.weights);
+    let errors = |r: &regraft::report::Report| -> f64 {
+        r.layers.iter().filter_map(|l| l.error_after_refit).sum()
+    };
+    let before: f64 = rebuilt
+        .report
+        .layers
+        .iter()
+        .filter_map(|l| l.error_before_refit)
+        .sum();
+    assert!(errors(&rebuilt.report) < before);
+}
+
+#[test]
 fn what_cannot_be_is_refused_and_nothing_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let recipe = sparse(folder.path());
