@@ -99,7 +99,8 @@ impl RebuildError {
                 Some("give the model that was pruned as the dense one".to_owned())
             }
             Self::Unreachable { nearest, .. } => {
-                Some(format!("ask for a sparsity of at most {nearest:.2}"))
+                let reachable = (nearest * 100.0).floor() / 100.0;
+                Some(format!("ask for a sparsity of at most {reachable:.2}"))
             }
             Self::Prune(source) => source.hint(),
             Self::Allocate(_)

@@ -39,6 +39,12 @@ pub struct LayerRefit {
     pub clamped: usize,
     /// Rows the fit saw.
     pub rows: u64,
+    /// Connections that swapped places or moved between outputs after the mask was chosen.
+    pub swaps: usize,
+    /// True if swaps were asked for and the layer is too wide for them or its pattern has none.
+    pub swaps_skipped: bool,
+    /// Largest residual of an exact refit on a mask, relative to the right side; 0 without a mask.
+    pub residual: f64,
 }
 
 /// Relative squared error that rounding explains: the layer still gives what it gave.
@@ -96,6 +102,9 @@ pub(super) fn refit_layer(
         dead_inputs: solved.dead,
         clamped: solved.clamped,
         rows,
+        swaps: solved.swaps,
+        swaps_skipped: solved.swaps_skipped,
+        residual: solved.residual,
     };
     if budget.is_none() && report.error_before.max(report.held_out_before) < NOTHING_TO_MEND {
         return Ok(None);
@@ -205,6 +214,9 @@ pub(super) struct Solved {
     pub(super) steps: usize,
     pub(super) dead: usize,
     pub(super) clamped: usize,
+    pub(super) swaps: usize,
+    pub(super) swaps_skipped: bool,
+    pub(super) residual: f64,
 }
 
 /// Solves each group of a layer; all but grouped convolutions have one.
@@ -225,6 +237,9 @@ fn solve_groups(
         steps: 0,
         dead: 0,
         clamped: 0,
+        swaps: 0,
+        swaps_skipped: false,
+        residual: 0.0,
     };
     for (g, problem) in problems.iter().enumerate() {
         let rows: Vec<usize> = (g * per_group..(g + 1) * per_group).collect();

@@ -82,6 +82,9 @@ pub(super) fn solve_sparse(
         steps: 0,
         dead: 0,
         clamped: 0,
+        swaps: 0,
+        swaps_skipped: false,
+        residual: 0.0,
     };
     let shares = shares(kept, problems.len(), per_group * context.layer.d);
     for (g, problem) in problems.iter().enumerate() {
@@ -99,7 +102,9 @@ pub(super) fn solve_sparse(
                 passes: context.sparsity.swap_passes,
                 ..SwapConfig::default()
             };
-            swap(&objective, &mut mask, &config, context.threads)?;
+            let report = swap(&objective, &mut mask, &config, context.threads)?;
+            solved.swaps += report.swaps + report.moves;
+            solved.swaps_skipped |= report.skipped;
         }
         let mut masked = part;
         mask.apply(&mut masked)?;
@@ -107,7 +112,9 @@ pub(super) fn solve_sparse(
             // What a sweep gives is part of its mask.
             swept.unwrap_or_else(|| masked.clone())
         } else {
-            refit_support(&objective, &mask, context.threads)?.weights
+            let found = refit_support(&objective, &mask, context.threads)?;
+            solved.residual = solved.residual.max(found.largest_residual);
+            found.weights
         };
         let bias = problem.best_bias(&weights);
         for (i, &o) in rows.iter().enumerate() {

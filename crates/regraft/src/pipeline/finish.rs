@@ -289,6 +289,12 @@ fn report(
         });
     }
     report.warnings.clone_from(&log.warnings.borrow());
+    for layer in parts.rebuilt.layers.iter().filter(|l| l.swaps_skipped) {
+        report.warnings.push(format!(
+            "{}: no connections were swapped, the layer is too wide for it",
+            layer.node
+        ));
+    }
     Ok(report)
 }
 
@@ -486,6 +492,10 @@ fn layers(parts: &Parts<'_>, small: &Graph, facts: &Facts) -> Vec<LayerFigures> 
             held_out_before: refit.map(|r| r.held_out_before),
             held_out_after: refit.map(|r| r.held_out_after),
             kept: refit.map(|r| r.kept),
+            swaps: refit.filter(|_| parts.recipe.is_sparse()).map(|r| r.swaps),
+            residual: refit
+                .filter(|_| parts.recipe.is_sparse())
+                .map(|r| r.residual),
             damping: refit.map(|r| r.damping),
             damping_steps: refit.map(|r| r.damping_steps),
             dead_inputs: refit.map(|r| r.dead_inputs),

@@ -305,6 +305,9 @@ struct StoredLayer {
     dead_inputs: usize,
     clamped: usize,
     rows: u64,
+    swaps: usize,
+    swaps_skipped: bool,
+    residual: f64,
 }
 
 impl StoredBlock {
@@ -332,6 +335,9 @@ impl StoredBlock {
             dead_inputs: l.dead_inputs,
             clamped: l.clamped,
             rows: l.rows,
+            swaps: l.swaps,
+            swaps_skipped: l.swaps_skipped,
+            residual: l.residual,
         };
         let tuning = |b: &BlockTuning| {
             (
@@ -365,6 +371,9 @@ impl StoredBlock {
             dead_inputs: l.dead_inputs,
             clamped: l.clamped,
             rows: l.rows,
+            swaps: l.swaps,
+            swaps_skipped: l.swaps_skipped,
+            residual: l.residual,
         };
         let tuning = |(output, error_before, error_after, kept, steps)| BlockTuning {
             output,

@@ -89,7 +89,7 @@ pub(crate) fn sparsify(work: &Work<'_>) -> Result<Sparsified, Error> {
         kept,
         method: mask_method(work.recipe.mask),
         objectives: objectives(work.recipe.refit),
-        swap_passes: work.recipe.swap_passes,
+        swap_passes: swap_passes(work, pattern),
     };
     work.log.check()?;
     let masked = masked_only(work, &sparsity)?;
@@ -101,6 +101,15 @@ pub(crate) fn sparsify(work: &Work<'_>) -> Result<Sparsified, Error> {
         rebuilt,
         allocation,
     })
+}
+
+/// Blocks of zeros have no single connections that could change places.
+fn swap_passes(work: &Work<'_>, pattern: Pattern) -> usize {
+    if matches!(pattern, Pattern::RowBlocks { .. }) {
+        work.log.note("zeros in blocks: no connections are swapped");
+        return 0;
+    }
+    work.recipe.swap_passes
 }
 
 /// The layers whose connections may go: those that the patterns of names leave, with a shape that

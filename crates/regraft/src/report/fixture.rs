@@ -162,6 +162,8 @@ fn layer(
     let spread = 0.04 + 0.1 * numbers.next();
     LayerFigures {
         sparsity: None,
+        swaps: None,
+        residual: None,
         node,
         op: "Conv".to_owned(),
         group,

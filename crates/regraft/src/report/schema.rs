@@ -435,6 +435,12 @@ pub struct LayerFigures {
     /// if the layer was not rebuilt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kept: Option<bool>,
+    /// Connections that swapped places after the mask was chosen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub swaps: Option<usize>,
+    /// Largest residual of the exact refit on a mask, relative to the right side.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub residual: Option<f64>,
     /// Damping that the solution needed, relative to the mean of the Gram diagonal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub damping: Option<f64>,

@@ -93,6 +93,12 @@ fn facts(page: &mut Page, layer: &LayerFigures) {
     if let Some(sparsity) = layer.sparsity {
         fact("zeros", &format::percent(sparsity, 1));
     }
+    if let Some(swaps) = layer.swaps {
+        fact("swapped connections", &swaps.to_string());
+    }
+    if let Some(residual) = layer.residual {
+        fact("residual of the refit", &format::scientific(residual));
+    }
     let errors = |before: Option<f64>, after: Option<f64>| match (before, after) {
         (Some(b), Some(a)) => Some(format!(
             "{} → {}",
