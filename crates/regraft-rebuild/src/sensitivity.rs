@@ -307,7 +307,8 @@ fn refitted(
     reader.layer.tensors(graph, &weights, &bias)
 }
 
-fn output_error(
+/// Returns the relative squared error of the model's output to `reference`, chunk by chunk.
+pub(crate) fn output_error(
     stream: &Stream,
     output: ValueId,
     reference: &[HostTensor],

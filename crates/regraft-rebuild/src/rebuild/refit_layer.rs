@@ -219,6 +219,23 @@ pub(super) struct Solved {
     pub(super) residual: f64,
 }
 
+impl Solved {
+    /// Returns the old weights with nothing done to them.
+    pub(super) fn unchanged(old: &Matrix, old_bias: &[f64]) -> Self {
+        Self {
+            weights: old.clone(),
+            bias: old_bias.to_vec(),
+            damping: 0.0,
+            steps: 0,
+            dead: 0,
+            clamped: 0,
+            swaps: 0,
+            swaps_skipped: false,
+            residual: 0.0,
+        }
+    }
+}
+
 /// Solves each group of a layer; all but grouped convolutions have one.
 fn solve_groups(
     layer: &Layer,
@@ -230,17 +247,7 @@ fn solve_groups(
     let per_group = layer.n_out / problems.len().max(1);
     let config = RefitConfig::starting_at(damping);
     let kept: Vec<usize> = (0..layer.d).collect();
-    let mut solved = Solved {
-        weights: old.clone(),
-        bias: old_bias.to_vec(),
-        damping: 0.0,
-        steps: 0,
-        dead: 0,
-        clamped: 0,
-        swaps: 0,
-        swaps_skipped: false,
-        residual: 0.0,
-    };
+    let mut solved = Solved::unchanged(old, old_bias);
     for (g, problem) in problems.iter().enumerate() {
         let rows: Vec<usize> = (g * per_group..(g + 1) * per_group).collect();
         let part = old.select_rows(&rows)?;

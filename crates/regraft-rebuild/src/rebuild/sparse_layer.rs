@@ -75,24 +75,13 @@ pub(super) fn solve_sparse(
 ) -> Result<Solved, SolveError> {
     let per_group = context.layer.n_out / problems.len().max(1);
     let config = ObjectiveConfig::starting_at(context.damping);
-    let mut solved = Solved {
-        weights: old.clone(),
-        bias: old_bias.to_vec(),
-        damping: 0.0,
-        steps: 0,
-        dead: 0,
-        clamped: 0,
-        swaps: 0,
-        swaps_skipped: false,
-        residual: 0.0,
-    };
+    let mut solved = Solved::unchanged(old, old_bias);
     let shares = shares(kept, problems.len(), per_group * context.layer.d);
     for (g, problem) in problems.iter().enumerate() {
         let rows: Vec<usize> = (g * per_group..(g + 1) * per_group).collect();
         let part = old.select_rows(&rows)?;
         let objective = Objective::new(problem, Some(&part), &config)?;
-        let (mask, swept) = choose_mask(context, problem, &objective, &part, shares[g])?;
-        let mut mask = mask;
+        let (mut mask, swept) = choose_mask(context, problem, &objective, &part, shares[g])?;
         let refined = context.sparsity.swap_passes > 0
             && context.sparsity.objectives != Objectives::Masked
             && context.sparsity.method != MaskMethod::Hold;

@@ -49,8 +49,6 @@ pub struct LayerLevels {
     pub values: Vec<ValueId>,
     /// Its connections.
     pub n_weights: usize,
-    /// `curve[k]`: relative squared error with `k` connections removed, before the exact refit.
-    pub curve: Vec<f64>,
     /// The levels; the first keeps everything.
     pub levels: Vec<Level>,
     /// The damping that was needed.
@@ -152,11 +150,7 @@ fn solve_layer(
         groups.push((part, problem));
     }
     let solved = solve_groups(layer, &groups, config).map_err(solve)?;
-    let Solved {
-        curve,
-        levels,
-        damping,
-    } = solved;
+    let Solved { levels, damping } = solved;
     let n_weights = layer.n_out * layer.d;
     let old_bias = layer.bias(graph);
     let mut stored = Vec::new();
@@ -178,14 +172,12 @@ fn solve_layer(
             .flatten()
             .collect(),
         n_weights,
-        curve,
         levels: stored,
         damping,
     }))
 }
 
 struct Solved {
-    curve: Vec<f64>,
     /// Kept, relative error, weights `n_out × d`, shift of the bias.
     levels: Vec<(usize, f64, Matrix, Vec<f64>)>,
     damping: f64,
@@ -202,7 +194,6 @@ fn solve_groups(
     let each = per_group * layer.d;
     let energy: f64 = groups.iter().map(|(_, p)| p.energy).sum();
     let relative = |error: f64| if energy > 0.0 { error / energy } else { error };
-    let mut steps: Vec<f64> = Vec::new();
     let mut levels: BTreeMap<usize, (f64, Matrix, Vec<f64>)> = BTreeMap::new();
     let mut damping = 0.0f64;
     let shares = level_shares(config.pattern);
@@ -214,8 +205,6 @@ fn solve_groups(
         )?;
         damping = damping.max(objective.damping);
         let traces = exact_obs(&objective, config.pattern, 0, config.threads)?;
-        let curve = traces.curve();
-        steps.extend(curve.windows(2).map(|w| (w[1] - w[0]).max(0.0)));
         for (at, share) in shares.iter().enumerate() {
             let kept = kept_of(*share, each, config.pattern);
             let weights = if kept == each {
@@ -244,13 +233,6 @@ fn solve_groups(
             }
         }
     }
-    steps.sort_by(f64::total_cmp);
-    let mut total = 0.0;
-    let mut curve = vec![0.0];
-    for step in steps {
-        total += step;
-        curve.push(relative(total));
-    }
     let levels = levels
         .into_iter()
         .map(|(at, (error, weights, shift))| {
@@ -258,11 +240,7 @@ fn solve_groups(
             (kept, relative(error), weights, shift)
         })
         .collect();
-    Ok(Solved {
-        curve,
-        levels,
-        damping,
-    })
+    Ok(Solved { levels, damping })
 }
 
 /// Shares of the connections that the levels keep, from all to few.

@@ -6,6 +6,7 @@ use regraft_exec::{ExecOptions, HostTensor};
 use regraft_graph::{Graph, Tensor, ValueId};
 
 use super::database::{Database, LayerLevels};
+use crate::sensitivity::output_error;
 use crate::stream::Stream;
 use crate::{Activations, Monitor, RebuildError, Stage};
 
@@ -144,17 +145,6 @@ impl Network {
         let Some(output) = self.output else {
             return Ok(0.0);
         };
-        let (mut error, mut energy) = (0.0, 0.0);
-        for (chunk, dense) in self.reference.iter().enumerate() {
-            let found = self.stream.chunk(chunk, &[output])?.remove(0);
-            let (Some(a), Some(b)) = (found.as_f32(), dense.as_f32()) else {
-                continue;
-            };
-            for (x, y) in a.iter().zip(b) {
-                error += f64::from(x - y) * f64::from(x - y);
-                energy += f64::from(*y) * f64::from(*y);
-            }
-        }
-        Ok(if energy > 0.0 { error / energy } else { error })
+        output_error(&self.stream, output, &self.reference)
     }
 }

@@ -402,7 +402,6 @@ impl StoredBlock {
 struct StoredLevels {
     output: String,
     n_weights: usize,
-    curve: Vec<f64>,
     damping: f64,
     levels: Vec<StoredLevel>,
 }
@@ -474,7 +473,6 @@ impl LevelStore for RunJournal {
                 .flatten()
                 .collect(),
             n_weights: stored.n_weights,
-            curve: stored.curve,
             levels,
             damping: stored.damping,
         })
@@ -485,7 +483,6 @@ impl LevelStore for RunJournal {
         let stored = StoredLevels {
             output: levels.node.clone(),
             n_weights: levels.n_weights,
-            curve: levels.curve.clone(),
             damping: levels.damping,
             levels: levels.levels.iter().map(StoredLevel::of).collect(),
         };
