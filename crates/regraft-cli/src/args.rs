@@ -10,8 +10,8 @@ use clap_complete::Shell;
 
 pub(crate) use options::{
     Allocation, Augment, DataOptions, Device, GroupOptions, JudgeOptions, KeepOptions, MaskMethod,
-    Mix, OutputOptions, PruneOptions, RebuildOptions, Refit, RunOptions, SampleOptions, Score,
-    SparseOptions, Tune, WidthOptions,
+    Mix, OutputOptions, PruneOptions, RebuildOptions, Refit, Regrow, RegrowOptions, RunOptions,
+    SampleOptions, Score, SparseOptions, Tune, WidthOptions,
 };
 
 /// What every verb's help ends with.
@@ -109,6 +109,8 @@ pub(crate) struct ShrinkArgs {
     pub(crate) prune: PruneOptions,
     #[command(flatten)]
     pub(crate) sparse: SparseOptions,
+    #[command(flatten)]
+    pub(crate) regrow: RegrowOptions,
     #[command(flatten)]
     pub(crate) groups: GroupOptions,
     #[command(flatten)]
@@ -226,6 +228,8 @@ pub(crate) struct RebuildArgs {
     pub(crate) data: DataOptions,
     #[command(flatten)]
     pub(crate) samples: SampleOptions,
+    #[command(flatten)]
+    pub(crate) regrow: RegrowOptions,
     #[command(flatten)]
     pub(crate) rebuild: RebuildOptions,
     #[command(flatten)]

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use regraft::{
     AllocationName, AugmentName, DEFAULT_PATTERN, DeviceName, MaskName, MixName, Recipe, RefitName,
-    ScoreName, Tuning,
+    RegrowName, ScoreName, Tuning,
 };
 
 use crate::args::{
     Allocation, Augment, DataOptions, Device, GroupOptions, JudgeOptions, MaskMethod, Mix,
-    PruneOptions, RebuildOptions, Refit, RunOptions, SampleOptions, Score, SparseOptions, Tune,
-    WidthOptions,
+    PruneOptions, RebuildOptions, Refit, Regrow, RegrowOptions, RunOptions, SampleOptions, Score,
+    SparseOptions, Tune, WidthOptions,
 };
 use crate::failure::Failure;
 
@@ -102,6 +102,15 @@ impl Merge for SparseOptions {
         replace(&mut recipe.mask, self.mask.map(mask));
         replace(&mut recipe.refit, self.refit.map(refit));
         replace(&mut recipe.swap_passes, self.swap_passes);
+        Ok(())
+    }
+}
+
+impl Merge for RegrowOptions {
+    fn merge(&self, recipe: &mut Recipe) -> Result<(), Failure> {
+        set(&mut recipe.rebuild_rate, self.rebuild_rate);
+        replace(&mut recipe.regrow, self.regrow.map(regrow));
+        replace(&mut recipe.move_rounds, self.move_rounds);
         Ok(())
     }
 }
@@ -231,11 +240,20 @@ fn allocation(allocation: Allocation) -> AllocationName {
 
 fn mask(mask: MaskMethod) -> MaskName {
     match mask {
+        MaskMethod::Best => MaskName::Best,
         MaskMethod::Obs => MaskName::Obs,
         MaskMethod::Alps => MaskName::Alps,
         MaskMethod::Sparsegpt => MaskName::Sparsegpt,
         MaskMethod::Wanda => MaskName::Wanda,
         MaskMethod::Magnitude => MaskName::Magnitude,
+    }
+}
+
+fn regrow(regrow: Regrow) -> RegrowName {
+    match regrow {
+        Regrow::Gain => RegrowName::Gain,
+        Regrow::Residual => RegrowName::Residual,
+        Regrow::Gradient => RegrowName::Gradient,
     }
 }
 
@@ -277,6 +295,7 @@ mod tests {
                 &a.samples,
                 &a.prune,
                 &a.sparse,
+                &a.regrow,
                 &a.groups,
                 &a.widths,
                 &a.rebuild,

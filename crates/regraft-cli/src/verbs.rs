@@ -38,11 +38,12 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
 fn shrink(args: &ShrinkArgs, talk: TalkOptions) -> Result<(), Failure> {
     let mut recipe = start(&args.run)?;
     need_model(&mut recipe, args.model.as_ref())?;
-    let parts: [&dyn Merge; 8] = [
+    let parts: [&dyn Merge; 9] = [
         &args.data,
         &args.samples,
         &args.prune,
         &args.sparse,
+        &args.regrow,
         &args.groups,
         &args.widths,
         &args.rebuild,
@@ -74,7 +75,13 @@ fn rebuild(args: &RebuildArgs, talk: TalkOptions) -> Result<(), Failure> {
     }
     merge(
         &mut recipe,
-        &[&args.data, &args.samples, &args.rebuild, &args.judge],
+        &[
+            &args.data,
+            &args.samples,
+            &args.regrow,
+            &args.rebuild,
+            &args.judge,
+        ],
     )?;
     set(&mut recipe.output, args.output.output.clone());
     let options = RunOptions {

@@ -13,6 +13,8 @@ pub enum Stage {
     Allocate,
     /// Layers are refitted and blocks tuned in graph order.
     Rebuild,
+    /// Connections are priced that may come back or move.
+    Regrow,
     /// All blocks are tuned together.
     Tune,
 }

@@ -50,7 +50,7 @@ pub use plan_file::{PlanFile, PlanGroup, PlanKeeps};
 pub use plan_verbs::{Applied, apply, plan};
 pub use progress::{Progress, Quiet};
 pub use recipe::{
-    AllocationName, AugmentName, DEFAULT_CALIB, DEFAULT_DAMPING, DEFAULT_EPOCHS,
+    AllocationName, AugmentName, AutoName, DEFAULT_CALIB, DEFAULT_DAMPING, DEFAULT_EPOCHS,
     DEFAULT_MULTIPLE_OF, DEFAULT_PATTERN, DEFAULT_SWAP_PASSES, DeviceName, MaskName, MixName,
-    Recipe, RefitName, ScoreName, Tuning,
+    RebuildRateName, Recipe, RefitName, RegrowName, ScoreName, Tuning,
 };

@@ -1,150 +1,20 @@
 //! Everything that decides a run, as one strict TOML file.
 
+mod names;
+
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
+pub use names::{
+    AllocationName, AugmentName, AutoName, DeviceName, MaskName, MixName, RebuildRateName,
+    RefitName, RegrowName, ScoreName, Tuning,
+};
+
 /// Samples used for calibration unless asked otherwise; enough for layers of a few thousand inputs.
 pub const DEFAULT_CALIB: usize = 1024;
-
-/// What ranks the channels.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ScoreName {
-    /// Structured optimal brain surgery on the Gram of the inputs.
-    #[default]
-    Obs,
-    /// Sum of absolute weights.
-    L1,
-    /// Root of the sum of squared weights.
-    L2,
-    /// Scale of the batch normalisation behind.
-    BatchNorm,
-    /// Mean square of the channel times the weights that read it.
-    Activation,
-    /// Uniform numbers: the floor every score must beat.
-    Random,
-}
-
-/// What happens to the weights after pruning.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Tuning {
-    /// Closed-form refit only.
-    None,
-    /// Closed-form refit, then gradients block by block against the dense model.
-    #[default]
-    Blocks,
-}
-
-/// How images are varied in tuning; the dense model sees the same variation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum AugmentName {
-    /// Colour images are mirrored and shifted, grey images shifted, other data left alone.
-    #[default]
-    Auto,
-    /// Not at all.
-    None,
-    /// Shifted by up to an eighth of the smaller side.
-    Shift,
-    /// Shifted and mirrored left to right.
-    FlipShift,
-}
-
-/// How the images of a batch are mixed while the whole network is tuned; both models see the mix.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum MixName {
-    /// Colour images are pasted into each other, other data are left alone.
-    #[default]
-    Auto,
-    /// Not at all.
-    None,
-    /// Weighted means of two images.
-    Blend,
-    /// A rectangle of every other image comes from another one.
-    Paste,
-}
-
-/// How a budget of connections is shared between layers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum AllocationName {
-    /// All of the others; the one with the lowest error on held-out samples is taken.
-    #[default]
-    Auto,
-    /// The same share everywhere.
-    Uniform,
-    /// Erdős–Rényi kernel densities.
-    Erk,
-    /// Layer-adaptive magnitudes.
-    Lamp,
-    /// One threshold on the marginal losses of all layers.
-    Global,
-    /// Dynamic programming over solved levels.
-    Dynamic,
-    /// Evolutionary search on the network's output.
-    Evolve,
-}
-
-/// How the connections that stay are chosen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum MaskName {
-    /// The connection that is missed least goes, the others are refitted, and so on.
-    #[default]
-    Obs,
-    /// Alternating directions (ALPS).
-    Alps,
-    /// The column sweep of `SparseGPT`.
-    Sparsegpt,
-    /// Weights times the root mean square of their inputs.
-    Wanda,
-    /// The largest weights.
-    Magnitude,
-}
-
-/// What the weights on a mask are refitted to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RefitName {
-    /// The pruned model's inputs, the dense model's outputs.
-    #[default]
-    Asymmetric,
-    /// The dense model's inputs and outputs.
-    Symmetric,
-    /// Nothing: the old weights stay.
-    None,
-}
-
-/// Where models run. Devices other than the CPU are cargo features of the same name.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DeviceName {
-    /// The processor.
-    #[default]
-    Cpu,
-    /// The first NVIDIA device.
-    Cuda,
-    /// The first Metal device.
-    Metal,
-    /// The first Vulkan device.
-    Vulkan,
-}
-
-impl From<DeviceName> for regraft_exec::Device {
-    fn from(name: DeviceName) -> Self {
-        match name {
-            DeviceName::Cpu => Self::Cpu,
-            DeviceName::Cuda => Self::Cuda,
-            DeviceName::Metal => Self::Metal,
-            DeviceName::Vulkan => Self::Vulkan,
-        }
-    }
-}
 
 /// One run of `shrink`, complete: the same recipe and files give the same bytes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -190,6 +60,13 @@ pub struct Recipe {
     pub refit: RefitName,
     /// Passes of exact swaps over each layer at most.
     pub swap_passes: usize,
+    /// Rounds in which connections move between layers, each kept if it lowers the held-out error.
+    pub move_rounds: usize,
+    /// Share of the pruned connections that come back, the best ones, or `auto`: as many as pay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rebuild_rate: Option<RebuildRateName>,
+    /// What ranks the connections that come back.
+    pub regrow: RegrowName,
     /// Widths end on multiples of this.
     pub multiple_of: usize,
     /// What ranks the channels.
@@ -254,6 +131,9 @@ impl Default for Recipe {
             mask: MaskName::default(),
             refit: RefitName::default(),
             swap_passes: DEFAULT_SWAP_PASSES,
+            move_rounds: 0,
+            rebuild_rate: None,
+            regrow: RegrowName::default(),
             multiple_of: DEFAULT_MULTIPLE_OF,
             score: ScoreName::default(),
             ignore: Vec::new(),
@@ -318,6 +198,30 @@ impl Recipe {
         toml::to_string(self).map_err(|e| Error::usage("the recipe cannot be written").because(e))
     }
 
+    /// Returns true if connections come back or move after the first pruning.
+    pub fn regrows(&self) -> bool {
+        self.move_rounds > 0 || self.rebuild_rate.is_some()
+    }
+
+    fn check_regrowth(&self, pattern: regraft_solve::sparse::Pattern) -> Result<(), Error> {
+        if let Some(RebuildRateName::Share(share)) = self.rebuild_rate
+            && !(0.0..=1.0).contains(&share)
+        {
+            return Err(
+                Error::usage("`rebuild_rate` must be from 0 to 1, or `auto`")
+                    .with_hint("it is the share of the pruned connections that come back"),
+            );
+        }
+        if self.regrows() && pattern != regraft_solve::sparse::Pattern::Unstructured {
+            return Err(Error::usage(format!(
+                "connections cannot come back one by one in the pattern `{}`",
+                self.pattern
+            ))
+            .with_hint("leave out --rebuild-rate and --move-rounds, or the pattern"));
+        }
+        Ok(())
+    }
+
     /// Checks what can be checked without the files.
     ///
     /// # Errors
@@ -362,8 +266,10 @@ impl Recipe {
             ))
             .with_hint("leave --sparsity out: the pattern says it"));
         }
+        self.check_regrowth(pattern)?;
         let counts = [
             ("swap_passes", self.swap_passes, 0, 1000),
+            ("move_rounds", self.move_rounds, 0, 1000),
             ("multiple_of", self.multiple_of, 1, 1 << 16),
             ("calib", self.calib, 2, 1 << 32),
             ("latency_batch", self.latency_batch, 1, 1 << 16),

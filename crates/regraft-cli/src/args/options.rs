@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, ValueEnum, ValueHint};
+use regraft::{AutoName, RebuildRateName};
 
 /// What is read and how it is turned into the network's input.
 #[derive(Debug, Args)]
@@ -58,7 +59,7 @@ pub(crate) struct SparseOptions {
     /// How the connections that stay are shared between layers [default: auto]
     #[arg(long, value_name = "HOW")]
     pub(crate) allocation: Option<Allocation>,
-    /// How they are chosen in a layer [default: obs]
+    /// How they are chosen in a layer [default: best]
     #[arg(long, value_name = "METHOD")]
     pub(crate) mask: Option<MaskMethod>,
     /// What the weights on them are refitted to [default: asymmetric]
@@ -67,6 +68,21 @@ pub(crate) struct SparseOptions {
     /// Passes of exact swaps over each layer at most [default: 2]
     #[arg(long, value_name = "PASSES")]
     pub(crate) swap_passes: Option<usize>,
+}
+
+/// Connections that come back or move once the network is pruned.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Regrowth")]
+pub(crate) struct RegrowOptions {
+    /// Share of the pruned connections to give back, the best ones, or auto: as many as pay
+    #[arg(long, value_name = "SHARE", value_parser = rate, allow_negative_numbers = true)]
+    pub(crate) rebuild_rate: Option<RebuildRateName>,
+    /// What ranks the connections that come back [default: gain]
+    #[arg(long, value_name = "BY")]
+    pub(crate) regrow: Option<Regrow>,
+    /// Rounds in which connections move between layers, each kept if it helps [default: 0]
+    #[arg(long, value_name = "ROUNDS")]
+    pub(crate) move_rounds: Option<usize>,
 }
 
 /// Which channels may go.
@@ -240,6 +256,8 @@ pub(crate) enum Allocation {
 /// How the connections that stay are chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum MaskMethod {
+    /// `obs` or `alps`, each improved by swaps: whichever has the lower error, layer by layer
+    Best,
     /// The connection that is missed least goes, the others are refitted, and so on
     Obs,
     /// Alternating directions (ALPS)
@@ -250,6 +268,17 @@ pub(crate) enum MaskMethod {
     Wanda,
     /// The largest weights
     Magnitude,
+}
+
+/// What ranks the connections that come back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Regrow {
+    /// The exact gain of each layer with the row refitted
+    Gain,
+    /// The correlation of each layer's residual with its inputs
+    Residual,
+    /// The gradient of the network's error (`RigL`)
+    Gradient,
 }
 
 /// What the weights on a mask are refitted to.
@@ -317,6 +346,15 @@ fn share(text: &str) -> Result<f64, String> {
         Ok(share) if share > 0.0 && share <= 1.0 => Ok(share),
         Ok(_) => Err("must be above 0 and at most 1; 0.5 keeps half".to_owned()),
         Err(_) => Err("is not a number; 0.5 keeps half".to_owned()),
+    }
+}
+
+fn rate(text: &str) -> Result<RebuildRateName, String> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(RebuildRateName::Share(share)),
+        Err(_) if text == "auto" => Ok(RebuildRateName::Word(AutoName::Auto)),
+        Ok(_) => Err("must be from 0 to 1; 0.1 gives a tenth back".to_owned()),
+        Err(_) => Err("is neither a number nor auto; 0.1 gives a tenth back".to_owned()),
     }
 }
 

@@ -3,6 +3,7 @@
 mod batch_norm;
 mod joint;
 mod refit_layer;
+pub mod regrow;
 mod sparse_layer;
 mod target;
 

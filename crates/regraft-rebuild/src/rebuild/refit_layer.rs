@@ -6,7 +6,7 @@ use regraft_solve::{
 };
 
 use super::target::{TargetOf, choose, difference, keep_axes};
-use super::{Walk, in_dense, sparse_layer};
+use super::{MaskMethod, Walk, in_dense, sparse_layer};
 use crate::statistics::{Accumulator, Statistics, row_plan};
 use crate::{Layer, LayerKind, RebuildError};
 
@@ -45,6 +45,8 @@ pub struct LayerRefit {
     pub swaps_skipped: bool,
     /// Largest residual of an exact refit on a mask, relative to the right side; 0 without a mask.
     pub residual: f64,
+    /// The method that found the mask, as options spell it; `None` without a mask.
+    pub mask: Option<String>,
 }
 
 /// Relative squared error that rounding explains: the layer still gives what it gave.
@@ -105,6 +107,7 @@ pub(super) fn refit_layer(
         swaps: solved.swaps,
         swaps_skipped: solved.swaps_skipped,
         residual: solved.residual,
+        mask: solved.mask.map(|m| m.name().to_owned()),
     };
     if budget.is_none() && report.error_before.max(report.held_out_before) < NOTHING_TO_MEND {
         return Ok(None);
@@ -121,10 +124,14 @@ pub(super) fn refit_layer(
     Ok(Some(LayerRefit { kept, ..report }))
 }
 
-type Both = (Statistics, Statistics, bool);
+pub(super) type Both = (Statistics, Statistics, bool);
 
 /// Gram of the pruned inputs and cross-Gram with the targets, on fitted and on held-out chunks.
-fn statistics(walk: &Walk<'_>, layer: &Layer, label: &str) -> Result<Option<Both>, RebuildError> {
+pub(super) fn statistics(
+    walk: &Walk<'_>,
+    layer: &Layer,
+    label: &str,
+) -> Result<Option<Both>, RebuildError> {
     if in_dense(walk.dense, layer.output).is_none() {
         return Ok(None);
     }
@@ -217,6 +224,7 @@ pub(super) struct Solved {
     pub(super) swaps: usize,
     pub(super) swaps_skipped: bool,
     pub(super) residual: f64,
+    pub(super) mask: Option<MaskMethod>,
 }
 
 impl Solved {
@@ -232,6 +240,7 @@ impl Solved {
             swaps: 0,
             swaps_skipped: false,
             residual: 0.0,
+            mask: None,
         }
     }
 }

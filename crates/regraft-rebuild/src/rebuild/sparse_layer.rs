@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use regraft_graph::ValueId;
 use regraft_solve::sparse::{
-    AlpsConfig, Keep, Mask, Objective, ObjectiveConfig, Pattern, SwapConfig, alps, exact_obs,
-    magnitude, refit_support, sparsegpt, swap, wanda,
+    AlpsConfig, Keep, Mask, Objective, ObjectiveConfig, Pattern, Start, SwapConfig, SwapReport,
+    alps, best_mask, exact_obs, magnitude, refit_support, sparsegpt, swap, wanda,
 };
 use regraft_solve::{LeastSquares, Matrix, SolveError};
 
@@ -24,10 +24,28 @@ pub enum MaskMethod {
     /// Alternating directions, then conjugate gradients.
     Alps,
     /// Greedy removal of the connection that is missed least, the others refitted each time.
-    #[default]
     ExactObs,
+    /// Greedy removal or alternating directions, each improved by swaps: whichever has the lower
+    /// error on this layer.
+    #[default]
+    Best,
     /// The connections that are not zero already.
     Hold,
+}
+
+impl MaskMethod {
+    /// Returns the name as options spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Magnitude => "magnitude",
+            Self::Wanda => "wanda",
+            Self::SparseGpt => "sparsegpt",
+            Self::Alps => "alps",
+            Self::ExactObs => "obs",
+            Self::Best => "best",
+            Self::Hold => "held",
+        }
+    }
 }
 
 /// Which problem a layer's weights solve.
@@ -51,6 +69,9 @@ pub struct Sparsity {
     pub kept: BTreeMap<ValueId, usize>,
     /// How they are chosen.
     pub method: MaskMethod,
+    /// For [`MaskMethod::Hold`]: what stays, by the layer's output, `n_out × d`; a layer that is
+    /// not named keeps what is not zero.
+    pub masks: BTreeMap<ValueId, Mask>,
     /// What the weights on them solve.
     pub objectives: Objectives,
     /// Passes of exact swaps over each layer at most.
@@ -81,20 +102,14 @@ pub(super) fn solve_sparse(
         let rows: Vec<usize> = (g * per_group..(g + 1) * per_group).collect();
         let part = old.select_rows(&rows)?;
         let objective = Objective::new(problem, Some(&part), &config)?;
-        let (mut mask, swept) = choose_mask(context, problem, &objective, &part, shares[g])?;
-        let refined = context.sparsity.swap_passes > 0
-            && context.sparsity.objectives != Objectives::Masked
-            && context.sparsity.method != MaskMethod::Hold;
-        if refined {
-            let config = SwapConfig {
-                pattern: context.sparsity.pattern,
-                passes: context.sparsity.swap_passes,
-                ..SwapConfig::default()
-            };
-            let report = swap(&objective, &mut mask, &config, context.threads)?;
-            solved.swaps += report.swaps + report.moves;
-            solved.swaps_skipped |= report.skipped;
-        }
+        let found = match given_mask(context, &rows)? {
+            Some(mask) => Found::given(mask),
+            None => choose_mask(context, problem, &objective, &part, shares[g])?,
+        };
+        let Found { mask, swept, .. } = found;
+        solved.swaps += found.swaps.swaps + found.swaps.moves;
+        solved.swaps_skipped |= found.swaps.skipped;
+        solved.mask = Some(found.method);
         let mut masked = part;
         mask.apply(&mut masked)?;
         let weights = if context.sparsity.objectives == Objectives::Masked {
@@ -130,34 +145,98 @@ fn shares(kept: usize, groups: usize, each: usize) -> Vec<usize> {
         .collect()
 }
 
+/// A mask before the weights on it are refitted.
+struct Found {
+    mask: Mask,
+    /// Weights that belong to the mask, where its method makes them on the way.
+    swept: Option<Matrix>,
+    method: MaskMethod,
+    swaps: SwapReport,
+}
+
+impl Found {
+    fn given(mask: Mask) -> Self {
+        Self {
+            mask,
+            swept: None,
+            method: MaskMethod::Hold,
+            swaps: SwapReport::default(),
+        }
+    }
+}
+
+/// Returns the rows of the mask that the caller gave for this layer.
+fn given_mask(context: &Context<'_>, rows: &[usize]) -> Result<Option<Mask>, SolveError> {
+    let Some(mask) = context.sparsity.masks.get(&context.layer.output) else {
+        return Ok(None);
+    };
+    let fits = (mask.rows, mask.cols) == (context.layer.n_out, context.layer.d);
+    if !fits {
+        return Err(SolveError::Shape {
+            what: "given mask",
+            expected: context.layer.n_out * context.layer.d,
+            found: mask.kept.len(),
+        });
+    }
+    let kept = rows.iter().flat_map(|r| mask.row(*r)).copied().collect();
+    Mask::from_vec(rows.len(), mask.cols, kept).map(Some)
+}
+
 fn choose_mask(
     context: &Context<'_>,
     problem: &LeastSquares,
     objective: &Objective,
     old: &Matrix,
     kept: usize,
-) -> Result<(Mask, Option<Matrix>), SolveError> {
-    let (pattern, threads) = (context.sparsity.pattern, context.threads);
-    let layer = Keep::Layer(kept);
-    Ok(match context.sparsity.method {
-        MaskMethod::Hold => (Mask::of_nonzero(old), None),
-        MaskMethod::Magnitude => (magnitude(old, pattern, layer)?, None),
-        MaskMethod::Wanda => (wanda(old, &problem.second_moments(), pattern, layer)?, None),
+) -> Result<Found, SolveError> {
+    let sparsity = context.sparsity;
+    let (pattern, threads, layer) = (sparsity.pattern, context.threads, Keep::Layer(kept));
+    let mut method = sparsity.method;
+    let mut swaps = SwapReport::default();
+    let mut swept = None;
+    let config = SwapConfig {
+        pattern,
+        passes: match sparsity.objectives {
+            Objectives::Masked => 0,
+            Objectives::Symmetric | Objectives::Asymmetric => sparsity.swap_passes,
+        },
+        ..SwapConfig::default()
+    };
+    let mut mask = match method {
+        MaskMethod::Hold => Mask::of_nonzero(old),
+        MaskMethod::Magnitude => magnitude(old, pattern, layer)?,
+        MaskMethod::Wanda => wanda(old, &problem.second_moments(), pattern, layer)?,
         MaskMethod::SparseGpt => {
             let found = sparsegpt(objective, old, pattern, kept, threads)?;
-            (found.mask, Some(found.weights))
+            swept = Some(found.weights);
+            found.mask
         }
-        MaskMethod::Alps => {
-            let found = alps(objective, pattern, kept, &AlpsConfig::default(), threads)?;
-            (found.mask, None)
-        }
+        MaskMethod::Alps => alps(objective, pattern, kept, &AlpsConfig::default(), threads)?.mask,
         MaskMethod::ExactObs => {
             let traces = exact_obs(objective, pattern, 0, threads)?;
-            let mask = match pattern {
+            match pattern {
                 Pattern::Grouped { .. } => traces.last_mask(),
                 Pattern::Unstructured | Pattern::RowBlocks { .. } => traces.mask_at(kept)?,
-            };
-            (mask, None)
+            }
         }
+        MaskMethod::Best => {
+            let found = best_mask(objective, kept, &config, threads)?;
+            swaps = found.swaps;
+            method = match found.start {
+                Start::ExactObs => MaskMethod::ExactObs,
+                Start::Alps => MaskMethod::Alps,
+            };
+            found.mask
+        }
+    };
+    let by_hand = !matches!(sparsity.method, MaskMethod::Hold | MaskMethod::Best);
+    if by_hand && config.passes > 0 {
+        swaps = swap(objective, &mut mask, &config, threads)?;
+    }
+    Ok(Found {
+        mask,
+        swept,
+        method,
+        swaps,
     })
 }

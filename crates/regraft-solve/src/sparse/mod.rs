@@ -9,7 +9,9 @@
 
 mod alps;
 mod baseline;
+mod best;
 mod exact_obs;
+mod marginals;
 mod mask;
 mod objective;
 mod pattern;
@@ -18,13 +20,16 @@ mod select;
 mod shards;
 mod sparsegpt;
 mod swap;
+mod tableau;
 
 pub use alps::{
     Alps, AlpsConfig, DEFAULT_MAX_ITERATIONS, DEFAULT_REFIT_STEPS, DEFAULT_REFIT_TOLERANCE,
     DEFAULT_RHO, alps,
 };
 pub use baseline::{magnitude, wanda};
+pub use best::{Best, MAX_GREEDY_INPUTS, Start, best_mask};
 pub use exact_obs::{Trace, Traces, exact_obs};
+pub use marginals::{Criterion, MarginalConfig, Marginals, Steps, marginals};
 pub use mask::Mask;
 pub use objective::{Objective, ObjectiveConfig};
 pub use pattern::Pattern;

@@ -12,12 +12,14 @@
 mod density;
 mod dynamic;
 mod evolve;
+mod exchange;
 mod random;
 mod threshold;
 
 pub use density::{erk, uniform};
 pub use dynamic::{Assignment, DynamicConfig, Level, dynamic_program};
 pub use evolve::{Evolution, EvolveConfig, Generation, LevelCosts, evolve};
+pub use exchange::{Connection, Exchange, LayerMarginals, exchange, grow};
 pub use threshold::{Losses, Threshold, global_threshold, lamp, lamp_scores};
 
 #[cfg(test)]

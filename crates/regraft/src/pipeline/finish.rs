@@ -20,8 +20,8 @@ use crate::progress::Progress;
 use crate::report::{
     AllocationFigures, BlockFigures, BlockRemoval, BudgetInfo, Change, DataInfo, Fallback,
     FrozenGroup, GroupFigures, LatencyFigures, LayerFigures, LayerTime, Metrics, ModelFigures,
-    ModelInfo, PlanTrial, PrunedFigures, Report, SensitivityPoint, TimeBudget, VerifyFigures,
-    WeightCount,
+    ModelInfo, PlanTrial, PrunedFigures, RegrowthFigures, Report, SensitivityPoint, TimeBudget,
+    VerifyFigures, WeightCount,
 };
 use crate::samples::Samples;
 use crate::selection::{Selection, TimeSelection};
@@ -47,6 +47,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) recipe: &'a Recipe,
     pub(crate) exec: ExecOptions,
     pub(crate) allocation: Option<&'a AllocationFigures>,
+    pub(crate) regrowth: Option<&'a RegrowthFigures>,
 }
 
 /// Writes the model and its report.
@@ -250,6 +251,7 @@ fn report(
         .allocation
         .filter(|a| !a.candidates.is_empty())
         .cloned();
+    report.regrowth = parts.regrowth.cloned();
     report.pruned = Some(PrunedFigures::default());
     if let Some(judged) = &parts.judged {
         report.dense.metrics = Some(judged.dense.clone());
@@ -493,6 +495,7 @@ fn layers(parts: &Parts<'_>, small: &Graph, facts: &Facts) -> Vec<LayerFigures> 
             held_out_after: refit.map(|r| r.held_out_after),
             kept: refit.map(|r| r.kept),
             swaps: refit.filter(|_| parts.recipe.is_sparse()).map(|r| r.swaps),
+            mask: refit.and_then(|r| r.mask.clone()),
             residual: refit
                 .filter(|_| parts.recipe.is_sparse())
                 .map(|r| r.residual),

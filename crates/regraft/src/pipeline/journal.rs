@@ -71,6 +71,9 @@ fn levels_recipe(recipe: &Recipe) -> Recipe {
         mask: plain.mask,
         refit: plain.refit,
         swap_passes: plain.swap_passes,
+        move_rounds: plain.move_rounds,
+        rebuild_rate: None,
+        regrow: plain.regrow,
         tune: plain.tune,
         epochs: plain.epochs,
         joint_epochs: None,
@@ -121,6 +124,21 @@ impl RunJournal {
         let stored = StoredSelection::of(selection);
         let bytes = serde_json::to_vec(&stored).map_err(internal)?;
         Ok(run.borrow_mut().put(SELECTION, &bytes)?)
+    }
+
+    /// Returns what an earlier run kept for this target under a name.
+    pub(crate) fn of_target(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        let Some(run) = &self.run else {
+            return Ok(None);
+        };
+        Ok(run.borrow().get(&format!("{}{name}", self.target))?)
+    }
+
+    pub(crate) fn keep_of_target(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        let Some(run) = &self.run else { return Ok(()) };
+        Ok(run
+            .borrow_mut()
+            .put(&format!("{}{name}", self.target), bytes)?)
     }
 
     /// Returns the first failure to keep a block, which the rebuild itself could not report.
@@ -308,6 +326,7 @@ struct StoredLayer {
     swaps: usize,
     swaps_skipped: bool,
     residual: f64,
+    mask: Option<String>,
 }
 
 impl StoredBlock {
@@ -338,6 +357,7 @@ impl StoredBlock {
             swaps: l.swaps,
             swaps_skipped: l.swaps_skipped,
             residual: l.residual,
+            mask: l.mask.clone(),
         };
         let tuning = |b: &BlockTuning| {
             (
@@ -374,6 +394,7 @@ impl StoredBlock {
             swaps: l.swaps,
             swaps_skipped: l.swaps_skipped,
             residual: l.residual,
+            mask: l.mask,
         };
         let tuning = |(output, error_before, error_after, kept, steps)| BlockTuning {
             output,

@@ -3,6 +3,7 @@
 mod finish;
 mod journal;
 mod rebuild_pruned;
+mod regrow;
 mod shrink;
 mod sparsify;
 mod weights;

@@ -11,6 +11,7 @@ use regraft_rebuild::rebuild::{KeptAxes, MaskMethod, Pair, Sparsity, rebuild as 
 
 use super::finish::{Parts, finish};
 use super::journal::{RunJournal, open_run};
+use super::regrow::regrown;
 use super::shrink::{check_files, exec, facts_of, files, judge, rebuild_config};
 use super::{Log, Outcome, RunOptions};
 use crate::model::Model;
@@ -73,13 +74,17 @@ pub fn rebuild(
     };
     let mut config = rebuild_config(recipe, &samples, exec(recipe));
     config.sparsity = held_zeros(&graph, &log)?;
-    let rebuilt = rebuild_graph(
-        pair,
-        &samples.feeds(&input),
-        &config,
-        &journal,
-        &Adapter::new(&log),
-    )?;
+    let feeds = samples.feeds(&input);
+    let mut regrowth = None;
+    if recipe.regrows() && config.sparsity.is_some() {
+        let (sparsity, figures) = regrown(pair, &feeds, &config, recipe, &journal, &log)?;
+        config.sparsity = Some(sparsity);
+        regrowth = Some(figures);
+        log.stage("rebuild");
+    } else if recipe.regrows() {
+        log.warn("no layer has lost single connections: none can come back".to_owned());
+    }
+    let rebuilt = rebuild_graph(pair, &feeds, &config, &journal, &Adapter::new(&log))?;
     journal.check()?;
     log.check()?;
     let judged = judge(
@@ -102,6 +107,7 @@ pub fn rebuild(
         recipe,
         exec: exec(recipe),
         allocation: None,
+        regrowth: regrowth.as_ref(),
     };
     finish(&parts, &files, options, &log)
 }

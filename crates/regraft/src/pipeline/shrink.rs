@@ -44,6 +44,7 @@ pub fn shrink(
     progress: &dyn Progress,
 ) -> Result<Outcome, Error> {
     recipe.check()?;
+    check_regrowth(recipe)?;
     if !recipe.is_sparse() {
         crate::selection::limit(recipe)?;
     }
@@ -137,6 +138,17 @@ pub(crate) fn exec(recipe: &Recipe) -> ExecOptions {
     }
 }
 
+/// Connections come back where connections went.
+fn check_regrowth(recipe: &Recipe) -> Result<(), Error> {
+    if recipe.regrows() && !recipe.is_sparse() {
+        return Err(Error::usage(
+            "`rebuild_rate` and `move_rounds` need a network that loses single connections",
+        )
+        .with_hint("give --sparsity instead of --macs, --params or --latency"));
+    }
+    Ok(())
+}
+
 fn run(
     model: &Model,
     source: &DataSource,
@@ -196,6 +208,7 @@ fn run(
         recipe,
         exec,
         allocation: None,
+        regrowth: None,
     };
     finish(&parts, files, options, log)
 }
@@ -213,7 +226,7 @@ fn run_sparse(work: &Work<'_>, files: &Files, options: &RunOptions) -> Result<Ou
     } = *work;
     let found = sparsify(work)?;
     log.check()?;
-    let (masked, rebuilt) = (&found.masked.graph, &found.rebuilt.graph);
+    let (masked, rebuilt) = (&found.masked, &found.rebuilt.graph);
     let judged = judge(model, masked, rebuilt, input, samples, exec, log)?;
     log.check()?;
     let parts = Parts {
@@ -227,6 +240,7 @@ fn run_sparse(work: &Work<'_>, files: &Files, options: &RunOptions) -> Result<Ou
         recipe,
         exec,
         allocation: Some(&found.allocation),
+        regrowth: found.regrowth.as_ref(),
     };
     let files = Files {
         plan: None,

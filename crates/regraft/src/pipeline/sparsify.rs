@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use regraft_exec::ExecOptions;
-use regraft_graph::ValueId;
+use regraft_graph::{Graph, Tensor, ValueId};
 use regraft_rebuild::calibrate::{CalibrateConfig, calibrate};
 use regraft_rebuild::rebuild::{
     KeptAxes, MaskMethod, Objectives, Pair, Rebuilt, Sparsity, rebuild,
@@ -17,11 +17,12 @@ use regraft_solve::sparse::Pattern;
 
 use super::Log;
 use super::journal::RunJournal;
+use super::regrow::regrown;
 use super::shrink::rebuild_config;
 use crate::model::{Model, ModelInput};
 use crate::progress::{Adapter, Progress};
 use crate::recipe::{AllocationName, MaskName, RefitName};
-use crate::report::{AllocationCandidate, AllocationFigures};
+use crate::report::{AllocationCandidate, AllocationFigures, RegrowthFigures};
 use crate::samples::Samples;
 use crate::{Error, ErrorKind, Recipe};
 
@@ -47,9 +48,10 @@ pub(crate) struct Work<'a> {
 
 /// The result of the stage.
 pub(crate) struct Sparsified {
-    pub(crate) masked: Rebuilt,
+    pub(crate) masked: Graph,
     pub(crate) rebuilt: Rebuilt,
     pub(crate) allocation: AllocationFigures,
+    pub(crate) regrowth: Option<RegrowthFigures>,
 }
 
 /// Returns the pattern that a recipe spells.
@@ -90,17 +92,67 @@ pub(crate) fn sparsify(work: &Work<'_>) -> Result<Sparsified, Error> {
         method: mask_method(work.recipe.mask),
         objectives: objectives(work.recipe.refit),
         swap_passes: swap_passes(work, pattern),
+        masks: BTreeMap::new(),
     };
     work.log.check()?;
-    let masked = masked_only(work, &sparsity)?;
+    let feeds = work.samples.feeds(work.input);
+    let pair = Pair {
+        dense: &work.model.graph,
+        pruned: &work.model.graph,
+        kept: &KeptAxes::new(),
+    };
+    let mut config = rebuild_config(work.recipe, work.samples, work.exec);
+    config.sparsity = Some(sparsity);
+    let mut regrowth = None;
+    if work.recipe.regrows() {
+        let (sparsity, figures) =
+            regrown(pair, &feeds, &config, work.recipe, work.journal, work.log)?;
+        config.sparsity = Some(sparsity);
+        regrowth = Some(figures);
+    }
     work.log.stage("rebuild");
-    let rebuilt = run(work, Some(&sparsity), work.recipe)?;
+    let monitor = Adapter::new(work.log);
+    let rebuilt = rebuild(pair, &feeds, &config, work.journal, &monitor)?;
     work.journal.check()?;
+    let outputs = config.sparsity.iter().flat_map(|s| s.kept.keys());
     Ok(Sparsified {
-        masked,
+        masked: masked_only(&work.model.graph, &rebuilt.graph, &layers, outputs)?,
         rebuilt,
         allocation,
+        regrowth,
     })
+}
+
+/// The masks alone, the old weights on them: what the refit is measured against.
+fn masked_only<'a>(
+    dense: &Graph,
+    rebuilt: &Graph,
+    layers: &[Layer],
+    outputs: impl Iterator<Item = &'a ValueId>,
+) -> Result<Graph, Error> {
+    let mut edit = dense.edit();
+    for output in outputs {
+        let Some(layer) = layers.iter().find(|l| l.output == *output) else {
+            continue;
+        };
+        let data = |graph: &'_ Graph| {
+            graph
+                .tensor(layer.weight)
+                .and_then(|t| t.as_f32())
+                .map(<[f32]>::to_vec)
+        };
+        let (Some(mut old), Some(new)) = (data(dense), data(rebuilt)) else {
+            continue;
+        };
+        let gone = old.iter_mut().zip(&new).filter(|(_, new)| **new == 0.0);
+        gone.for_each(|(old, _)| *old = 0.0);
+        let shape = dense.tensor(layer.weight).map(|t| t.shape().to_vec());
+        edit.set_initializer(
+            layer.weight,
+            Tensor::from_f32(shape.unwrap_or_default(), old)?,
+        );
+    }
+    Ok(edit.finish()?)
 }
 
 /// Blocks of zeros have no single connections that could change places.
@@ -243,54 +295,6 @@ fn levels(work: &Work<'_>, layers: &[&Layer], pattern: Pattern) -> Result<Databa
     Ok(database)
 }
 
-/// The masks alone, the old weights on them: what the refit is measured against.
-fn masked_only(work: &Work<'_>, sparsity: &Sparsity) -> Result<Rebuilt, Error> {
-    let plain = Sparsity {
-        objectives: Objectives::Masked,
-        swap_passes: 0,
-        ..sparsity.clone()
-    };
-    let recipe = Recipe {
-        tune: crate::Tuning::None,
-        ..work.recipe.clone()
-    };
-    work.log.stage("mask");
-    let pair = Pair {
-        dense: &work.model.graph,
-        pruned: &work.model.graph,
-        kept: &KeptAxes::new(),
-    };
-    let mut config = rebuild_config(&recipe, work.samples, work.exec);
-    config.sparsity = Some(plain);
-    let monitor = Adapter::new(work.log);
-    let feeds = work.samples.feeds(work.input);
-    Ok(rebuild(
-        pair,
-        &feeds,
-        &config,
-        &regraft_rebuild::rebuild::NoJournal,
-        &monitor,
-    )?)
-}
-
-fn run(work: &Work<'_>, sparsity: Option<&Sparsity>, recipe: &Recipe) -> Result<Rebuilt, Error> {
-    let pair = Pair {
-        dense: &work.model.graph,
-        pruned: &work.model.graph,
-        kept: &KeptAxes::new(),
-    };
-    let mut config = rebuild_config(recipe, work.samples, work.exec);
-    config.sparsity = sparsity.cloned();
-    let feeds = work.samples.feeds(work.input);
-    Ok(rebuild(
-        pair,
-        &feeds,
-        &config,
-        work.journal,
-        &Adapter::new(work.log),
-    )?)
-}
-
 fn figures(found: &Allocated) -> AllocationFigures {
     AllocationFigures {
         method: found.method.name().to_owned(),
@@ -321,6 +325,7 @@ fn method(name: AllocationName) -> AllocationMethod {
 
 fn mask_method(name: MaskName) -> MaskMethod {
     match name {
+        MaskName::Best => MaskMethod::Best,
         MaskName::Obs => MaskMethod::ExactObs,
         MaskName::Alps => MaskMethod::Alps,
         MaskName::Sparsegpt => MaskMethod::SparseGpt,

@@ -164,6 +164,7 @@ fn layer(
         sparsity: None,
         swaps: None,
         residual: None,
+        mask: None,
         node,
         op: "Conv".to_owned(),
         group,

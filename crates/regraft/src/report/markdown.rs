@@ -75,6 +75,7 @@ pub(super) fn render(report: &Report) -> String {
     frozen(&mut sheet, report);
     layers(&mut sheet, report);
     allocation(&mut sheet, report);
+    regrowth(&mut sheet, report);
     blocks(&mut sheet, report);
     sensitivity(&mut sheet, report);
     classes(&mut sheet, report);
@@ -278,6 +279,30 @@ fn allocation(sheet: &mut Sheet, report: &Report) {
             } else {
                 ""
             }
+        ));
+    }
+    sheet.put(format_args!("\n"));
+}
+
+fn regrowth(sheet: &mut Sheet, report: &Report) {
+    let Some(regrowth) = &report.regrowth else {
+        return;
+    };
+    sheet.put(format_args!(
+        "## Connections that moved or came back\n\nRanked by {}. Error of the network's output on held-out samples, every layer refitted, before any tuning.\n\n| change | connections | kept of all | held-out error | |\n| --- | ---: | ---: | ---: | --- |\n",
+        name(&regrowth.by)
+    ));
+    for step in regrowth.steps.iter().take(MAX_ROWS) {
+        sheet.put(format_args!(
+            "| {} | {} | {} | {} | {} |\n",
+            step.described(),
+            step.changed,
+            format::percent(
+                step.connections as f64 / regrowth.connections.max(1) as f64,
+                1
+            ),
+            format::scientific(step.held_out),
+            if step.kept { "" } else { "undone" }
         ));
     }
     sheet.put(format_args!("\n"));

@@ -9,6 +9,7 @@ mod format;
 mod html;
 mod markdown;
 mod schema;
+mod sparse_figures;
 mod terminal;
 
 #[cfg(test)]
@@ -19,11 +20,14 @@ mod tests;
 pub use error::ReportError;
 pub use html::MAX_HTML_BYTES;
 pub use schema::{
-    AllocationCandidate, AllocationFigures, BlockFigures, BlockRemoval, BoxPlot, BudgetInfo,
-    Change, ClassMetrics, DataInfo, Extremum, ExtremumKind, Fallback, FrozenGroup, GroupFigures,
-    Histogram, LatencyFigures, LayerFigures, LayerTime, Metrics, ModelFigures, ModelInfo,
-    PlanTrial, PrPoint, PrunedFigures, Report, SCHEMA_VERSION, SensitivityPoint, StageTime,
-    TimeBudget, VerifyFigures, WeightCount, WeightFigures,
+    BlockFigures, BlockRemoval, BoxPlot, BudgetInfo, Change, ClassMetrics, DataInfo, Extremum,
+    ExtremumKind, Fallback, FrozenGroup, GroupFigures, Histogram, LatencyFigures, LayerFigures,
+    LayerTime, Metrics, ModelFigures, ModelInfo, PlanTrial, PrPoint, PrunedFigures, Report,
+    SCHEMA_VERSION, SensitivityPoint, StageTime, TimeBudget, VerifyFigures, WeightCount,
+    WeightFigures,
+};
+pub use sparse_figures::{
+    AllocationCandidate, AllocationFigures, RegrownLayer, RegrowthFigures, RegrowthStep,
 };
 pub use terminal::TerminalStyle;
 

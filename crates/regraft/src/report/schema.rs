@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::error::ReportError;
+use super::sparse_figures::{AllocationFigures, RegrowthFigures};
 
 /// The version of the schema that this program writes.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -93,6 +94,9 @@ pub struct Report {
     /// How a budget of connections was shared between layers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allocation: Option<AllocationFigures>,
+    /// Connections that moved or came back after the first pruning.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub regrowth: Option<RegrowthFigures>,
     /// Largest resident memory of the process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak_rss_bytes: Option<u64>,
@@ -267,30 +271,6 @@ pub struct WeightCount {
     pub nonzero: u64,
 }
 
-/// How a budget of connections was shared between layers.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct AllocationFigures {
-    /// The way that was taken.
-    pub method: String,
-    /// Runs of the network that the choice took.
-    pub evaluations: usize,
-    /// Everything that was tried.
-    pub candidates: Vec<AllocationCandidate>,
-}
-
-/// One way of sharing a budget, before layers were solved again on the pruned inputs.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct AllocationCandidate {
-    /// Its name.
-    pub method: String,
-    /// Relative squared error of the network's output on the samples that decided.
-    pub error: f64,
-    /// The same on samples that decided nothing.
-    pub held_out: f64,
-}
-
 /// The pruned model before rebuilding: the size of the small one, another quality.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -438,6 +418,9 @@ pub struct LayerFigures {
     /// Connections that swapped places after the mask was chosen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub swaps: Option<usize>,
+    /// The method that found the mask, as `--mask` spells it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mask: Option<String>,
     /// Largest residual of the exact refit on a mask, relative to the right side.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub residual: Option<f64>,

@@ -1,7 +1,7 @@
 //! Exact refinement of a mask: the best swap with everything else refitted, again and again.
 //!
 //! Inside a row the change of the objective is known in closed form for every pair of a kept and a
-//! pruned connection (see [`tableau`](self)); between rows a connection moves where its drop costs
+//! pruned connection (see the tableau of this folder); between rows a connection moves where its drop costs
 //! less than an addition elsewhere gains. Rows do not interact, so a move is exact as long as each
 //! row takes part in one at a time. The count of the layer stays what it was.
 //!
@@ -12,15 +12,13 @@
 //! Goodnight, "A tutorial on the SWEEP operator", The American Statistician 1979; swaps without a
 //! refit as in Zimmer et al., "`SparseSwaps`", 2025.
 
-mod tableau;
 #[cfg(test)]
 mod tests;
 
 use crate::error::{SolveError, same};
 use crate::sparse::shards::in_order;
+use crate::sparse::tableau::Tableau;
 use crate::sparse::{Mask, Objective, Pattern};
-
-use tableau::Tableau;
 
 /// A tableau of this order takes 34 MB a thread, and a pass over a few hundred rows minutes.
 pub const MAX_INPUTS: usize = 2048;
@@ -98,8 +96,8 @@ pub fn swap(
                     kept: tableau.kept().to_vec(),
                     swaps,
                     gain,
-                    drop: cheapest_drop(tableau),
-                    add: best_add(tableau, objective),
+                    drop: tableau.cheapest_drop(),
+                    add: tableau.best_add(&objective.h),
                 }
             },
         );
@@ -197,19 +195,6 @@ fn best_swap(
         }
     }
     best
-}
-
-fn cheapest_drop(tableau: &Tableau) -> Option<(usize, f64)> {
-    let kept = tableau.kept().iter().enumerate().filter(|(_, k)| **k);
-    kept.map(|(j, _)| (j, tableau.drop_cost(j)))
-        .min_by(|a, b| a.1.total_cmp(&b.1))
-}
-
-fn best_add(tableau: &Tableau, objective: &Objective) -> Option<(usize, f64)> {
-    let pruned = tableau.kept().iter().enumerate().filter(|(_, k)| !**k);
-    pruned
-        .map(|(i, _)| (i, tableau.add_gain(i, objective.h.at(i, i))))
-        .min_by(|a, b| b.1.total_cmp(&a.1))
 }
 
 /// Moves connections from the rows that miss one least to those that gain most, each row once.

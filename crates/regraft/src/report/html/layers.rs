@@ -93,6 +93,9 @@ fn facts(page: &mut Page, layer: &LayerFigures) {
     if let Some(sparsity) = layer.sparsity {
         fact("zeros", &format::percent(sparsity, 1));
     }
+    if let Some(mask) = &layer.mask {
+        fact("mask found by", &esc(mask).to_string());
+    }
     if let Some(swaps) = layer.swaps {
         fact("swapped connections", &swaps.to_string());
     }

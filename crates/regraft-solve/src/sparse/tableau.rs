@@ -5,6 +5,8 @@
 //! complements `s_i` on the diagonal of `S^c`, and in the last column `v` on `S` and the residual
 //! `r_i = g_i − H_iS v` on `S^c`: all that the cost of every drop, addition and swap needs.
 
+use crate::matrix::Matrix;
+
 /// A swept system of order `d + 1`.
 #[derive(Debug)]
 pub(super) struct Tableau {
@@ -90,6 +92,22 @@ impl Tableau {
     pub(super) fn add_gain(&self, i: usize, h: f64) -> f64 {
         let (r, s) = (self.at(i, self.n - 1), self.at(i, i));
         if s > PIVOT_SHARE * h { r * r / s } else { 0.0 }
+    }
+
+    /// Returns the kept connection whose drop costs least, and what it costs.
+    pub(super) fn cheapest_drop(&self) -> Option<(usize, f64)> {
+        let kept = self.kept.iter().enumerate().filter(|(_, k)| **k);
+        kept.map(|(j, _)| (j, self.drop_cost(j)))
+            .min_by(|a, b| a.1.total_cmp(&b.1))
+    }
+
+    /// Returns the pruned connection that gains most, and what it gains; `h` is the `d × d` matrix
+    /// that was loaded.
+    pub(super) fn best_add(&self, h: &Matrix) -> Option<(usize, f64)> {
+        let pruned = self.kept.iter().enumerate().filter(|(_, k)| !**k);
+        pruned
+            .map(|(i, _)| (i, self.add_gain(i, h.at(i, i))))
+            .min_by(|a, b| b.1.total_cmp(&a.1))
     }
 
     /// Returns by how much the objective changes if `j` goes, `i` comes and the rest is refitted:
