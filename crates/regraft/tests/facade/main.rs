@@ -6,6 +6,7 @@
 mod importance;
 mod material;
 mod refusals;
+mod regrow;
 mod removal;
 mod repeats;
 mod sparse;
