@@ -69,6 +69,7 @@ pub fn rebuild(
     log.stage("rebuild");
     let pair = Pair {
         dense: &teacher.graph,
+        teacher: &teacher.graph,
         pruned: &graph,
         kept: &kept,
     };
@@ -108,6 +109,7 @@ pub fn rebuild(
         exec: exec(recipe),
         allocation: None,
         regrowth: regrowth.as_ref(),
+        prune_steps: &[],
     };
     finish(&parts, &files, options, &log)
 }
