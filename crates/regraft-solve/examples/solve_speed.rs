@@ -27,8 +27,8 @@ const SAMPLES: usize = 16_384;
 /// Side of the square product.
 const SQUARE: usize = 1024;
 
-/// The best of many, because other programs may hold the cores for a while.
-const REPEATS: usize = 9;
+/// Seconds over which the best run is looked for: other programs may hold the cores for a while.
+const REPEAT_S: f64 = 1.5;
 
 struct Layer {
     objective: Objective,
@@ -74,8 +74,11 @@ fn timed<T>(work: impl FnOnce() -> T) -> (f64, T) {
 }
 
 fn best_s(mut work: impl FnMut()) -> f64 {
-    let times = (0..REPEATS).map(|_| timed(&mut work).0);
-    times.fold(f64::INFINITY, f64::min)
+    let (start, mut best) = (Instant::now(), f64::INFINITY);
+    while start.elapsed().as_secs_f64() < REPEAT_S {
+        best = best.min(timed(&mut work).0);
+    }
+    best
 }
 
 fn noise(len: usize) -> Vec<f32> {
