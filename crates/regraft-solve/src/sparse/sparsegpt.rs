@@ -22,7 +22,7 @@
 use super::select::{Keep, blocks_of, check_keep, check_start, highest, top};
 use super::{Mask, Objective, Pattern};
 use crate::error::SolveError;
-use crate::factor::blocked::{blocked_cholesky, over_bands, subtract_left};
+use crate::factor::blocked::{blocked_cholesky, lower_of, over_bands, subtract_left};
 use crate::matrix::Matrix;
 
 /// Inputs whose mask is chosen at once, and which are swept before later ones are touched.
@@ -83,16 +83,20 @@ pub fn sparsegpt(
     };
     for from in (0..d).step_by(block) {
         let to = (from + block).min(d);
+        let pivots: Vec<f64> = (from..to).map(|j| square(upper[j * d + j])).collect();
         over_bands(&mut bands, 1, threads, &|_, part: &mut [Band]| {
             for band in part {
                 subtract_left(&mut band.weights, &band.errors, &upper, d, from, to - from);
+                if !matches!(pattern, Pattern::Grouped { .. }) {
+                    band.score(&pivots, (from, to, d));
+                }
             }
         });
         let group = if let Pattern::Grouped { keep, group } = pattern {
             Some((keep, group))
         } else {
             let share = share(keep, pattern, to, d) - share(keep, pattern, from, d);
-            choose(&mut bands, &upper, (from, to, d), pattern, share)?;
+            choose(&mut bands, (from, to, d), pattern, share)?;
             None
         };
         over_bands(&mut bands, 1, threads, &|_, part: &mut [Band]| {
@@ -109,13 +113,16 @@ struct Band {
     weights: Vec<f32>,
     errors: Vec<f32>,
     kept: Vec<bool>,
+    /// Of the inputs whose mask comes next.
+    scores: Vec<f64>,
     rise: f64,
 }
 
 /// Returns `U` (`d × d`, upper, `H⁻¹ = Uᵀ U`) in f32.
 fn upper_factor(objective: &Objective, threads: usize) -> Result<Vec<f32>, SolveError> {
     let d = objective.n_in();
-    let factor = blocked_cholesky(objective.inverse.data.clone(), d, threads)?;
+    let lower = lower_of(&objective.inverse.data, d, threads);
+    let factor = blocked_cholesky(lower, d, threads)?;
     let mut upper = vec![0.0_f32; d * d];
     // Tiles, so that reading by columns stays in the cache.
     over_bands(&mut upper, TILE * d, threads, &|band, out: &mut [f32]| {
@@ -140,6 +147,7 @@ fn cut(objective: &Objective, start: &Matrix, band_rows: usize) -> Vec<Band> {
             weights: rows.iter().map(|&w| w as f32).collect(),
             errors: vec![0.0; rows.len()],
             kept: vec![true; rows.len()],
+            scores: Vec::new(),
             rise: 0.0,
         })
         .collect();
@@ -164,22 +172,12 @@ fn share(keep: usize, pattern: Pattern, to: usize, d: usize) -> usize {
 /// Chooses what stays of the inputs `from..to`, over all outputs.
 fn choose(
     bands: &mut [Band],
-    upper: &[f32],
     (from, to, d): (usize, usize, usize),
     pattern: Pattern,
     units: usize,
 ) -> Result<(), SolveError> {
     let width = to - from;
-    let pivots: Vec<f64> = (from..to)
-        .map(|j| f64::from(upper[j * d + j]).powi(2))
-        .collect();
-    let mut scores = Vec::new();
-    for band in bands.iter() {
-        for row in band.weights.chunks_exact(d) {
-            let values = row[from..to].iter().zip(&pivots);
-            scores.extend(values.map(|(&w, pivot)| f64::from(w).powi(2) / pivot));
-        }
-    }
+    let scores: Vec<f64> = bands.iter().flat_map(|b| &b.scores).copied().collect();
     let scores = Matrix::from_vec(scores.len() / width, width, scores)?;
     let keep = match pattern {
         Pattern::RowBlocks { rows } => units * rows,
@@ -195,7 +193,21 @@ fn choose(
     Ok(())
 }
 
+fn square(value: f32) -> f64 {
+    f64::from(value).powi(2)
+}
+
 impl Band {
+    /// Scores the inputs `from..to` as they are now.
+    fn score(&mut self, pivots: &[f64], (from, to, d): (usize, usize, usize)) {
+        self.scores.clear();
+        for row in self.weights.chunks_exact(d) {
+            let values = row[from..to].iter().zip(pivots);
+            self.scores
+                .extend(values.map(|(&w, pivot)| square(w) / pivot));
+        }
+    }
+
     /// Sweeps the inputs `from..to`; with `(keep, group)` it chooses what stays on the way.
     fn sweep(
         &mut self,
@@ -224,7 +236,7 @@ impl Band {
                 }
                 w[j] = 0.0;
                 e[j] = error;
-                self.rise += f64::from(error).powi(2);
+                self.rise += square(error);
             }
         }
     }
