@@ -4,8 +4,9 @@ Started by `cargo xtask bench-peers`; the packages are those of requirements.txt
 
 Our side is the example `solve_speed` of regraft-solve, which stays up and answers a line with a line. Both sides get the
 same layer: this script writes its Gram, weights and mask to a folder, the other side reads them. They take turns,
-and the least time of each counts: threads that wait for each other on a busy machine must not decide. What a side
-is given ready-made (H⁻¹, the optimum without a mask) is not timed on either.
+and the least time of each counts. The BLAS of the plain side takes --threads and one thread in turns, as its threads
+wait for each other at great length on a busy machine. What a side is given ready-made (H⁻¹, the optimum without a
+mask) is not timed on either.
 """
 
 import argparse
@@ -16,6 +17,10 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
+import scipy.linalg
+from threadpoolctl import threadpool_limits
+
 N_IN, N_OUT, KEEP = 3072, 768, 0.5
 OBS_IN, OBS_OUT = 576, 64
 DAMPING = 1e-3
@@ -25,12 +30,6 @@ SLOPES = {"flat": 0.0, "steep": 1.0}
 GRAMS = [144, 576, 1152]
 # What the project aims at: times as fast as the plain side, share of a square product.
 BAR, GRAM_BAR = 3.0, 0.6
-
-
-def set_threads(threads):
-    """Before NumPy is loaded: its BLAS reads them then."""
-    for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[variable] = str(threads)
 
 
 class Ours:
@@ -197,11 +196,14 @@ def exact_obs(layer, rows):
     return seconds * len(layer.weights) / len(rows), None, f"from {len(rows)} rows"
 
 
-def compare(ours, layer, line, plain, rounds):
+def compare(ours, line, plain, rounds, threads):
     """Takes turns; returns the best of each side as (seconds, error, note)."""
     sides = ([], [])
     for turn in range(rounds):
-        sides[0].append(plain(turn))
+        for blas_threads in (threads, 1):
+            with threadpool_limits(blas_threads):
+                seconds, error, note = plain(turn)
+            sides[0].append((seconds, error, ", ".join(filter(None, (note, f"{blas_threads} in BLAS")))))
         answer = ours.ask(line)
         sides[1].append((answer["seconds"], answer["error"], answer["note"]))
     return tuple(min(side, key=lambda found: found[0]) for side in sides)
@@ -222,7 +224,7 @@ def measure(options, folder):
     rows = []
 
     def add(name, layer, line, plain, rounds):
-        rows.append(row(name, layer, compare(ours, layer, line, plain, rounds)))
+        rows.append(row(name, layer, compare(ours, line, plain, rounds, options.threads)))
         print(rows[-1], flush=True)
 
     grams = []
@@ -238,7 +240,7 @@ def measure(options, folder):
         ours.ask(f"layer {name} {DAMPING}")
         keep = int(KEEP * layer.weights.size)
         add("SparseGPT", layer, f"sparsegpt {keep}", lambda turn: sparsegpt(layer, keep), options.rounds)
-        # The least of many rounds of samples: a round of all rows would take minutes.
+        # A round of all rows would take minutes.
         sample = options.rows
         add("exact refit", layer, "refit", lambda turn: refit(layer, range(turn * sample, (turn + 1) * sample)), 2)
         if name == "steep":
@@ -253,13 +255,14 @@ def measure(options, folder):
 PAGE = """## Solvers of single connections
 
 Written by `cargo xtask bench-peers`, not by hand. The same algorithm written plainly in NumPy {numpy} and SciPy
-{scipy} beside ours, on the same Gram, weights and mask: {machine}, {threads} threads for every side. Load of the machine
-before the start: {load:.1f}. Half of the weights go; the damping is {damping} of the mean diagonal. Seconds are the least of
-a few rounds in turns; H⁻¹ and the optimum without a mask, which both sides are given, are not in them.
+{scipy} beside ours, on the same Gram, weights and mask: {machine}, {threads} threads for ours, {threads} or one in the BLAS
+of NumPy, whichever took less. Load of the machine before the start: {load:.1f}. Half of the weights go; the damping is
+{damping} of the mean diagonal. Seconds are the least of a few rounds in turns; H⁻¹ and the optimum without a mask,
+which both sides are given, are not in them.
 
 SparseGPT: factor of H⁻¹ and sweep, f32 in NumPy, blocks of {block}. ALPS: the same penalties, stopping rule and 10
 steps of conjugate gradients; NumPy takes one eigendecomposition in f64 and iterates in f32. Exact refit and exact
-OBS: NumPy in f64, a few rows measured and the whole layer extrapolated in proportion. A flat Gram comes from inputs
+OBS: NumPy in f64, one row after another, a few of them measured and the layer extrapolated in proportion. A flat Gram comes from inputs
 of a flat spectrum; the factors of a steep one fall as 1/i, those of a medium one as 1/√i. Errors are those of the
 layer's outputs, relative to their energy.
 
@@ -282,14 +285,9 @@ def main():
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--rows", type=int, default=12)
+    parser.add_argument("--rows", type=int, default=6)
     options = parser.parse_args()
     load = os.getloadavg()[0]
-    set_threads(options.threads)
-    global np, scipy
-    import numpy as np
-    import scipy.linalg
-
     with tempfile.TemporaryDirectory() as folder:
         rows, grams = measure(options, Path(folder))
     page = PAGE.format(
