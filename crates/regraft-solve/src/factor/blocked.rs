@@ -3,6 +3,8 @@
 //! Work is cut into bands whose size depends on the matrix alone, and each band is one fixed
 //! sequence of products: the number of threads decides who does a band, never what it gives.
 
+use std::ops::Range;
+
 use faer::linalg::matmul::{matmul, triangular};
 use faer::linalg::solvers::{Llt, LltError};
 use faer::linalg::triangular_inverse::invert_lower_triangular;
@@ -313,26 +315,24 @@ pub(crate) fn product_rows<T: Real>(
     });
 }
 
-/// Subtracts `a b` from columns `at..at + width` of the band `out` (rows of `n`).
+/// Subtracts `errors b` from the columns `to` of the band `out`, all rows of `n`.
 ///
-/// `a`: rows of `n` of which the first `at` columns count; `b`: rows of `n`, the first `at`,
-/// of which columns `at..at + width` count.
-pub(crate) fn subtract_left(
+/// Of `errors` the columns given with it count, and of `b` the rows of the same numbers.
+pub(crate) fn subtract_errors(
     out: &mut [f32],
-    a: &[f32],
+    (errors, from): (&[f32], Range<usize>),
     b: &[f32],
     n: usize,
-    at: usize,
-    width: usize,
+    to: Range<usize>,
 ) {
-    if at == 0 || out.is_empty() {
+    if from.is_empty() || to.is_empty() || out.is_empty() {
         return;
     }
     let rows = out.len() / n;
-    let a = rows_of(a, rows, at, n);
-    let b = rows_of(&b[at..], at, width, n);
-    let out = rows_of_mut(out, rows, n).subcols_mut(at, width);
-    matmul(out, Accum::Add, a, b, -1.0, Par::Seq);
+    let errors = rows_of(&errors[from.start..], rows, from.len(), n);
+    let b = rows_of(&b[from.start * n + to.start..], from.len(), to.len(), n);
+    let out = rows_of_mut(out, rows, n).subcols_mut(to.start, to.len());
+    matmul(out, Accum::Add, errors, b, -1.0, Par::Seq);
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@
 //! `w_ij² / U_jj²` as it is when the sweep gets there; with n:m groups at the first input of each
 //! group, for each output. Later blocks see the errors of all earlier ones in one product.
 //!
-//! The sweep is in f32 (the factor in f64). It never looks back: the same mask with exact weights
+//! The sweep is in f32, the factor too unless its pivots are too small. It never looks back: the same mask with exact weights
 //! has a smaller error, so refit afterwards.
 //!
 //! # Reference
@@ -22,7 +22,7 @@
 use super::select::{Keep, blocks_of, check_keep, check_start, highest, top};
 use super::{Mask, Objective, Pattern};
 use crate::error::SolveError;
-use crate::factor::blocked::{blocked_cholesky, lower_of, over_bands, subtract_left};
+use crate::factor::blocked::{blocked_cholesky, lower_of, over_bands, subtract_errors};
 use crate::matrix::Matrix;
 
 /// Inputs whose mask is chosen at once, and which are swept before later ones are touched.
@@ -30,6 +30,12 @@ pub const BLOCK: usize = 128;
 
 /// Outputs that one thread takes at a time, rounded up to whole row blocks.
 const BAND: usize = 96;
+
+/// Inputs of a block that are swept one by one before the rest of the block sees them.
+const STRIP: usize = 32;
+
+/// With smaller pivots, relative to a unit diagonal, a factor in f32 has too few digits.
+const LEAST_PIVOT: f32 = 5e-4;
 
 /// Side of a tile of the factor's transposition.
 const TILE: usize = 32;
@@ -86,7 +92,8 @@ pub fn sparsegpt(
         let pivots: Vec<f64> = (from..to).map(|j| square(upper[j * d + j])).collect();
         over_bands(&mut bands, 1, threads, &|_, part: &mut [Band]| {
             for band in part {
-                subtract_left(&mut band.weights, &band.errors, &upper, d, from, to - from);
+                let errors = (band.errors.as_slice(), 0..from);
+                subtract_errors(&mut band.weights, errors, &upper, d, from..to);
                 if !matches!(pattern, Pattern::Grouped { .. }) {
                     band.score(&pivots, (from, to, d));
                 }
@@ -119,10 +126,47 @@ struct Band {
 }
 
 /// Returns `U` (`d × d`, upper, `H⁻¹ = Uᵀ U`) in f32.
+///
+/// The factor of `H⁻¹` with a unit diagonal is made in f32, and in f64 where its pivots are too
+/// small for that.
 fn upper_factor(objective: &Objective, threads: usize) -> Result<Vec<f32>, SolveError> {
-    let d = objective.n_in();
-    let lower = lower_of(&objective.inverse.data, d, threads);
-    let factor = blocked_cholesky(lower, d, threads)?;
+    let (d, inverse) = (objective.n_in(), &objective.inverse);
+    let scale: Vec<f64> = inverse.diagonal().iter().map(|v| v.sqrt()).collect();
+    let narrow = scaled_lower(&inverse.data, &scale, threads);
+    if let Ok(factor) = blocked_cholesky(narrow, d, threads)
+        && (0..d).all(|i| factor.lower(i, i).powi(2) >= LEAST_PIVOT)
+    {
+        let scale: Vec<f32> = scale.iter().map(|v| *v as f32).collect();
+        let value = |row, col| factor.lower(row, col) * scale[row];
+        return Ok(transposed(d, threads, &value));
+    }
+    let factor = blocked_cholesky(lower_of(&inverse.data, d, threads), d, threads)?;
+    let value = |row, col| factor.lower(row, col) as f32;
+    Ok(transposed(d, threads, &value))
+}
+
+/// Returns the lower triangle of `p / (scale scaleᵀ)` in f32, zeros above.
+fn scaled_lower(p: &[f64], scale: &[f64], threads: usize) -> Vec<f32> {
+    let d = scale.len();
+    let mut out = vec![0.0_f32; d * d];
+    over_bands(&mut out, TILE * d, threads, &|band, out: &mut [f32]| {
+        for (i, out) in out.chunks_exact_mut(d).enumerate() {
+            let at = band * TILE + i;
+            let own = scale[at].recip();
+            let row = p[at * d..=at * d + at].iter().zip(scale);
+            for (out, (v, s)) in out.iter_mut().zip(row) {
+                *out = (v * own / s) as f32;
+            }
+        }
+    });
+    out
+}
+
+/// Returns a lower triangle as an upper one, row-major.
+fn transposed<F>(d: usize, threads: usize, lower: &F) -> Vec<f32>
+where
+    F: Fn(usize, usize) -> f32 + Sync,
+{
     let mut upper = vec![0.0_f32; d * d];
     // Tiles, so that reading by columns stays in the cache.
     over_bands(&mut upper, TILE * d, threads, &|band, out: &mut [f32]| {
@@ -131,12 +175,12 @@ fn upper_factor(objective: &Objective, threads: usize) -> Result<Vec<f32>, Solve
             for (i, row) in out.chunks_exact_mut(d).enumerate() {
                 let row_at = first + i;
                 for col in tile.max(row_at)..(tile + TILE).min(d) {
-                    row[col] = factor.lower(col, row_at) as f32;
+                    row[col] = lower(col, row_at);
                 }
             }
         }
     });
-    Ok(upper)
+    upper
 }
 
 fn cut(objective: &Objective, start: &Matrix, band_rows: usize) -> Vec<Band> {
@@ -177,7 +221,7 @@ fn choose(
     units: usize,
 ) -> Result<(), SolveError> {
     let width = to - from;
-    let scores: Vec<f64> = bands.iter().flat_map(|b| &b.scores).copied().collect();
+    let scores = joined(bands, |b| &b.scores);
     let scores = Matrix::from_vec(scores.len() / width, width, scores)?;
     let keep = match pattern {
         Pattern::RowBlocks { rows } => units * rows,
@@ -210,6 +254,22 @@ impl Band {
 
     /// Sweeps the inputs `from..to`; with `(keep, group)` it chooses what stays on the way.
     fn sweep(
+        &mut self,
+        upper: &[f32],
+        (from, to, d): (usize, usize, usize),
+        group: Option<(usize, usize)>,
+    ) {
+        // A group is never cut by a strip.
+        let strip = STRIP.next_multiple_of(group.map_or(1, |(_, group)| group));
+        for begin in (from..to).step_by(strip) {
+            let end = (begin + strip).min(to);
+            self.sweep_strip(upper, (begin, end, d), group);
+            let errors = (self.errors.as_slice(), begin..end);
+            subtract_errors(&mut self.weights, errors, upper, d, end..to);
+        }
+    }
+
+    fn sweep_strip(
         &mut self,
         upper: &[f32],
         (from, to, d): (usize, usize, usize),
@@ -250,13 +310,21 @@ fn group_scores(weights: &[f32], upper: &[f32], from: usize, d: usize) -> Vec<f6
     scored.collect()
 }
 
+/// Returns a list of every band, one after the other.
+fn joined<T: Copy>(bands: &[Band], of: impl Fn(&Band) -> &Vec<T>) -> Vec<T> {
+    let lists: Vec<&[T]> = bands.iter().map(|b| of(b).as_slice()).collect();
+    lists.concat()
+}
+
 fn collect(bands: &[Band], r: usize, d: usize) -> Result<SparseGpt, SolveError> {
-    let weights = bands.iter().flat_map(|b| &b.weights);
-    let weights = Matrix::from_vec(r, d, weights.map(|&w| f64::from(w)).collect())?;
+    let mut weights = Vec::with_capacity(r * d);
+    for band in bands {
+        weights.extend(band.weights.iter().map(|&w| f64::from(w)));
+    }
+    let weights = Matrix::from_vec(r, d, weights)?;
     weights.check_finite("swept weights")?;
-    let kept = bands.iter().flat_map(|b| &b.kept).copied().collect();
     Ok(SparseGpt {
-        mask: Mask::from_vec(r, d, kept)?,
+        mask: Mask::from_vec(r, d, joined(bands, |b| &b.kept))?,
         weights,
         rise: bands.iter().map(|b| b.rise).sum(),
     })
@@ -266,7 +334,7 @@ fn collect(bands: &[Band], r: usize, d: usize) -> Result<SparseGpt, SolveError> 
 mod tests {
     use super::*;
     use crate::sparse::ObjectiveConfig;
-    use crate::{Bias, samples};
+    use crate::{Bias, Gram, LeastSquares, samples};
 
     /// The sweep is in f32, the value it is compared with in f64.
     const F32_SWEEP: f64 = 1e-4;
@@ -293,6 +361,26 @@ mod tests {
         assert!((found.weights.at(0, 1) - 3.5).abs() < 1e-6);
         assert!((found.rise - 1.5).abs() < 1e-6);
         assert!((objective.value(&found.weights).unwrap() - 1.5).abs() < 1e-6);
+    }
+
+    #[test]
+    fn small_pivots_are_factored_in_f64() {
+        // All inputs but their own 1e-5 are one: the last pivot is about 1e-5 of its input.
+        let d = 40;
+        let mut h = Matrix::from_vec(d, d, vec![1.0; d * d]).unwrap();
+        (0..d).for_each(|i| h.set(i, i, 1.0 + 1e-5));
+        let gram = Gram {
+            matrix: h,
+            mean: vec![0.0; d],
+            n: 1,
+        };
+        let old = Matrix::from_f32(3, d, &samples::noise(4, 3 * d)).unwrap();
+        let problem = LeastSquares::from_weights(&gram, &old, Bias::None).unwrap();
+        let config = ObjectiveConfig { ladder: vec![0.0] };
+        let objective = Objective::new(&problem, None, &config).unwrap();
+        let factor = blocked_cholesky(objective.inverse.data.clone(), d, 1).unwrap();
+        let wide = transposed(d, 1, &|row, col| factor.lower(row, col) as f32);
+        assert_eq!(upper_factor(&objective, 2).unwrap(), wide);
     }
 
     #[test]
