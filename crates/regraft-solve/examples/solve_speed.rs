@@ -7,8 +7,8 @@
 //!   lines work on it
 //! - `sparsegpt KEEP`, `alps KEEP`, `refit`, `exact_obs`: `seconds` of one run, `error` relative to the
 //!   outputs' energy where there is one, and a `note`
-//! - `gram INPUTS`: `gram` and `square`, GFLOP/s of Gram accumulation and of a square product on
-//!   every thread at once
+//! - `gram INPUTS THREADS`: `gram` and `square`, GFLOP/s of Gram accumulation and of a square product
+//!   on every thread at once
 #![allow(clippy::print_stdout, clippy::expect_used, clippy::disallowed_methods)]
 
 use std::io::BufRead;
@@ -170,8 +170,9 @@ fn main() {
                 layer = Some(read);
                 println!("{{\"seconds\": {seconds}}}");
             }
-            ["gram", d] => {
-                let (gram, square) = gram_speed(d.parse().expect("a number"), threads);
+            ["gram", d, threads] => {
+                let number = |word: &str| word.parse().expect("a number");
+                let (gram, square) = gram_speed(number(d), number(threads));
                 println!("{{\"gram\": {gram}, \"square\": {square}}}");
             }
             words => println!(
