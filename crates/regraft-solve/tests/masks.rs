@@ -1,5 +1,6 @@
-//! Masks and weights of the baselines against `refs/masks`, which NumPy wrote from the papers'
+//! Masks and weights of the baselines against `refs/masks`, which `NumPy` wrote from the papers'
 //! equations in their plainest form and in f64.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 
@@ -133,8 +134,12 @@ fn check(layer: &Layer, (head, values): &Section<'_>) {
 
     let found = alps(objective, pattern, keep, &AlpsConfig::default(), 2).unwrap();
     let ends = numbers(values["alps_ends"]);
-    let counts = [found.iterations as f64, found.restarts as f64];
-    assert_eq!(counts, ends[..2], "{what}: iterations and restarts of ALPS");
+    let counts = [found.iterations, found.restarts];
+    let wanted_counts = [ends[0] as usize, ends[1] as usize];
+    assert_eq!(
+        counts, wanted_counts,
+        "{what}: iterations and restarts of ALPS"
+    );
     assert!((found.rho - ends[2]).abs() < RHO * found.rho, "{what}");
     assert!(found.mask == wanted("alps"), "{what}: ALPS");
     let fitted = refit_support(objective, &found.mask, 2).unwrap();
