@@ -9,7 +9,12 @@
 //!   outputs' energy where there is one, and a `note`
 //! - `gram INPUTS THREADS`: `gram` and `square`, GFLOP/s of Gram accumulation and of a square product
 //!   on every thread at once
-#![allow(clippy::print_stdout, clippy::expect_used, clippy::disallowed_methods)]
+#![allow(
+    clippy::print_stdout,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods
+)]
 
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
