@@ -223,10 +223,9 @@ fn trail<T: Real>(
 }
 
 impl<T: Real> BlockedFactor<T> {
-    /// Returns the value of the factor `L` at a place on or below its diagonal.
-    #[inline]
-    pub(crate) fn lower(&self, row: usize, col: usize) -> T {
-        self.lower[row * self.n + col]
+    /// Returns the factor `L`, row-major; zero above its diagonal if the matrix was.
+    pub(crate) fn into_lower(self) -> Vec<T> {
+        self.lower
     }
 
     /// Overwrites each row `b` (length n) of `rows` with `H⁻¹ b`.
@@ -315,13 +314,13 @@ pub(crate) fn product_rows<T: Real>(
     });
 }
 
-/// Subtracts `errors b` from the columns `to` of the band `out`, all rows of `n`.
+/// Subtracts `errors lowerᵀ` from the columns `to` of the band `out`, all rows of `n`.
 ///
-/// Of `errors` the columns given with it count, and of `b` the rows of the same numbers.
+/// Of `errors` the columns given with it count, and of `lowerᵀ` the rows of the same numbers.
 pub(crate) fn subtract_errors(
     out: &mut [f32],
     (errors, from): (&[f32], Range<usize>),
-    b: &[f32],
+    lower: &[f32],
     n: usize,
     to: Range<usize>,
 ) {
@@ -330,9 +329,9 @@ pub(crate) fn subtract_errors(
     }
     let rows = out.len() / n;
     let errors = rows_of(&errors[from.start..], rows, from.len(), n);
-    let b = rows_of(&b[from.start * n + to.start..], from.len(), to.len(), n);
+    let lower = rows_of(&lower[to.start * n + from.start..], to.len(), from.len(), n);
     let out = rows_of_mut(out, rows, n).subcols_mut(to.start, to.len());
-    matmul(out, Accum::Add, errors, b, -1.0, Par::Seq);
+    matmul(out, Accum::Add, errors, lower.transpose(), -1.0, Par::Seq);
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ const STRIP: usize = 32;
 /// With smaller pivots, relative to a unit diagonal, a factor in f32 has too few digits.
 const LEAST_PIVOT: f32 = 5e-4;
 
-/// Side of a tile of the factor's transposition.
+/// Rows of the factor that one thread scales at a time.
 const TILE: usize = 32;
 
 /// The mask and the weights of a sweep.
@@ -80,7 +80,8 @@ pub fn sparsegpt(
     if !matches!(pattern, Pattern::Grouped { .. }) {
         check_keep(keep, r * d)?;
     }
-    let upper = upper_factor(objective, threads)?;
+    let lower = lower_factor(objective, threads)?;
+    let all_pivots: Vec<f32> = (0..d).map(|j| lower[j * d + j]).collect();
     let mut bands = cut(objective, start, band_rows);
     // A group is never cut by a block.
     let block = match pattern {
@@ -89,11 +90,11 @@ pub fn sparsegpt(
     };
     for from in (0..d).step_by(block) {
         let to = (from + block).min(d);
-        let pivots: Vec<f64> = (from..to).map(|j| square(upper[j * d + j])).collect();
+        let pivots: Vec<f64> = all_pivots[from..to].iter().map(|p| square(*p)).collect();
         over_bands(&mut bands, 1, threads, &|_, part: &mut [Band]| {
             for band in part {
                 let errors = (band.errors.as_slice(), 0..from);
-                subtract_errors(&mut band.weights, errors, &upper, d, from..to);
+                subtract_errors(&mut band.weights, errors, &lower, d, from..to);
                 if !matches!(pattern, Pattern::Grouped { .. }) {
                     band.score(&pivots, (from, to, d));
                 }
@@ -108,7 +109,7 @@ pub fn sparsegpt(
         };
         over_bands(&mut bands, 1, threads, &|_, part: &mut [Band]| {
             for band in part {
-                band.sweep(&upper, (from, to, d), group);
+                band.sweep(&lower, (from, to, d), group);
             }
         });
     }
@@ -125,24 +126,26 @@ struct Band {
     rise: f64,
 }
 
-/// Returns `U` (`d × d`, upper, `H⁻¹ = Uᵀ U`) in f32.
+/// Returns `Uᵀ` (`d × d`, lower, `H⁻¹ = Uᵀ U`) in f32.
 ///
 /// The factor of `H⁻¹` with a unit diagonal is made in f32, and in f64 where its pivots are too
 /// small for that.
-fn upper_factor(objective: &Objective, threads: usize) -> Result<Vec<f32>, SolveError> {
+fn lower_factor(objective: &Objective, threads: usize) -> Result<Vec<f32>, SolveError> {
     let (d, inverse) = (objective.n_in(), &objective.inverse);
     let scale: Vec<f64> = inverse.diagonal().iter().map(|v| v.sqrt()).collect();
     let narrow = scaled_lower(&inverse.data, &scale, threads);
-    if let Ok(factor) = blocked_cholesky(narrow, d, threads)
-        && (0..d).all(|i| factor.lower(i, i).powi(2) >= LEAST_PIVOT)
-    {
-        let scale: Vec<f32> = scale.iter().map(|v| *v as f32).collect();
-        let value = |row, col| factor.lower(row, col) * scale[row];
-        return Ok(transposed(d, threads, &value));
+    if let Ok(factor) = blocked_cholesky(narrow, d, threads) {
+        let mut lower = factor.into_lower();
+        if (0..d).all(|i| lower[i * d + i].powi(2) >= LEAST_PIVOT) {
+            over_bands(&mut lower, d, threads, &|i, row: &mut [f32]| {
+                let size = scale[i] as f32;
+                row[..=i].iter_mut().for_each(|v| *v *= size);
+            });
+            return Ok(lower);
+        }
     }
     let factor = blocked_cholesky(lower_of(&inverse.data, d, threads), d, threads)?;
-    let value = |row, col| factor.lower(row, col) as f32;
-    Ok(transposed(d, threads, &value))
+    Ok(factor.into_lower().iter().map(|v| *v as f32).collect())
 }
 
 /// Returns the lower triangle of `p / (scale scaleᵀ)` in f32, zeros above.
@@ -160,27 +163,6 @@ fn scaled_lower(p: &[f64], scale: &[f64], threads: usize) -> Vec<f32> {
         }
     });
     out
-}
-
-/// Returns a lower triangle as an upper one, row-major.
-fn transposed<F>(d: usize, threads: usize, lower: &F) -> Vec<f32>
-where
-    F: Fn(usize, usize) -> f32 + Sync,
-{
-    let mut upper = vec![0.0_f32; d * d];
-    // Tiles, so that reading by columns stays in the cache.
-    over_bands(&mut upper, TILE * d, threads, &|band, out: &mut [f32]| {
-        let first = band * TILE;
-        for tile in (first..d).step_by(TILE) {
-            for (i, row) in out.chunks_exact_mut(d).enumerate() {
-                let row_at = first + i;
-                for col in tile.max(row_at)..(tile + TILE).min(d) {
-                    row[col] = lower(col, row_at);
-                }
-            }
-        }
-    });
-    upper
 }
 
 fn cut(objective: &Objective, start: &Matrix, band_rows: usize) -> Vec<Band> {
@@ -255,20 +237,26 @@ impl Band {
     /// Sweeps the inputs `from..to`; with `(keep, group)` it chooses what stays on the way.
     fn sweep(
         &mut self,
-        upper: &[f32],
+        lower: &[f32],
         (from, to, d): (usize, usize, usize),
         group: Option<(usize, usize)>,
     ) {
         // A group is never cut by a strip.
         let strip = STRIP.next_multiple_of(group.map_or(1, |(_, group)| group));
+        let mut upper = Vec::new();
         for begin in (from..to).step_by(strip) {
             let end = (begin + strip).min(to);
-            self.sweep_strip(upper, (begin, end, d), group);
+            upper.clear();
+            for j in begin..end {
+                upper.extend((begin..end).map(|k| lower[k * d + j]));
+            }
+            self.sweep_strip(&upper, (begin, end, d), group);
             let errors = (self.errors.as_slice(), begin..end);
-            subtract_errors(&mut self.weights, errors, upper, d, end..to);
+            subtract_errors(&mut self.weights, errors, lower, d, end..to);
         }
     }
 
+    /// Sweeps the inputs `from..to`, of which `upper` is the square of `U`.
     fn sweep_strip(
         &mut self,
         upper: &[f32],
@@ -279,12 +267,14 @@ impl Band {
         let errors = self.errors.chunks_exact_mut(d);
         let kept = self.kept.chunks_exact_mut(d);
         for ((w, e), kept) in weights.zip(errors).zip(kept) {
-            for j in from..to {
-                let row = &upper[j * d + j..j * d + to];
+            let width = to - from;
+            for (k, row) in upper.chunks_exact(width).enumerate() {
+                let (j, row) = (from + k, &row[k..]);
                 if let Some((keep, group)) = group
                     && j % group == 0
                 {
-                    let scores = group_scores(&w[j..j + group], upper, j, d);
+                    let pivots = (k..k + group).map(|k| upper[k * width + k]);
+                    let scores = group_scores(&w[j..j + group], pivots);
                     kept[j..j + group].copy_from_slice(&top(&scores, keep));
                 }
                 if kept[j] {
@@ -302,12 +292,11 @@ impl Band {
     }
 }
 
-fn group_scores(weights: &[f32], upper: &[f32], from: usize, d: usize) -> Vec<f64> {
-    let scored = weights.iter().enumerate().map(|(k, &w)| {
-        let pivot = f64::from(upper[(from + k) * d + from + k]);
-        (f64::from(w) / pivot).powi(2)
-    });
-    scored.collect()
+fn group_scores(weights: &[f32], pivots: impl Iterator<Item = f32>) -> Vec<f64> {
+    let pairs = weights.iter().zip(pivots);
+    pairs
+        .map(|(w, pivot)| (f64::from(*w) / f64::from(pivot)).powi(2))
+        .collect()
 }
 
 /// Returns a list of every band, one after the other.
@@ -378,9 +367,12 @@ mod tests {
         let problem = LeastSquares::from_weights(&gram, &old, Bias::None).unwrap();
         let config = ObjectiveConfig { ladder: vec![0.0] };
         let objective = Objective::new(&problem, None, &config).unwrap();
-        let factor = blocked_cholesky(objective.inverse.data.clone(), d, 1).unwrap();
-        let wide = transposed(d, 1, &|row, col| factor.lower(row, col) as f32);
-        assert_eq!(upper_factor(&objective, 2).unwrap(), wide);
+        let wide = blocked_cholesky(objective.inverse.data.clone(), d, 1).unwrap();
+        let wide = wide.into_lower();
+        for (i, row) in lower_factor(&objective, 2).unwrap().chunks(d).enumerate() {
+            let wanted = &wide[i * d..=i * d + i];
+            assert!(row.iter().zip(wanted).all(|(a, b)| *a == *b as f32), "{i}");
+        }
     }
 
     #[test]
