@@ -60,7 +60,9 @@ impl Tableau {
     fn sweep_all(&mut self, support: &[usize]) -> Option<()> {
         let n = self.n;
         let mut inside = vec![false; n];
-        support.iter().for_each(|i| inside[*i] = true);
+        for &i in support {
+            inside[i] = true;
+        }
         let rest: Vec<usize> = (0..n).filter(|i| !inside[*i]).collect();
         let part = |rows: &[usize], cols: &[usize]| {
             let mut out = Matrix::zeros(rows.len(), cols.len());
