@@ -9,6 +9,7 @@ use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::cholesky::llt::factor as llt;
 use faer::linalg::matmul::{matmul, triangular};
 use faer::linalg::solvers::{DenseSolveCore, Llt, LltError};
+use faer::linalg::triangular_inverse::invert_lower_triangular;
 use faer::linalg::triangular_solve as tri;
 use faer::prelude::ReborrowMut;
 use faer::{Accum, MatMut, MatRef, Par, Side, Spec};
@@ -87,6 +88,36 @@ impl Cholesky {
     /// Overwrites `rhs` (`n × r`) with `L⁻¹ rhs`.
     pub(crate) fn half_solve(&self, rhs: &mut Matrix) {
         tri::solve_lower_triangular_in_place(self.factor.L(), view_mut(rhs), Par::Seq);
+    }
+
+    /// Returns `H⁻¹`, symmetric, as [`Cholesky::inverse`] does, holding two matrices of its order
+    /// at most, the result included, besides whatever the factor was made of.
+    pub(crate) fn into_inverse(self) -> Matrix {
+        let n = self.n;
+        let mut lower = Matrix::zeros(n, n);
+        let columns = MatMut::from_column_major_slice_mut(&mut lower.data, n, n);
+        invert_lower_triangular(columns, self.factor.L(), Par::Seq);
+        drop(self);
+        let mut out = Matrix::zeros(n, n);
+        let half = MatRef::from_column_major_slice(&lower.data, n, n);
+        triangular::matmul(
+            MatMut::from_column_major_slice_mut(&mut out.data, n, n),
+            triangular::BlockStructure::TriangularLower,
+            Accum::Replace,
+            half.transpose(),
+            triangular::BlockStructure::TriangularUpper,
+            half,
+            triangular::BlockStructure::TriangularLower,
+            1.0,
+            Par::Seq,
+        );
+        // The lower triangle of columns is the upper one of rows.
+        for i in 0..n {
+            for j in 0..i {
+                out.data[i * n + j] = out.data[j * n + i];
+            }
+        }
+        out
     }
 
     /// Returns `H⁻¹`, symmetric.
@@ -257,6 +288,20 @@ impl<'a> Strided<'a> {
         Self {
             data: self.data.get(skip..).unwrap_or_default(),
             rows: len,
+            ..self
+        }
+    }
+
+    /// Returns the columns `from..from + len`.
+    pub(crate) fn slice_cols(self, from: usize, len: usize) -> Self {
+        let skip = if self.by_rows {
+            from
+        } else {
+            from * self.stride
+        };
+        Self {
+            data: self.data.get(skip..).unwrap_or_default(),
+            cols: len,
             ..self
         }
     }

@@ -14,5 +14,7 @@ mod database;
 mod network;
 
 pub use allocation::{Allocated, AllocationConfig, AllocationMethod, Candidate, allocate_levels};
-pub use database::{Database, DatabaseConfig, LayerLevels, Level, LevelStore, NoStore, build};
+pub use database::{
+    Database, DatabaseConfig, LayerLevels, Level, LevelStore, NoStore, build, n_rows,
+};
 pub use network::{Measured, measure_levels};

@@ -301,8 +301,7 @@ pub(crate) fn product_rows<T: Real>(
 
 /// Subtracts `a b` from columns `at..at + width` of the band `out` (rows of `n`).
 ///
-/// `a`: rows of `n` of which the first `at` columns count; `b`: rows of `n`, the first `at`,
-/// of which columns `at..at + width` count.
+/// `a`: rows of `n` of which the first `at` columns count; `b`: at least `at` rows of `width`.
 pub(crate) fn subtract_left(
     out: &mut [f32],
     a: &[f32],
@@ -316,7 +315,7 @@ pub(crate) fn subtract_left(
     }
     let rows = out.len() / n;
     let a = rows_of(a, rows, at, n);
-    let b = rows_of(&b[at..], at, width, n);
+    let b = rows_of(b, at, width, width);
     let out = rows_of_mut(out, rows, n).subcols_mut(at, width);
     matmul(out, Accum::Add, a, b, -1.0, Par::Seq);
 }

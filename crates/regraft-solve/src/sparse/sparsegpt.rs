@@ -12,7 +12,8 @@
 //! `w_ij² / U_jj²` as it is when the sweep gets there; with n:m groups at the first input of each
 //! group, for each output. Later blocks see the errors of all earlier ones in one product.
 //!
-//! The sweep is in f32 (the factor in f64). It never looks back: the same mask with exact weights
+//! The sweep is in f32 (the factor in f64, one `d × d` matrix beside the objective, of which a
+//! block's columns at a time are copied). It never looks back: the same mask with exact weights
 //! has a smaller error, so refit afterwards.
 //!
 //! # Reference
@@ -22,7 +23,7 @@
 use super::select::{Keep, blocks_of, check_keep, check_start, highest, top};
 use super::{Mask, Objective, Pattern};
 use crate::error::SolveError;
-use crate::factor::blocked::{blocked_cholesky, over_bands, subtract_left};
+use crate::factor::blocked::{BlockedFactor, blocked_cholesky, over_bands, subtract_left};
 use crate::matrix::Matrix;
 
 /// Inputs whose mask is chosen at once, and which are swept before later ones are touched.
@@ -30,9 +31,6 @@ pub const BLOCK: usize = 128;
 
 /// Outputs that one thread takes at a time, rounded up to whole row blocks.
 const BAND: usize = 96;
-
-/// Side of a tile of the factor's transposition.
-const TILE: usize = 32;
 
 /// The mask and the weights of a sweep.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,7 +72,7 @@ pub fn sparsegpt(
     if !matches!(pattern, Pattern::Grouped { .. }) {
         check_keep(keep, r * d)?;
     }
-    let upper = upper_factor(objective, threads)?;
+    let factor = blocked_cholesky(objective.inverse.data.clone(), d, threads)?;
     let mut bands = cut(objective, start, band_rows);
     // A group is never cut by a block.
     let block = match pattern {
@@ -83,21 +81,23 @@ pub fn sparsegpt(
     };
     for from in (0..d).step_by(block) {
         let to = (from + block).min(d);
+        let panel = &Panel::new(&factor, from, to);
         over_bands(&mut bands, 1, threads, &|_, part: &mut [Band]| {
             for band in part {
-                subtract_left(&mut band.weights, &band.errors, &upper, d, from, to - from);
+                let (weights, errors) = (&mut band.weights, &band.errors);
+                subtract_left(weights, errors, &panel.values, d, from, panel.width);
             }
         });
         let group = if let Pattern::Grouped { keep, group } = pattern {
             Some((keep, group))
         } else {
             let share = share(keep, pattern, to, d) - share(keep, pattern, from, d);
-            choose(&mut bands, &upper, (from, to, d), pattern, share)?;
+            choose(&mut bands, panel, (from, to, d), pattern, share)?;
             None
         };
         over_bands(&mut bands, 1, threads, &|_, part: &mut [Band]| {
             for band in part {
-                band.sweep(&upper, (from, to, d), group);
+                band.sweep(panel, (from, to, d), group);
             }
         });
     }
@@ -112,24 +112,39 @@ struct Band {
     rise: f64,
 }
 
-/// Returns `U` (`d × d`, upper, `H⁻¹ = Uᵀ U`) in f32.
-fn upper_factor(objective: &Objective, threads: usize) -> Result<Vec<f32>, SolveError> {
-    let d = objective.n_in();
-    let factor = blocked_cholesky(objective.inverse.data.clone(), d, threads)?;
-    let mut upper = vec![0.0_f32; d * d];
-    // Tiles, so that reading by columns stays in the cache.
-    over_bands(&mut upper, TILE * d, threads, &|band, out: &mut [f32]| {
-        let first = band * TILE;
-        for tile in (first..d).step_by(TILE) {
-            for (i, row) in out.chunks_exact_mut(d).enumerate() {
-                let row_at = first + i;
-                for col in tile.max(row_at)..(tile + TILE).min(d) {
-                    row[col] = factor.lower(col, row_at) as f32;
-                }
+/// The columns `from..to` of `U` (`H⁻¹ = Uᵀ U`, upper) in f32, down to the diagonal.
+struct Panel {
+    from: usize,
+    width: usize,
+    /// `to × width`.
+    values: Vec<f32>,
+}
+
+impl Panel {
+    fn new(factor: &BlockedFactor<f64>, from: usize, to: usize) -> Self {
+        let width = to - from;
+        let mut values = vec![0.0; to * width];
+        for col in from..to {
+            for row in 0..=col {
+                values[row * width + col - from] = factor.lower(col, row) as f32;
             }
         }
-    });
-    Ok(upper)
+        Self {
+            from,
+            width,
+            values,
+        }
+    }
+
+    fn diagonal(&self, j: usize) -> f32 {
+        self.from_diagonal(j)[0]
+    }
+
+    /// Returns row `j` of `U` from its diagonal to the end of the panel.
+    fn from_diagonal(&self, j: usize) -> &[f32] {
+        let row = j * self.width;
+        &self.values[row + j - self.from..row + self.width]
+    }
 }
 
 fn cut(objective: &Objective, start: &Matrix, band_rows: usize) -> Vec<Band> {
@@ -164,14 +179,14 @@ fn share(keep: usize, pattern: Pattern, to: usize, d: usize) -> usize {
 /// Chooses what stays of the inputs `from..to`, over all outputs.
 fn choose(
     bands: &mut [Band],
-    upper: &[f32],
+    panel: &Panel,
     (from, to, d): (usize, usize, usize),
     pattern: Pattern,
     units: usize,
 ) -> Result<(), SolveError> {
     let width = to - from;
     let pivots: Vec<f64> = (from..to)
-        .map(|j| f64::from(upper[j * d + j]).powi(2))
+        .map(|j| f64::from(panel.diagonal(j)).powi(2))
         .collect();
     let mut scores = Vec::new();
     for band in bands.iter() {
@@ -199,7 +214,7 @@ impl Band {
     /// Sweeps the inputs `from..to`; with `(keep, group)` it chooses what stays on the way.
     fn sweep(
         &mut self,
-        upper: &[f32],
+        panel: &Panel,
         (from, to, d): (usize, usize, usize),
         group: Option<(usize, usize)>,
     ) {
@@ -208,11 +223,11 @@ impl Band {
         let kept = self.kept.chunks_exact_mut(d);
         for ((w, e), kept) in weights.zip(errors).zip(kept) {
             for j in from..to {
-                let row = &upper[j * d + j..j * d + to];
+                let row = panel.from_diagonal(j);
                 if let Some((keep, group)) = group
                     && j % group == 0
                 {
-                    let scores = group_scores(&w[j..j + group], upper, j, d);
+                    let scores = group_scores(&w[j..j + group], panel, j);
                     kept[j..j + group].copy_from_slice(&top(&scores, keep));
                 }
                 if kept[j] {
@@ -230,9 +245,9 @@ impl Band {
     }
 }
 
-fn group_scores(weights: &[f32], upper: &[f32], from: usize, d: usize) -> Vec<f64> {
+fn group_scores(weights: &[f32], panel: &Panel, from: usize) -> Vec<f64> {
     let scored = weights.iter().enumerate().map(|(k, &w)| {
-        let pivot = f64::from(upper[(from + k) * d + from + k]);
+        let pivot = f64::from(panel.diagonal(from + k));
         (f64::from(w) / pivot).powi(2)
     });
     scored.collect()

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 
 use regraft_exec::ExecOptions;
 use regraft_graph::{Graph, Tensor, ValueId};
-use regraft_rebuild::calibrate::{CalibrateConfig, calibrate};
 use regraft_rebuild::rebuild::{
     KeptAxes, MaskMethod, Objectives, Pair, Rebuilt, Sparsity, rebuild,
 };
 use regraft_rebuild::sparsify::{
     Allocated, AllocationConfig, AllocationMethod, Database, DatabaseConfig, allocate_levels,
-    build, measure_levels,
+    build, measure_levels, n_rows,
 };
 use regraft_rebuild::{Activations, Layer, find_layers};
 use regraft_solve::sparse::Pattern;
@@ -85,6 +84,7 @@ pub(crate) fn sparsify(work: &Work<'_>) -> Result<Sparsified, Error> {
     let pattern = pattern(&work.recipe.pattern)?;
     let layers = find_layers(&work.model.graph, &work.model.facts);
     let chosen = sparse_layers(work, &layers, pattern)?;
+    warn_of_few_rows(work, &chosen);
     let (kept, allocation) = allocate(work, &chosen, pattern)?;
     let sparsity = Sparsity {
         pattern,
@@ -257,40 +257,44 @@ fn allocate(
     Ok((found.kept, figures))
 }
 
-/// Solves every layer at every level, or takes what the run directory holds.
-fn levels(work: &Work<'_>, layers: &[&Layer], pattern: Pattern) -> Result<Database, Error> {
-    let monitor = Adapter::new(work.log);
-    work.log.stage("calibrate");
-    let own: Vec<Layer> = layers.iter().map(|l| (*l).clone()).collect();
-    let feeds: BTreeMap<ValueId, Activations> = work.samples.fit_feeds(work.input, usize::MAX);
-    let config = CalibrateConfig {
-        max_rows: LEVEL_ROWS,
-        exec: work.exec,
-    };
-    let graph = &work.model.graph;
-    let calibration = calibrate(graph, &work.model.facts, &own, &feeds, config, &monitor)?;
+/// Warns of layers whose Gram has fewer rows than inputs: what the rows do not reach keeps to the
+/// old weights by the damping alone.
+fn warn_of_few_rows(work: &Work<'_>, layers: &[&Layer]) {
+    let (graph, facts, n_fit) = (&work.model.graph, &work.model.facts, work.samples.n_fit);
     for layer in layers {
-        let rows = calibration
-            .grams
-            .get(&layer.output)
-            .and_then(|g| g.first())
-            .map_or(0, |g| g.n);
+        let rows = n_rows(graph, facts, layer, n_fit, LEVEL_ROWS).unwrap_or(0);
         if rows < layer.d as u64 {
             work.log.warn(format!(
                 "{}: {rows} rows for {} inputs: about {} samples are needed for a Gram of full rank",
                 graph.node_label(layer.node),
                 layer.d,
-                (work.samples.n_fit as u64 * layer.d as u64).div_ceil(rows.max(1)),
+                (n_fit as u64 * layer.d as u64).div_ceil(rows.max(1)),
             ));
         }
     }
+}
+
+/// Solves every layer at every level, or takes what the run directory holds.
+fn levels(work: &Work<'_>, layers: &[&Layer], pattern: Pattern) -> Result<Database, Error> {
+    let monitor = Adapter::new(work.log);
+    let feeds: BTreeMap<ValueId, Activations> = work.samples.fit_feeds(work.input, usize::MAX);
     work.log.stage("levels");
     let config = DatabaseConfig {
         pattern,
         damping: work.recipe.damping,
-        threads: work.exec.threads,
+        max_rows: LEVEL_ROWS,
+        exec: work.exec,
     };
-    let database = build(graph, layers, &calibration, &config, work.journal, &monitor)?;
+    let (graph, facts) = (&work.model.graph, &work.model.facts);
+    let database = build(
+        graph,
+        facts,
+        layers,
+        &feeds,
+        &config,
+        work.journal,
+        &monitor,
+    )?;
     work.journal.check()?;
     Ok(database)
 }

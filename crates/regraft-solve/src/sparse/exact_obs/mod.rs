@@ -15,7 +15,8 @@
 //! Rounding can break that where the Gram is nearly singular: such a diagonal is set to its bound,
 //! and [`Traces::floored`] counts them.
 //!
-//! Memory: one `d × d` matrix per thread beside the objective, which is only read.
+//! Memory: one `d × d` matrix per thread beside the objective, which is only read; wide layers have
+//! fewer threads, so that these are two, or 128 MiB.
 //!
 //! # Reference
 //! Frantar, Singh and Alistarh, "Optimal Brain Compression", `NeurIPS` 2022, algorithm 1 and the
@@ -28,7 +29,7 @@ mod tests;
 mod traces;
 
 use crate::error::SolveError;
-use crate::sparse::shards::in_order;
+use crate::sparse::shards::{affordable, in_order};
 use crate::sparse::{Objective, Pattern};
 
 use sweep::Sweep;
@@ -59,7 +60,7 @@ pub fn exact_obs(
     };
     let found = in_order(
         r / block_rows,
-        threads,
+        affordable(threads, d * d, d),
         || Sweep::new(d, block_rows),
         |sweep, block| {
             sweep.start(objective, block * block_rows);

@@ -29,7 +29,7 @@ pub(super) fn solve(
     let n_rows = unit.rows.len();
     let d = objective.n_in();
     let mut tried = 0;
-    if complement_cost(unit.n_kept, d, n_rows) < direct_cost(unit.n_kept, n_rows) {
+    if complement_is_cheaper(unit, d) {
         tried += 1;
         if let Some((weights, residual)) = by_complement(objective, unit) {
             let ways = RefitWays {
@@ -70,6 +70,24 @@ pub(super) fn solve(
         factorisations: tried,
         ways,
     })
+}
+
+fn complement_is_cheaper(unit: &Shared<'_>, d: usize) -> bool {
+    let n_rows = unit.rows.len();
+    complement_cost(unit.n_kept, d, n_rows) < direct_cost(unit.n_kept, n_rows)
+}
+
+/// Returns how many f64 values [`solve`] holds for a support at once, where f32 is enough.
+pub(super) fn held_values(unit: &Shared<'_>, d: usize) -> usize {
+    let square = |n: usize| n.saturating_mul(n);
+    let lower = square(unit.n_kept) / 2;
+    if complement_is_cheaper(unit, d) {
+        // The block and its factor, then the factor and the triangle that measures the residual.
+        let of_gone = square(d - unit.n_kept);
+        return of_gone + of_gone.max(lower);
+    }
+    // A factor in f32 is half as large.
+    lower + square(unit.n_kept) / 2
 }
 
 /// `v = w̃ − w̃_Z (P_ZZ)⁻¹ P_Z:`; `None` if the factor or the residual is not good.

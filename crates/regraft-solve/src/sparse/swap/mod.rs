@@ -16,7 +16,7 @@
 mod tests;
 
 use crate::error::{SolveError, same};
-use crate::sparse::shards::in_order;
+use crate::sparse::shards::{affordable, in_order};
 use crate::sparse::tableau::Tableau;
 use crate::sparse::{Mask, Objective, Pattern};
 
@@ -87,7 +87,7 @@ pub fn swap(
     for _ in 0..config.passes {
         let found = in_order(
             r,
-            threads,
+            affordable(threads, (d + 1) * (d + 1), d),
             || Tableau::new(d),
             |tableau, row| {
                 tableau.load(&objective.h.data, objective.g.row(row), mask.row(row));
