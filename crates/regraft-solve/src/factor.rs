@@ -15,6 +15,7 @@ use faer::prelude::ReborrowMut;
 use faer::{Accum, MatMut, MatRef, Par, Side, Spec};
 
 use crate::error::SolveError;
+use crate::factor::blocked::over_bands;
 use crate::matrix::Matrix;
 
 /// A pivot below this share of the largest diagonal entry is noise in f64: the
@@ -188,23 +189,24 @@ const STRIP_ROWS: usize = 96;
 
 /// Adds `-c cᵀ` to the lower triangle of `p` (`n × n`, row-major); `c` is `n × width`, column after
 /// column. Entries above the diagonal are scratch.
-pub(crate) fn downdate_lower(p: &mut [f64], n: usize, c: &[f64], width: usize) {
+pub(crate) fn downdate_lower(p: &mut [f64], n: usize, c: &[f64], width: usize, threads: usize) {
     if width == 0 {
         return;
     }
     let c = MatRef::from_column_major_slice(&c[..n * width], n, width);
-    let mut rows = MatMut::from_row_major_slice_mut(&mut p[..n * n], n, n);
-    for from in (0..n).step_by(STRIP_ROWS) {
-        let len = STRIP_ROWS.min(n - from);
+    let p = &mut p[..n * n];
+    over_bands(p, STRIP_ROWS * n, threads, &|i, strip: &mut [f64]| {
+        let (from, len) = (i * STRIP_ROWS, strip.len() / n);
+        let rows = MatMut::from_row_major_slice_mut(strip, len, n);
         matmul(
-            rows.rb_mut().submatrix_mut(from, 0, len, from + len),
+            rows.subcols_mut(0, from + len),
             Accum::Add,
             c.subrows(from, len),
             c.subrows(0, from + len).transpose(),
             -1.0,
             Par::Seq,
         );
-    }
+    });
 }
 
 /// Adds `-c x` to `out` (`n`); `c` is `n × x.len()`, column after column.

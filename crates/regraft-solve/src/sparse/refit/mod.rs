@@ -17,7 +17,7 @@
 //!
 //! Memory beside the objective: `H` in f32 (half a `d × d` matrix), per thread a factor (`|S|²` f32
 //! or `2 |Z|²` f64) with half of `H_SS` in f64, or a block of rows; wide layers have fewer threads,
-//! so that all of these together are two `d × d` matrices, or 128 MiB.
+//! so that all of these together are one `d × d` matrix, or 64 MiB.
 
 mod conjugate;
 mod direct;

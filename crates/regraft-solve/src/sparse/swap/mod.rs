@@ -5,7 +5,7 @@
 //! less than an addition elsewhere gains. Rows do not interact, so a move is exact as long as each
 //! row takes part in one at a time. The count of the layer stays what it was.
 //!
-//! Memory: one square matrix of order `d + 1` per thread; wider layers than [`MAX_INPUTS`] are left
+//! Memory: one square matrix of order `d + 1` per thread, together not above `d × d` or 64 MiB; wider layers than [`MAX_INPUTS`] are left
 //! as they are, and the report says so.
 //!
 //! # Reference
