@@ -15,7 +15,7 @@ use faer::prelude::ReborrowMut;
 use faer::{Accum, MatMut, MatRef, Par, Side, Spec};
 
 use crate::error::SolveError;
-use crate::factor::blocked::over_bands;
+use crate::factor::blocked::{Real, over_bands};
 use crate::matrix::Matrix;
 
 /// A pivot below this share of the largest diagonal entry is noise in f64: the
@@ -226,9 +226,12 @@ pub(crate) fn subtract_columns(out: &mut [f64], c: &[f64], x: &[f64]) {
 }
 
 /// Overwrites the symmetric `a` (`n × n`, its lower triangle column after column is read) with its
-/// Cholesky factor in f32; returns whether it has one.
-pub(crate) fn cholesky_f32(a: &mut [f32], n: usize) -> bool {
-    let need = llt::cholesky_in_place_scratch::<f32>(n, Par::Seq, Spec::default());
+/// Cholesky factor.
+///
+/// # Errors
+/// [`SolveError::NotPositiveDefinite`] with the first bad pivot.
+pub(crate) fn cholesky_in_place<T: Real>(a: &mut [T], n: usize) -> Result<(), SolveError> {
+    let need = llt::cholesky_in_place_scratch::<T>(n, Par::Seq, Spec::default());
     let mut scratch = MemBuffer::new(need);
     let factored = llt::cholesky_in_place(
         MatMut::from_column_major_slice_mut(a, n, n),
@@ -237,16 +240,43 @@ pub(crate) fn cholesky_f32(a: &mut [f32], n: usize) -> bool {
         MemStack::new(&mut scratch),
         Spec::default(),
     );
-    factored.is_ok()
+    match factored {
+        Ok(_) => Ok(()),
+        Err(LltError::NonPositivePivot { index }) => Err(SolveError::NotPositiveDefinite {
+            pivot: index,
+            n,
+            value: a[index * n + index].wide(),
+        }),
+    }
 }
 
-/// Overwrites `rhs` (`n × r`, column after column) with `(L Lᵀ)⁻¹ rhs`, `L` from [`cholesky_f32`].
-pub(crate) fn cholesky_solve_f32(factor: &[f32], n: usize, rhs: &mut [f32]) {
+/// Overwrites `rhs` (`n × r`, column after column) with `(L Lᵀ)⁻¹ rhs`, `L` from
+/// [`cholesky_in_place`].
+pub(crate) fn cholesky_solve<T: Real>(factor: &[T], n: usize, rhs: &mut [T]) {
     let r = rhs.len() / n.max(1);
     let factor = MatRef::from_column_major_slice(factor, n, n);
     let mut rhs = MatMut::from_column_major_slice_mut(rhs, n, r);
     tri::solve_lower_triangular_in_place(factor, rhs.rb_mut(), Par::Seq);
     tri::solve_upper_triangular_in_place(factor.transpose(), rhs, Par::Seq);
+}
+
+/// Returns `len` zeros in a block of their own.
+///
+/// glibc takes blocks of up to 32 MiB out of arenas, one a thread, that keep what was freed: the
+/// squares of a wide layer's rows, each of another size, would stay there several times over.
+/// Larger blocks are mapped alone and go when they are freed; pages that are not touched cost nothing.
+pub(crate) fn zeros_apart<T: Real>(len: usize) -> Vec<T> {
+    const LARGE: usize = 4 << 20;
+    const MAPPED: usize = (32 << 20) + 4096;
+    let size = size_of::<T>();
+    let least = if len.saturating_mul(size) > LARGE {
+        MAPPED / size
+    } else {
+        0
+    };
+    let mut zeros = Vec::with_capacity(len.max(least));
+    zeros.resize(len, T::ZERO);
+    zeros
 }
 
 /// Overwrites `out` (`m × d`) with `a h` in f32; `a` is `m × d`, `h` `d × d`, all row-major.

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 
 use regraft_exec::ExecOptions;
 use regraft_graph::infer::Facts;
-use regraft_graph::{Graph, Tensor, ValueId};
-use regraft_solve::sparse::{Objective, ObjectiveConfig, Pattern, exact_obs, refit_support};
+use regraft_graph::{Graph, ValueId};
+use regraft_solve::sparse::{
+    Objective, ObjectiveConfig, Pattern, Traces, exact_obs, refit_support,
+};
 use regraft_solve::{Bias, Gram, LeastSquares, Matrix, SolveError};
 
+use super::Packed;
 use crate::calibrate::n_samples;
 use crate::statistics::{Accumulator, row_plan};
 use crate::stream::Stream;
@@ -41,7 +44,7 @@ pub struct Level {
     /// Relative squared error of the layer's output on the dense model's inputs.
     pub error: f64,
     /// The layer's weight, and its bias where it has one.
-    pub tensors: Vec<Tensor>,
+    pub tensors: Vec<Packed>,
 }
 
 /// One layer's levels, from all connections to few.
@@ -200,21 +203,22 @@ fn solve_layer(
         let problem = LeastSquares::of_weights(gram, &part, bias).map_err(solve)?;
         groups.push((part, problem));
     }
-    let solved = solve_groups(layer, groups, config).map_err(solve)?;
-    let Solved { levels, damping } = solved;
     let n_weights = layer.n_out * layer.d;
     let old_bias = layer.bias(graph);
     let mut stored = Vec::new();
-    for (kept, error, weights, shift) in levels {
+    // Packed as soon as it is whole: the levels of a layer in f64 would be many times the network.
+    let mut keep = |solved: SolvedLevel| -> Result<(), RebuildError> {
         // The problem reproduces `W x` without the bias, so its own bias is added to the old one.
-        let bias: Vec<f64> = old_bias.iter().zip(&shift).map(|(a, b)| a + b).collect();
-        let tensors = layer.tensors(graph, &weights, &bias)?;
+        let bias = old_bias.iter().zip(&solved.shift).map(|(a, b)| a + b);
+        let tensors = layer.tensors(graph, &solved.weights, &bias.collect::<Vec<f64>>())?;
         stored.push(Level {
-            kept,
-            error,
-            tensors: tensors.into_iter().map(|(_, t)| t).collect(),
+            kept: solved.kept,
+            error: solved.error,
+            tensors: tensors.iter().map(|(_, t)| Packed::of(t)).collect(),
         });
-    }
+        Ok(())
+    };
+    let damping = solve_groups(layer, groups, config, solve, &mut keep)?;
     Ok(Some(LayerLevels {
         output: layer.output,
         node: label.to_owned(),
@@ -228,68 +232,85 @@ fn solve_layer(
     }))
 }
 
-struct Solved {
-    /// Kept, relative error, weights `n_out × d`, shift of the bias.
-    levels: Vec<(usize, f64, Matrix, Vec<f64>)>,
-    damping: f64,
+/// A level before it is packed.
+struct SolvedLevel {
+    kept: usize,
+    /// Relative squared error.
+    error: f64,
+    /// `n_out × d`.
+    weights: Matrix,
+    /// What is added to the bias.
+    shift: Vec<f64>,
 }
 
-/// Solves the groups of a layer one by one and puts their levels together.
+/// Solves the groups of a layer one by one, and hands every level to `keep` when all of its groups
+/// are there; returns the damping that was needed.
 fn solve_groups(
     layer: &Layer,
     groups: Vec<(Matrix, LeastSquares)>,
     config: &DatabaseConfig,
-) -> Result<Solved, SolveError> {
+    solve: impl Fn(SolveError) -> RebuildError,
+    keep: &mut dyn FnMut(SolvedLevel) -> Result<(), RebuildError>,
+) -> Result<f64, RebuildError> {
     let n_groups = groups.len().max(1);
     let per_group = layer.n_out / n_groups;
     let each = per_group * layer.d;
-    let threads = config.exec.threads;
     let energy: f64 = groups.iter().map(|(_, p)| p.energy).sum();
     let relative = |error: f64| if energy > 0.0 { error / energy } else { error };
-    let mut levels: BTreeMap<usize, (f64, Matrix, Vec<f64>)> = BTreeMap::new();
+    let mut open: BTreeMap<usize, SolvedLevel> = BTreeMap::new();
     let mut damping = 0.0f64;
     let shares = level_shares(config.pattern);
     for (g, (old, problem)) in groups.into_iter().enumerate() {
         let damped = ObjectiveConfig::starting_at(config.damping);
-        let (objective, rest) = Objective::split(problem, Some(&old), &damped)?;
+        let split = Objective::split(problem, Some(&old), &damped);
+        let (objective, rest) = split.map_err(&solve)?;
         damping = damping.max(objective.damping);
-        let traces = exact_obs(&objective, config.pattern, 0, threads)?;
+        let traces = exact_obs(&objective, config.pattern, 0, config.exec.threads);
+        let traces = traces.map_err(&solve)?;
         for (at, share) in shares.iter().enumerate() {
             let kept = kept_of(*share, each, config.pattern);
-            let weights = if kept == each {
-                old.clone()
+            let (weights, error) = if kept == each {
+                (old.clone(), 0.0)
             } else {
-                let mask = traces.mask_at(kept)?;
-                refit_support(&objective, &mask, threads)?.weights
+                on_mask(&objective, &traces, kept, config.exec.threads).map_err(&solve)?
             };
-            let error = objective.value(&weights)?.min(objective.constant);
             let shift = rest.best_bias(&weights).zip(rest.best_bias(&old));
-            let slot = levels.entry(at).or_insert_with(|| {
-                (
-                    0.0,
-                    Matrix::zeros(layer.n_out, layer.d),
-                    vec![0.0; layer.n_out],
-                )
+            let mut level = open.remove(&at).unwrap_or_else(|| SolvedLevel {
+                kept: kept * n_groups,
+                error: 0.0,
+                weights: Matrix::zeros(layer.n_out, layer.d),
+                shift: vec![0.0; layer.n_out],
             });
-            slot.0 += if kept == each { 0.0 } else { error };
+            level.error += error;
             for i in 0..per_group {
-                slot.1
-                    .row_mut(g * per_group + i)
-                    .copy_from_slice(weights.row(i));
+                let row = g * per_group + i;
+                level.weights.row_mut(row).copy_from_slice(weights.row(i));
                 if let Some((new, old)) = &shift {
-                    slot.2[g * per_group + i] = new[i] - old[i];
+                    level.shift[row] = new[i] - old[i];
                 }
+            }
+            if g + 1 == n_groups {
+                level.error = relative(level.error);
+                keep(level)?;
+            } else {
+                open.insert(at, level);
             }
         }
     }
-    let levels = levels
-        .into_iter()
-        .map(|(at, (error, weights, shift))| {
-            let kept = kept_of(shares[at], each, config.pattern) * n_groups;
-            (kept, relative(error), weights, shift)
-        })
-        .collect();
-    Ok(Solved { levels, damping })
+    Ok(damping)
+}
+
+/// Returns the weights on the mask of `kept` connections, and the objective there.
+fn on_mask(
+    objective: &Objective,
+    traces: &Traces,
+    kept: usize,
+    threads: usize,
+) -> Result<(Matrix, f64), SolveError> {
+    let mask = traces.mask_at(kept)?;
+    let weights = refit_support(objective, &mask, threads)?.weights;
+    let error = objective.value(&weights)?.min(objective.constant);
+    Ok((weights, error))
 }
 
 /// Shares of the connections that the levels keep, from all to few.

@@ -16,7 +16,7 @@
 //! Rows with the same support share its factor.
 //!
 //! Memory beside the objective: `H` in f32 (half a `d × d` matrix), per thread a factor (`|S|²` f32
-//! or `2 |Z|²` f64) with half of `H_SS` in f64, or a block of rows; wide layers have fewer threads,
+//! or `|Z|²` f64) with half of `H_SS` in f64, or a block of rows; wide layers have fewer threads,
 //! so that all of these together are one `d × d` matrix, or 64 MiB.
 
 mod conjugate;
