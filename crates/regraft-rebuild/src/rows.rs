@@ -23,6 +23,8 @@ pub(crate) struct RowPlan {
     geometry: Geometry,
     // Every `step`-th position is taken, starting at another one for each sample.
     step: usize,
+    // Positions of a sample, as far as its shape is known.
+    positions: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -89,7 +91,11 @@ impl RowPlan {
         };
         let total = positions.saturating_mul(n_samples);
         let step = total.div_ceil(max_rows.max(1)).clamp(1, positions.max(1));
-        Some(Self { geometry, step })
+        Some(Self {
+            geometry,
+            step,
+            positions,
+        })
     }
 
     /// Returns the positions taken of sample number `sample`.
@@ -97,6 +103,12 @@ impl RowPlan {
         // A step coprime to most extents visits other rows and columns with every sample.
         let start = (sample.wrapping_mul(7)) % self.step;
         (start..n).step_by(self.step)
+    }
+
+    /// Returns the number of rows that `n_samples` samples give.
+    pub(crate) fn n_rows(&self, n_samples: usize) -> u64 {
+        let of = |sample| self.positions(sample, self.positions).count() as u64;
+        (0..n_samples).map(of).sum()
     }
 
     /// Cuts a chunk into parts small enough to be turned into rows at once.

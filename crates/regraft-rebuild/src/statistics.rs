@@ -68,6 +68,11 @@ impl Accumulator {
         Ok(())
     }
 
+    /// Returns the rows that were seen.
+    pub(crate) fn n_rows(&self) -> u64 {
+        self.grams.first().map_or(0, GramAccumulator::n_rows)
+    }
+
     pub(crate) fn finish(self) -> Result<Statistics, SolveError> {
         Ok(Statistics {
             grams: self
@@ -98,19 +103,24 @@ fn window(
 }
 
 /// A layer's statistics, one entry a group of the layer.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Statistics {
     pub(crate) grams: Vec<Gram>,
     pub(crate) crosses: Vec<Cross>,
 }
 
 impl Statistics {
-    /// Returns the least-squares problem of each group.
-    pub(crate) fn problems(&self, bias: Bias) -> Result<Vec<LeastSquares>, SolveError> {
-        let pairs = self.grams.iter().zip(&self.crosses);
+    /// Returns the least-squares problem of each group, made of the statistics themselves.
+    pub(crate) fn into_problems(self, bias: Bias) -> Result<Vec<LeastSquares>, SolveError> {
+        let pairs = self.grams.into_iter().zip(self.crosses);
         pairs
-            .map(|(g, c)| LeastSquares::from_statistics(g, c, bias))
+            .map(|(g, c)| LeastSquares::of_statistics(g, c, bias))
             .collect()
+    }
+
+    /// Returns the rows that were seen.
+    pub(crate) fn n_rows(&self) -> u64 {
+        self.grams.first().map_or(0, |g| g.n)
     }
 }
 

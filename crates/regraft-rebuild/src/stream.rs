@@ -75,6 +75,13 @@ impl Stream {
         self.n_chunks
     }
 
+    /// Returns the number of samples in the chunks before one.
+    pub(crate) fn first_sample(&self, chunk: usize) -> usize {
+        let first = self.live.values().next();
+        let chunks = first.map_or(&[][..], |a| &a.chunks[..chunk.min(a.chunks.len())]);
+        chunks.iter().filter_map(|c| c.shape.first()).sum()
+    }
+
     /// Returns the values that cross the point before node `position`.
     pub(crate) fn frontier(&self, position: usize) -> Vec<ValueId> {
         let crosses = |i: &usize| {

@@ -9,11 +9,13 @@ use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::cholesky::llt::factor as llt;
 use faer::linalg::matmul::{matmul, triangular};
 use faer::linalg::solvers::{DenseSolveCore, Llt, LltError};
+use faer::linalg::triangular_inverse::invert_lower_triangular;
 use faer::linalg::triangular_solve as tri;
 use faer::prelude::ReborrowMut;
 use faer::{Accum, MatMut, MatRef, Par, Side, Spec};
 
 use crate::error::SolveError;
+use crate::factor::blocked::{Real, over_bands};
 use crate::matrix::Matrix;
 
 /// A pivot below this share of the largest diagonal entry is noise in f64: the
@@ -89,6 +91,36 @@ impl Cholesky {
         tri::solve_lower_triangular_in_place(self.factor.L(), view_mut(rhs), Par::Seq);
     }
 
+    /// Returns `H⁻¹`, symmetric, as [`Cholesky::inverse`] does, holding two matrices of its order
+    /// at most, the result included, besides whatever the factor was made of.
+    pub(crate) fn into_inverse(self) -> Matrix {
+        let n = self.n;
+        let mut lower = Matrix::zeros(n, n);
+        let columns = MatMut::from_column_major_slice_mut(&mut lower.data, n, n);
+        invert_lower_triangular(columns, self.factor.L(), Par::Seq);
+        drop(self);
+        let mut out = Matrix::zeros(n, n);
+        let half = MatRef::from_column_major_slice(&lower.data, n, n);
+        triangular::matmul(
+            MatMut::from_column_major_slice_mut(&mut out.data, n, n),
+            triangular::BlockStructure::TriangularLower,
+            Accum::Replace,
+            half.transpose(),
+            triangular::BlockStructure::TriangularUpper,
+            half,
+            triangular::BlockStructure::TriangularLower,
+            1.0,
+            Par::Seq,
+        );
+        // The lower triangle of columns is the upper one of rows.
+        for i in 0..n {
+            for j in 0..i {
+                out.data[i * n + j] = out.data[j * n + i];
+            }
+        }
+        out
+    }
+
     /// Returns `H⁻¹`, symmetric.
     pub(crate) fn inverse(&self) -> Matrix {
         let inverse = self.factor.inverse();
@@ -157,23 +189,24 @@ const STRIP_ROWS: usize = 96;
 
 /// Adds `-c cᵀ` to the lower triangle of `p` (`n × n`, row-major); `c` is `n × width`, column after
 /// column. Entries above the diagonal are scratch.
-pub(crate) fn downdate_lower(p: &mut [f64], n: usize, c: &[f64], width: usize) {
+pub(crate) fn downdate_lower(p: &mut [f64], n: usize, c: &[f64], width: usize, threads: usize) {
     if width == 0 {
         return;
     }
     let c = MatRef::from_column_major_slice(&c[..n * width], n, width);
-    let mut rows = MatMut::from_row_major_slice_mut(&mut p[..n * n], n, n);
-    for from in (0..n).step_by(STRIP_ROWS) {
-        let len = STRIP_ROWS.min(n - from);
+    let p = &mut p[..n * n];
+    over_bands(p, STRIP_ROWS * n, threads, &|i, strip: &mut [f64]| {
+        let (from, len) = (i * STRIP_ROWS, strip.len() / n);
+        let rows = MatMut::from_row_major_slice_mut(strip, len, n);
         matmul(
-            rows.rb_mut().submatrix_mut(from, 0, len, from + len),
+            rows.subcols_mut(0, from + len),
             Accum::Add,
             c.subrows(from, len),
             c.subrows(0, from + len).transpose(),
             -1.0,
             Par::Seq,
         );
-    }
+    });
 }
 
 /// Adds `-c x` to `out` (`n`); `c` is `n × x.len()`, column after column.
@@ -193,9 +226,12 @@ pub(crate) fn subtract_columns(out: &mut [f64], c: &[f64], x: &[f64]) {
 }
 
 /// Overwrites the symmetric `a` (`n × n`, its lower triangle column after column is read) with its
-/// Cholesky factor in f32; returns whether it has one.
-pub(crate) fn cholesky_f32(a: &mut [f32], n: usize) -> bool {
-    let need = llt::cholesky_in_place_scratch::<f32>(n, Par::Seq, Spec::default());
+/// Cholesky factor.
+///
+/// # Errors
+/// [`SolveError::NotPositiveDefinite`] with the first bad pivot.
+pub(crate) fn cholesky_in_place<T: Real>(a: &mut [T], n: usize) -> Result<(), SolveError> {
+    let need = llt::cholesky_in_place_scratch::<T>(n, Par::Seq, Spec::default());
     let mut scratch = MemBuffer::new(need);
     let factored = llt::cholesky_in_place(
         MatMut::from_column_major_slice_mut(a, n, n),
@@ -204,16 +240,43 @@ pub(crate) fn cholesky_f32(a: &mut [f32], n: usize) -> bool {
         MemStack::new(&mut scratch),
         Spec::default(),
     );
-    factored.is_ok()
+    match factored {
+        Ok(_) => Ok(()),
+        Err(LltError::NonPositivePivot { index }) => Err(SolveError::NotPositiveDefinite {
+            pivot: index,
+            n,
+            value: a[index * n + index].wide(),
+        }),
+    }
 }
 
-/// Overwrites `rhs` (`n × r`, column after column) with `(L Lᵀ)⁻¹ rhs`, `L` from [`cholesky_f32`].
-pub(crate) fn cholesky_solve_f32(factor: &[f32], n: usize, rhs: &mut [f32]) {
+/// Overwrites `rhs` (`n × r`, column after column) with `(L Lᵀ)⁻¹ rhs`, `L` from
+/// [`cholesky_in_place`].
+pub(crate) fn cholesky_solve<T: Real>(factor: &[T], n: usize, rhs: &mut [T]) {
     let r = rhs.len() / n.max(1);
     let factor = MatRef::from_column_major_slice(factor, n, n);
     let mut rhs = MatMut::from_column_major_slice_mut(rhs, n, r);
     tri::solve_lower_triangular_in_place(factor, rhs.rb_mut(), Par::Seq);
     tri::solve_upper_triangular_in_place(factor.transpose(), rhs, Par::Seq);
+}
+
+/// Returns `len` zeros in a block of their own.
+///
+/// glibc takes blocks of up to 32 MiB out of arenas, one a thread, that keep what was freed: the
+/// squares of a wide layer's rows, each of another size, would stay there several times over.
+/// Larger blocks are mapped alone and go when they are freed; pages that are not touched cost nothing.
+pub(crate) fn zeros_apart<T: Real>(len: usize) -> Vec<T> {
+    const LARGE: usize = 4 << 20;
+    const MAPPED: usize = (32 << 20) + 4096;
+    let size = size_of::<T>();
+    let least = if len.saturating_mul(size) > LARGE {
+        MAPPED / size
+    } else {
+        0
+    };
+    let mut zeros = Vec::with_capacity(len.max(least));
+    zeros.resize(len, T::ZERO);
+    zeros
 }
 
 /// Overwrites `out` (`m × d`) with `a h` in f32; `a` is `m × d`, `h` `d × d`, all row-major.
@@ -257,6 +320,20 @@ impl<'a> Strided<'a> {
         Self {
             data: self.data.get(skip..).unwrap_or_default(),
             rows: len,
+            ..self
+        }
+    }
+
+    /// Returns the columns `from..from + len`.
+    pub(crate) fn slice_cols(self, from: usize, len: usize) -> Self {
+        let skip = if self.by_rows {
+            from
+        } else {
+            from * self.stride
+        };
+        Self {
+            data: self.data.get(skip..).unwrap_or_default(),
+            cols: len,
             ..self
         }
     }

@@ -7,10 +7,12 @@
 
 mod shards;
 
+use std::ops::Range;
+
 use crate::error::{SolveError, same};
 use crate::factor::{Strided, cross_f32, syrk_f32};
 use crate::matrix::Matrix;
-use shards::{add_shards, column_sums, square_sums};
+use shards::{add_bands, add_shards, column_sums, each_shard, is_wide, square_sums};
 
 pub use shards::SHARD_ROWS;
 
@@ -186,6 +188,19 @@ impl GramAccumulator {
         if self.d == 0 {
             return Ok(());
         }
+        if is_wide(self.sum.len()) {
+            let band = |from: usize, len: usize, rows: Range<usize>, tile: &mut [f32]| {
+                let part = x.view.slice_rows(from, len);
+                let own = part.slice_cols(rows.start, rows.len());
+                cross_f32(tile, own, part.slice_cols(0, rows.end));
+            };
+            let sums = (self.sum.as_mut_slice(), self.d, true);
+            add_bands(x.n_rows(), self.threads, sums, &band);
+            each_shard(x.n_rows(), &mut self.first, |from, len, first| {
+                column_sums(x.view.slice_rows(from, len), first);
+            });
+            return Ok(());
+        }
         let kernel = |from: usize, len: usize, tile: &mut [f32], first: &mut [f64]| {
             let part = x.view.slice_rows(from, len);
             syrk_f32(tile, part);
@@ -288,6 +303,22 @@ impl CrossAccumulator {
         }
         let d_out = self.d_out;
         let has_inputs = self.d_in > 0;
+        if is_wide(self.sum.len()) {
+            let band = |from: usize, len: usize, rows: Range<usize>, tile: &mut [f32]| {
+                let inputs = x.view.slice_rows(from, len);
+                let own = inputs.slice_cols(rows.start, rows.len());
+                cross_f32(tile, own, y.view.slice_rows(from, len));
+            };
+            let sums = (self.sum.as_mut_slice(), d_out, false);
+            add_bands(x.n_rows(), self.threads, sums, &band);
+            each_shard(x.n_rows(), &mut self.first, |from, len, first| {
+                let part = y.view.slice_rows(from, len);
+                let (sums, squares) = first.split_at_mut(d_out);
+                column_sums(part, sums);
+                square_sums(part, squares);
+            });
+            return Ok(());
+        }
         let kernel = |from: usize, len: usize, tile: &mut [f32], first: &mut [f64]| {
             let part = y.view.slice_rows(from, len);
             if has_inputs {

@@ -28,8 +28,8 @@ pub struct Centre {
     pub y_mean: Vec<f64>,
 }
 
-/// One layer's least-squares problem: `d` inputs, `r` outputs.
-#[derive(Debug, Clone, PartialEq)]
+/// One layer's least-squares problem: `d` inputs, `r` outputs; of none by default.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct LeastSquares {
     /// Mean of `x xᵀ`, `d × d`; centred when there is a bias.
     pub gram: Matrix,
@@ -47,6 +47,14 @@ impl LeastSquares {
     /// # Errors
     /// [`SolveError::Shape`] if the two statistics do not belong together.
     pub fn from_statistics(gram: &Gram, cross: &Cross, bias: Bias) -> Result<Self, SolveError> {
+        Self::of_statistics(gram.clone(), cross.clone(), bias)
+    }
+
+    /// Returns the same problem as [`LeastSquares::from_statistics`], made of the statistics' own
+    /// matrices.
+    /// # Errors
+    /// [`SolveError::Shape`] if the two statistics do not belong together.
+    pub fn of_statistics(gram: Gram, cross: Cross, bias: Bias) -> Result<Self, SolveError> {
         check_square(&gram.matrix)?;
         same("cross-Gram's inputs", gram.matrix.rows, cross.matrix.rows)?;
         same(
@@ -71,8 +79,8 @@ impl LeastSquares {
         cross.matrix.check_finite("cross-Gram matrix")?;
         let energy = cross.target_energy.iter().sum();
         let raw = Self {
-            gram: gram.matrix.clone(),
-            cross: cross.matrix.clone(),
+            gram: gram.matrix,
+            cross: cross.matrix,
             energy,
             centre: None,
         };
@@ -88,6 +96,13 @@ impl LeastSquares {
     /// # Errors
     /// [`SolveError::Shape`] if the weights have not `d` columns.
     pub fn from_weights(gram: &Gram, weights: &Matrix, bias: Bias) -> Result<Self, SolveError> {
+        Self::of_weights(gram.clone(), weights, bias)
+    }
+
+    /// Returns the same problem as [`LeastSquares::from_weights`], made of the Gram's own matrix.
+    /// # Errors
+    /// [`SolveError::Shape`] if the weights have not `d` columns.
+    pub fn of_weights(gram: Gram, weights: &Matrix, bias: Bias) -> Result<Self, SolveError> {
         check_square(&gram.matrix)?;
         same("weights' inputs", gram.matrix.rows, weights.cols)?;
         same("input means", gram.matrix.rows, gram.mean.len())?;
@@ -100,7 +115,7 @@ impl LeastSquares {
             .collect();
         let raw = Self {
             energy: dot(&columns.data, &cross.data),
-            gram: gram.matrix.clone(),
+            gram: gram.matrix,
             cross,
             centre: None,
         };

@@ -1,5 +1,7 @@
 //! One layer's refit: statistics, solution, and the decision on held-out samples.
 
+use std::ops::Range;
+
 use regraft_exec::HostTensor;
 use regraft_solve::{
     Bias, LeastSquares, Matrix, OldWeights, Refit, RefitConfig, SolveError, refit,
@@ -58,7 +60,8 @@ pub(super) fn refit_layer(
     layer: &Layer,
 ) -> Result<Option<LayerRefit>, RebuildError> {
     let label = walk.pruned.node_label(layer.node);
-    let Some((fit_stats, held_stats, sum_target)) = statistics(walk, layer, &label)? else {
+    let n_chunks = walk.pruned_stream.n_chunks();
+    let Some((fit, sum_target)) = statistics(walk, layer, &label, 0..walk.n_fit())? else {
         return Ok(None);
     };
     let bias_mode = if layer.bias.is_some() {
@@ -67,12 +70,11 @@ pub(super) fn refit_layer(
         Bias::None
     };
     let solve = |r| RebuildError::solve(&label)(r);
-    let fit = fit_stats.problems(bias_mode).map_err(solve)?;
-    let held = held_stats.problems(bias_mode).map_err(solve)?;
-    let rows = fit_stats.grams.first().map_or(0, |g| g.n);
-    if rows < 2 || held_stats.grams.first().is_none_or(|g| g.n == 0) {
+    let rows = fit.n_rows();
+    if rows < 2 {
         return Ok(None);
     }
+    let mut fit = fit.into_problems(bias_mode).map_err(solve)?;
     let (mut old_weights, old_bias) = current(walk, layer);
     let budget = walk.sparsity_of(layer);
     let solved = match budget {
@@ -85,19 +87,33 @@ pub(super) fn refit_layer(
                 threads,
                 damping: walk.config.damping,
             };
-            sparse_layer::solve_sparse(&context, &fit, &mut old_weights, &old_bias, kept)
+            sparse_layer::solve_sparse(&context, &mut fit, &mut old_weights, &old_bias, kept)
         }
     }
     .map_err(solve)?;
-    let judge = |problems: &[LeastSquares], w: &Matrix, b: &[f64]| error_of(layer, problems, w, b);
+    let judge = |problems: &[LeastSquares]| -> Result<(f64, f64), SolveError> {
+        let before = error_of(layer, problems, &old_weights, &old_bias)?;
+        let after = error_of(layer, problems, &solved.weights, &solved.bias)?;
+        Ok((before, after))
+    };
+    let (error_before, error_after) = judge(&fit).map_err(solve)?;
+    // One Gram at a time: the held-out one is made when the fit's is gone.
+    drop(fit);
+    let held = walk.n_fit()..n_chunks;
+    let Some((held, _)) = statistics(walk, layer, &label, held)? else {
+        return Ok(None);
+    };
+    let held = held.into_problems(bias_mode).map_err(solve)?;
+    let (held_out_before, held_out_after) = judge(&held).map_err(solve)?;
+    drop(held);
     let report = LayerRefit {
         node: label.clone(),
         output: walk.pruned.value(layer.output).name.clone(),
         sum_target,
-        error_before: judge(&fit, &old_weights, &old_bias).map_err(solve)?,
-        error_after: judge(&fit, &solved.weights, &solved.bias).map_err(solve)?,
-        held_out_before: judge(&held, &old_weights, &old_bias).map_err(solve)?,
-        held_out_after: judge(&held, &solved.weights, &solved.bias).map_err(solve)?,
+        error_before,
+        error_after,
+        held_out_before,
+        held_out_after,
         kept: false,
         damping: solved.damping,
         damping_steps: solved.steps,
@@ -124,14 +140,14 @@ pub(super) fn refit_layer(
     Ok(Some(LayerRefit { kept, ..report }))
 }
 
-pub(super) type Both = (Statistics, Statistics, bool);
-
-/// Gram of the pruned inputs and cross-Gram with the targets, on fitted and on held-out chunks.
+/// Gram of the pruned inputs and cross-Gram with the targets on some chunks, and whether the target
+/// is a sum; `None` where there is no target or no row.
 pub(super) fn statistics(
     walk: &Walk<'_>,
     layer: &Layer,
     label: &str,
-) -> Result<Option<Both>, RebuildError> {
+    chunks: Range<usize>,
+) -> Result<Option<(Statistics, bool)>, RebuildError> {
     if in_dense(walk.dense, layer.output).is_none() {
         return Ok(None);
     }
@@ -150,29 +166,22 @@ pub(super) fn statistics(
         choose(walk.dense, walk.pruned, walk.layers, layer)
     };
     let threads = walk.config.exec.threads;
-    let new = || Accumulator::new(layer, true, threads).map_err(RebuildError::solve(label));
-    let (mut fit, mut held) = (new()?, new()?);
-    let mut first_sample = 0;
-    for chunk in 0..walk.pruned_stream.n_chunks() {
+    let mut sums = Accumulator::new(layer, true, threads).map_err(RebuildError::solve(label))?;
+    let mut first_sample = walk.pruned_stream.first_sample(chunks.start);
+    for chunk in chunks {
         let Some((x, y)) = rows_of_chunk(walk, layer, target, chunk)? else {
             return Ok(None);
-        };
-        let sums = if chunk < walk.n_fit() {
-            &mut fit
-        } else {
-            &mut held
         };
         sums.add(&plan, first_sample, &x, Some(&y))
             .map_err(RebuildError::solve(label))?;
         first_sample += x.shape.first().copied().unwrap_or(0);
     }
-    let solve = |e: SolveError| RebuildError::solve(label)(e);
+    if sums.n_rows() == 0 {
+        return Ok(None);
+    }
     let sum_target = matches!(target, TargetOf::Sum { .. });
-    Ok(Some((
-        fit.finish().map_err(solve)?,
-        held.finish().map_err(solve)?,
-        sum_target,
-    )))
+    let found = sums.finish().map_err(RebuildError::solve(label))?;
+    Ok(Some((found, sum_target)))
 }
 
 /// Input and target of a layer for one chunk.

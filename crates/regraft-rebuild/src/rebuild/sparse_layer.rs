@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use regraft_graph::ValueId;
 use regraft_solve::sparse::{
-    AlpsConfig, Keep, Mask, Objective, ObjectiveConfig, Pattern, Start, SwapConfig, SwapReport,
-    alps, best_mask, exact_obs, magnitude, refit_support, sparsegpt, swap, wanda,
+    AlpsConfig, Keep, Mask, Objective, ObjectiveConfig, Pattern, Remainder, Start, SwapConfig,
+    SwapReport, alps, best_mask, exact_obs, magnitude, refit_support, sparsegpt, swap, wanda,
 };
 use regraft_solve::{LeastSquares, Matrix, SolveError};
 
@@ -87,9 +87,12 @@ pub(super) struct Context<'a> {
 }
 
 /// Returns the weights on the best mask with `kept` connections, and masks `old` with it.
+///
+/// A problem's Gram is its objective's `H` for as long as that is needed; in the end the problems
+/// are what they were.
 pub(super) fn solve_sparse(
     context: &Context<'_>,
-    problems: &[LeastSquares],
+    problems: &mut [LeastSquares],
     old: &mut Matrix,
     old_bias: &[f64],
     kept: usize,
@@ -98,13 +101,14 @@ pub(super) fn solve_sparse(
     let config = ObjectiveConfig::starting_at(context.damping);
     let mut solved = Solved::unchanged(old, old_bias);
     let shares = shares(kept, problems.len(), per_group * context.layer.d);
-    for (g, problem) in problems.iter().enumerate() {
+    for (g, slot) in problems.iter_mut().enumerate() {
         let rows: Vec<usize> = (g * per_group..(g + 1) * per_group).collect();
         let part = old.select_rows(&rows)?;
-        let objective = Objective::new(problem, Some(&part), &config)?;
+        let problem = std::mem::take(slot);
+        let (objective, rest) = Objective::split(problem, Some(&part), &config)?;
         let found = match given_mask(context, &rows)? {
             Some(mask) => Found::given(mask),
-            None => choose_mask(context, problem, &objective, &part, shares[g])?,
+            None => choose_mask(context, &rest, &objective, &part, shares[g])?,
         };
         let Found { mask, swept, .. } = found;
         solved.swaps += found.swaps.swaps + found.swaps.moves;
@@ -120,7 +124,7 @@ pub(super) fn solve_sparse(
             solved.residual = solved.residual.max(found.largest_residual);
             found.weights
         };
-        let bias = problem.best_bias(&weights);
+        let bias = rest.best_bias(&weights);
         for (i, &o) in rows.iter().enumerate() {
             solved.weights.row_mut(o).copy_from_slice(weights.row(i));
             old.row_mut(o).copy_from_slice(masked.row(i));
@@ -133,6 +137,7 @@ pub(super) fn solve_sparse(
         solved.damping = solved.damping.max(objective.damping);
         solved.steps += objective.ladder_steps;
         solved.dead += objective.dead_inputs.len();
+        *slot = objective.rejoin(rest);
     }
     Ok(solved)
 }
@@ -184,7 +189,7 @@ fn given_mask(context: &Context<'_>, rows: &[usize]) -> Result<Option<Mask>, Sol
 
 fn choose_mask(
     context: &Context<'_>,
-    problem: &LeastSquares,
+    rest: &Remainder,
     objective: &Objective,
     old: &Matrix,
     kept: usize,
@@ -205,7 +210,7 @@ fn choose_mask(
     let mut mask = match method {
         MaskMethod::Hold => Mask::of_nonzero(old),
         MaskMethod::Magnitude => magnitude(old, pattern, layer)?,
-        MaskMethod::Wanda => wanda(old, &problem.second_moments(), pattern, layer)?,
+        MaskMethod::Wanda => wanda(old, rest.second_moments(), pattern, layer)?,
         MaskMethod::SparseGpt => {
             let found = sparsegpt(objective, old, pattern, kept, threads)?;
             swept = Some(found.weights);

@@ -2,12 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use regraft_graph::{Graph, Tensor, ValueId};
-use regraft_solve::sparse::{Objective, ObjectiveConfig, Pattern, exact_obs, refit_support};
-use regraft_solve::{Bias, LeastSquares, Matrix, SolveError};
+use regraft_exec::ExecOptions;
+use regraft_graph::infer::Facts;
+use regraft_graph::{Graph, ValueId};
+use regraft_solve::sparse::{
+    Objective, ObjectiveConfig, Pattern, Traces, exact_obs, refit_support,
+};
+use regraft_solve::{Bias, Gram, LeastSquares, Matrix, SolveError};
 
-use crate::calibrate::Calibration;
-use crate::{Layer, Monitor, RebuildError, Stage};
+use super::Packed;
+use crate::calibrate::n_samples;
+use crate::statistics::{Accumulator, row_plan};
+use crate::stream::Stream;
+use crate::{Activations, Layer, Monitor, RebuildError, Stage};
 
 /// Each level keeps this share of the one before it: fine enough that the best of two neighbours is
 /// never far, coarse enough that all levels together are a few times the network.
@@ -23,8 +30,10 @@ pub struct DatabaseConfig {
     pub pattern: Pattern,
     /// First damping, relative to the mean second moment of the inputs.
     pub damping: f64,
-    /// Threads; no result depends on them.
-    pub threads: usize,
+    /// Rows of each layer's Gram at most: output positions over all samples.
+    pub max_rows: usize,
+    /// How the model runs; results do not depend on the threads.
+    pub exec: ExecOptions,
 }
 
 /// One layer at one share of its connections.
@@ -35,7 +44,7 @@ pub struct Level {
     /// Relative squared error of the layer's output on the dense model's inputs.
     pub error: f64,
     /// The layer's weight, and its bias where it has one.
-    pub tensors: Vec<Tensor>,
+    pub tensors: Vec<Packed>,
 }
 
 /// One layer's levels, from all connections to few.
@@ -90,20 +99,37 @@ impl LevelStore for NoStore {
     fn keep(&self, _: &LayerLevels) {}
 }
 
-/// Returns the levels of every given layer.
+/// Returns how many rows the Gram of a layer's inputs is made of; `None` where it has none.
+pub fn n_rows(
+    graph: &Graph,
+    facts: &Facts,
+    layer: &Layer,
+    n_samples: usize,
+    max_rows: usize,
+) -> Option<u64> {
+    let plan = row_plan(graph, facts, layer, n_samples, max_rows)?;
+    Some(plan.n_rows(n_samples))
+}
+
+/// Returns the levels of every given layer; the layers are in node order.
+///
+/// The model moves from layer to layer, so that one layer's Gram and the values that cross the
+/// graph before it are held at a time.
 ///
 /// # Errors
-/// [`RebuildError::Solve`] where a Gram has no factor or the pattern does not fit;
+/// [`RebuildError::Run`] if the model cannot run; [`RebuildError::Solve`] where a Gram has no factor or the pattern does not fit;
 /// [`RebuildError::Interrupted`] if asked for.
 pub fn build(
     graph: &Graph,
+    facts: &Facts,
     layers: &[&Layer],
-    calibration: &Calibration,
+    inputs: &BTreeMap<ValueId, Activations>,
     config: &DatabaseConfig,
     store: &dyn LevelStore,
     monitor: &dyn Monitor,
 ) -> Result<Database, RebuildError> {
     let mut database = Database::default();
+    let mut stream = Stream::new("dense", graph, inputs, config.exec)?;
     for (done, layer) in layers.iter().enumerate() {
         if monitor.cancelled() {
             return Err(RebuildError::Interrupted);
@@ -114,7 +140,10 @@ pub fn build(
             database.layers.push(found);
             continue;
         }
-        let Some(levels) = solve_layer(graph, layer, &label, calibration, config)? else {
+        let Some(grams) = grams(graph, facts, layer, &mut stream, inputs, config)? else {
+            continue;
+        };
+        let Some(levels) = solve_layer(graph, layer, &label, grams, config)? else {
             continue;
         };
         store.keep(&levels);
@@ -124,15 +153,40 @@ pub fn build(
     Ok(database)
 }
 
+/// Returns the Gram of a layer's input on the dense model, one a group of the layer.
+fn grams(
+    graph: &Graph,
+    facts: &Facts,
+    layer: &Layer,
+    stream: &mut Stream,
+    inputs: &BTreeMap<ValueId, Activations>,
+    config: &DatabaseConfig,
+) -> Result<Option<Vec<Gram>>, RebuildError> {
+    let Some(plan) = row_plan(graph, facts, layer, n_samples(inputs), config.max_rows) else {
+        return Ok(None);
+    };
+    let label = graph.node_label(layer.node);
+    let solve = |e: SolveError| RebuildError::solve(&label)(e);
+    stream.advance(layer.node)?;
+    let mut sums = Accumulator::new(layer, false, config.exec.threads).map_err(solve)?;
+    let mut first_sample = 0;
+    for chunk in 0..stream.n_chunks() {
+        let x = stream.chunk(chunk, &[layer.input])?.remove(0);
+        sums.add(&plan, first_sample, &x, None).map_err(solve)?;
+        let fed = inputs.values().next().and_then(|a| a.chunks.get(chunk));
+        first_sample += fed.and_then(|t| t.shape.first()).copied().unwrap_or(0);
+    }
+    Ok(Some(sums.finish().map_err(solve)?.grams))
+}
+
 fn solve_layer(
     graph: &Graph,
     layer: &Layer,
     label: &str,
-    calibration: &Calibration,
+    grams: Vec<Gram>,
     config: &DatabaseConfig,
 ) -> Result<Option<LayerLevels>, RebuildError> {
-    let (Some(grams), Some(weights)) = (calibration.grams.get(&layer.output), layer.weights(graph))
-    else {
+    let Some(weights) = layer.weights(graph) else {
         return Ok(None);
     };
     let solve = |e: SolveError| RebuildError::solve(label)(e);
@@ -143,27 +197,28 @@ fn solve_layer(
     };
     let per_group = layer.n_out / grams.len().max(1);
     let mut groups = Vec::new();
-    for (g, gram) in grams.iter().enumerate() {
+    for (g, gram) in grams.into_iter().enumerate() {
         let rows: Vec<usize> = (g * per_group..(g + 1) * per_group).collect();
         let part = weights.select_rows(&rows).map_err(solve)?;
-        let problem = LeastSquares::from_weights(gram, &part, bias).map_err(solve)?;
+        let problem = LeastSquares::of_weights(gram, &part, bias).map_err(solve)?;
         groups.push((part, problem));
     }
-    let solved = solve_groups(layer, &groups, config).map_err(solve)?;
-    let Solved { levels, damping } = solved;
     let n_weights = layer.n_out * layer.d;
     let old_bias = layer.bias(graph);
     let mut stored = Vec::new();
-    for (kept, error, weights, shift) in levels {
+    // Packed as soon as it is whole: the levels of a layer in f64 would be many times the network.
+    let mut keep = |solved: SolvedLevel| -> Result<(), RebuildError> {
         // The problem reproduces `W x` without the bias, so its own bias is added to the old one.
-        let bias: Vec<f64> = old_bias.iter().zip(&shift).map(|(a, b)| a + b).collect();
-        let tensors = layer.tensors(graph, &weights, &bias)?;
+        let bias = old_bias.iter().zip(&solved.shift).map(|(a, b)| a + b);
+        let tensors = layer.tensors(graph, &solved.weights, &bias.collect::<Vec<f64>>())?;
         stored.push(Level {
-            kept,
-            error,
-            tensors: tensors.into_iter().map(|(_, t)| t).collect(),
+            kept: solved.kept,
+            error: solved.error,
+            tensors: tensors.iter().map(|(_, t)| Packed::of(t)).collect(),
         });
-    }
+        Ok(())
+    };
+    let damping = solve_groups(layer, groups, config, solve, &mut keep)?;
     Ok(Some(LayerLevels {
         output: layer.output,
         node: label.to_owned(),
@@ -177,70 +232,85 @@ fn solve_layer(
     }))
 }
 
-struct Solved {
-    /// Kept, relative error, weights `n_out × d`, shift of the bias.
-    levels: Vec<(usize, f64, Matrix, Vec<f64>)>,
-    damping: f64,
+/// A level before it is packed.
+struct SolvedLevel {
+    kept: usize,
+    /// Relative squared error.
+    error: f64,
+    /// `n_out × d`.
+    weights: Matrix,
+    /// What is added to the bias.
+    shift: Vec<f64>,
 }
 
-/// Solves the groups of a layer one by one and puts their levels together.
+/// Solves the groups of a layer one by one, and hands every level to `keep` when all of its groups
+/// are there; returns the damping that was needed.
 fn solve_groups(
     layer: &Layer,
-    groups: &[(Matrix, LeastSquares)],
+    groups: Vec<(Matrix, LeastSquares)>,
     config: &DatabaseConfig,
-) -> Result<Solved, SolveError> {
+    solve: impl Fn(SolveError) -> RebuildError,
+    keep: &mut dyn FnMut(SolvedLevel) -> Result<(), RebuildError>,
+) -> Result<f64, RebuildError> {
     let n_groups = groups.len().max(1);
     let per_group = layer.n_out / n_groups;
     let each = per_group * layer.d;
     let energy: f64 = groups.iter().map(|(_, p)| p.energy).sum();
     let relative = |error: f64| if energy > 0.0 { error / energy } else { error };
-    let mut levels: BTreeMap<usize, (f64, Matrix, Vec<f64>)> = BTreeMap::new();
+    let mut open: BTreeMap<usize, SolvedLevel> = BTreeMap::new();
     let mut damping = 0.0f64;
     let shares = level_shares(config.pattern);
-    for (g, (old, problem)) in groups.iter().enumerate() {
-        let objective = Objective::new(
-            problem,
-            Some(old),
-            &ObjectiveConfig::starting_at(config.damping),
-        )?;
+    for (g, (old, problem)) in groups.into_iter().enumerate() {
+        let damped = ObjectiveConfig::starting_at(config.damping);
+        let split = Objective::split(problem, Some(&old), &damped);
+        let (objective, rest) = split.map_err(&solve)?;
         damping = damping.max(objective.damping);
-        let traces = exact_obs(&objective, config.pattern, 0, config.threads)?;
+        let traces = exact_obs(&objective, config.pattern, 0, config.exec.threads);
+        let traces = traces.map_err(&solve)?;
         for (at, share) in shares.iter().enumerate() {
             let kept = kept_of(*share, each, config.pattern);
-            let weights = if kept == each {
-                old.clone()
+            let (weights, error) = if kept == each {
+                (old.clone(), 0.0)
             } else {
-                let mask = traces.mask_at(kept)?;
-                refit_support(&objective, &mask, config.threads)?.weights
+                on_mask(&objective, &traces, kept, config.exec.threads).map_err(&solve)?
             };
-            let error = objective.value(&weights)?.min(objective.constant);
-            let shift = problem.best_bias(&weights).zip(problem.best_bias(old));
-            let slot = levels.entry(at).or_insert_with(|| {
-                (
-                    0.0,
-                    Matrix::zeros(layer.n_out, layer.d),
-                    vec![0.0; layer.n_out],
-                )
+            let shift = rest.best_bias(&weights).zip(rest.best_bias(&old));
+            let mut level = open.remove(&at).unwrap_or_else(|| SolvedLevel {
+                kept: kept * n_groups,
+                error: 0.0,
+                weights: Matrix::zeros(layer.n_out, layer.d),
+                shift: vec![0.0; layer.n_out],
             });
-            slot.0 += if kept == each { 0.0 } else { error };
+            level.error += error;
             for i in 0..per_group {
-                slot.1
-                    .row_mut(g * per_group + i)
-                    .copy_from_slice(weights.row(i));
+                let row = g * per_group + i;
+                level.weights.row_mut(row).copy_from_slice(weights.row(i));
                 if let Some((new, old)) = &shift {
-                    slot.2[g * per_group + i] = new[i] - old[i];
+                    level.shift[row] = new[i] - old[i];
                 }
+            }
+            if g + 1 == n_groups {
+                level.error = relative(level.error);
+                keep(level)?;
+            } else {
+                open.insert(at, level);
             }
         }
     }
-    let levels = levels
-        .into_iter()
-        .map(|(at, (error, weights, shift))| {
-            let kept = kept_of(shares[at], each, config.pattern) * n_groups;
-            (kept, relative(error), weights, shift)
-        })
-        .collect();
-    Ok(Solved { levels, damping })
+    Ok(damping)
+}
+
+/// Returns the weights on the mask of `kept` connections, and the objective there.
+fn on_mask(
+    objective: &Objective,
+    traces: &Traces,
+    kept: usize,
+    threads: usize,
+) -> Result<(Matrix, f64), SolveError> {
+    let mask = traces.mask_at(kept)?;
+    let weights = refit_support(objective, &mask, threads)?.weights;
+    let error = objective.value(&weights)?.min(objective.constant);
+    Ok((weights, error))
 }
 
 /// Shares of the connections that the levels keep, from all to few.

@@ -12,7 +12,11 @@
 mod allocation;
 mod database;
 mod network;
+mod packed;
 
 pub use allocation::{Allocated, AllocationConfig, AllocationMethod, Candidate, allocate_levels};
-pub use database::{Database, DatabaseConfig, LayerLevels, Level, LevelStore, NoStore, build};
+pub use database::{
+    Database, DatabaseConfig, LayerLevels, Level, LevelStore, NoStore, build, n_rows,
+};
 pub use network::{Measured, measure_levels};
+pub use packed::Packed;

@@ -131,12 +131,10 @@ impl Network {
         let Some(level) = layer.levels.get(level) else {
             return Ok(());
         };
-        let pairs = layer
-            .values
-            .iter()
-            .copied()
-            .zip(level.tensors.iter().cloned());
-        let tensors: Vec<(ValueId, Tensor)> = pairs.collect();
+        let pairs = layer.values.iter().zip(&level.tensors);
+        let tensors: Vec<(ValueId, Tensor)> = pairs
+            .map(|(v, packed)| Ok((*v, packed.tensor()?)))
+            .collect::<Result<_, RebuildError>>()?;
         self.stream.set(&tensors)
     }
 

@@ -9,7 +9,7 @@ use faer::linalg::matmul::{matmul, triangular};
 use faer::linalg::solvers::{Llt, LltError};
 use faer::linalg::triangular_inverse::invert_lower_triangular;
 use faer::reborrow::{Reborrow, ReborrowMut};
-use faer::traits::ComplexField;
+use faer::traits::RealField;
 use faer::{Accum, Mat, MatMut, MatRef, Par, Side};
 
 use crate::error::SolveError;
@@ -24,7 +24,7 @@ const BAND: usize = 192;
 const PRODUCT_BAND: usize = 192;
 
 /// f32 or f64.
-pub(crate) trait Real: ComplexField<Real = Self> + Copy + Send + Sync {
+pub(crate) trait Real: RealField + Copy + Send + Sync {
     /// The number 1.
     const ONE: Self;
     /// The number -1.

@@ -1,5 +1,8 @@
 //! The fixed shards of a batch, computed by any number of threads, summed in order.
 
+use std::ops::Range;
+
+use crate::factor::blocked::over_bands;
 use crate::factor::{Strided, sum_rows_f32};
 
 /// Rows whose product is made in f32 before it is added to the f64 sum.
@@ -10,6 +13,9 @@ pub const SHARD_ROWS: usize = 1024;
 
 /// Rows summed in f32 before a column sum goes to f64.
 const SUM_ROWS: usize = 32;
+
+/// f32 values of a band of a product that is too large for a tile a thread.
+const BAND_VALUES: usize = 1 << 19;
 
 /// f32 values of scratch that the shards of one round may take.
 const ROUND_VALUES: usize = 1 << 21;
@@ -81,6 +87,56 @@ where
         let active = &mut round[..used];
         compute(active, threads, kernel);
         reduce(active, threads, &mut sums);
+    }
+}
+
+/// Returns true for a product so large that [`add_bands`] should make it.
+pub(super) fn is_wide(product_len: usize) -> bool {
+    product_len > ROUND_VALUES
+}
+
+/// Adds every shard's product to `product` (rows of `width`), band after band of its rows, so that
+/// the scratch stays small however large the product is.
+///
+/// `kernel(from_row, n_rows, band, tile)` overwrites the tile, which has the band's rows, of `width`
+/// values each or, with `lower_only`, of as many as the last of them needs.
+pub(super) fn add_bands<K>(
+    n_rows: usize,
+    threads: usize,
+    (product, width, lower_only): (&mut [f64], usize, bool),
+    kernel: &K,
+) where
+    K: Fn(usize, usize, Range<usize>, &mut [f32]) + Sync,
+{
+    let band = (BAND_VALUES / width.max(1)).max(16);
+    for from in (0..n_rows).step_by(SHARD_ROWS) {
+        let len = SHARD_ROWS.min(n_rows - from);
+        over_bands(product, band * width, threads, &|i, part: &mut [f64]| {
+            let first = i * band;
+            let end = first + part.len() / width;
+            let columns = if lower_only { end } else { width };
+            let mut tile = vec![0.0; (end - first) * columns];
+            kernel(from, len, first..end, &mut tile);
+            let rows = part.chunks_exact_mut(width);
+            for (row, (sums, tile)) in rows.zip(tile.chunks_exact(columns)).enumerate() {
+                let needed = if lower_only { first + row + 1 } else { width };
+                for (s, &t) in sums[..needed].iter_mut().zip(tile) {
+                    *s += f64::from(t);
+                }
+            }
+        });
+    }
+}
+
+/// Adds to `first` what `sum` finds in each shard, which starts from zero.
+pub(super) fn each_shard(n_rows: usize, first: &mut [f64], sum: impl Fn(usize, usize, &mut [f64])) {
+    let mut own = vec![0.0; first.len()];
+    for from in (0..n_rows).step_by(SHARD_ROWS) {
+        own.fill(0.0);
+        sum(from, SHARD_ROWS.min(n_rows - from), &mut own);
+        for (total, value) in first.iter_mut().zip(&own) {
+            *total += value;
+        }
     }
 }
 

@@ -150,3 +150,32 @@ fn empty_sizes_are_fine() {
     assert_eq!(cross_of(empty, y, 2).target_mean, [2.5]);
     assert_eq!(cross_of(y, empty, 2).matrix.cols, 0);
 }
+
+/// Wider than a tile: made in bands, which no thread and no layout shows.
+#[test]
+fn wide_products_are_the_same_in_bands() {
+    let (d, n) = (1500, 70);
+    let x = noise(31, n * d);
+    let rows = Samples::rows(&x, n, d).unwrap();
+    let gram = gram_of(rows, 1);
+    assert!(gram == gram_of(rows, 3));
+    let mut by_columns = vec![0.0; n * d];
+    for i in 0..n {
+        for j in 0..d {
+            by_columns[j * n + i] = x[i * d + j];
+        }
+    }
+    let columns = gram_of(Samples::channels(&by_columns, d, n).unwrap(), 2);
+    close(&columns.matrix.data, &gram.matrix.data, F32_SHARD);
+    let cross = cross_of(rows, rows, 2);
+    close(&cross.matrix.data, &gram.matrix.data, F32_SHARD);
+    assert!(cross == cross_of(rows, rows, 1));
+    for (i, j) in [(0, 0), (1, 0), (700, 349), (1499, 1), (1499, 1499)] {
+        let wanted: f64 = (0..n)
+            .map(|k| f64::from(x[k * d + i]) * f64::from(x[k * d + j]))
+            .sum();
+        let found = gram.matrix.at(i, j) * n as f64;
+        assert!((found - wanted).abs() < 1e-3, "{i}, {j}: {found} {wanted}");
+    }
+    close(&gram.mean, &cross.target_mean, F32_SHARD);
+}

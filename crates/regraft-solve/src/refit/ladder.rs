@@ -76,9 +76,22 @@ pub(crate) fn factor(
     scale: f64,
     rungs: &[f64],
 ) -> Result<(Cholesky, Outcome), SolveError> {
+    factor_in_place(&mut gram.clone(), scale, rungs)
+}
+
+/// Damps `gram` by the first rung λ for which it has a factor, and returns that.
+pub(crate) fn factor_in_place(
+    gram: &mut Matrix,
+    scale: f64,
+    rungs: &[f64],
+) -> Result<(Cholesky, Outcome), SolveError> {
+    let diagonal = gram.diagonal();
     let mut last = SolveError::NoRows;
     for (steps, &damping) in rungs.iter().enumerate() {
-        match cholesky(&damped(gram, damping * scale)) {
+        for (i, value) in diagonal.iter().enumerate() {
+            gram.set(i, i, value + damping * scale);
+        }
+        match cholesky(gram) {
             Ok(found) => {
                 let outcome = Outcome {
                     damping,

@@ -1,7 +1,7 @@
 //! What one more connection gains and one fewer costs, row by row, with everything else refitted.
 
 use super::refit::refit_support;
-use super::shards::in_order;
+use super::shards::{affordable, in_order};
 use super::swap::MAX_INPUTS;
 use super::tableau::Tableau;
 use super::{Mask, Objective};
@@ -71,7 +71,7 @@ fn exact(objective: &Objective, mask: &Mask, config: &MarginalConfig, threads: u
     let (r, d) = (objective.n_out(), objective.n_in());
     let rows = in_order(
         r,
-        threads,
+        affordable(threads, (d + 1) * (d + 1), d),
         || Tableau::new(d),
         |tableau, row| {
             let load = |tableau: &mut Tableau| {

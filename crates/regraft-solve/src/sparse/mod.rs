@@ -31,7 +31,7 @@ pub use best::{Best, MAX_GREEDY_INPUTS, Start, best_mask};
 pub use exact_obs::{Trace, Traces, exact_obs};
 pub use marginals::{Criterion, MarginalConfig, Marginals, Steps, marginals};
 pub use mask::Mask;
-pub use objective::{Objective, ObjectiveConfig};
+pub use objective::{Objective, ObjectiveConfig, Remainder};
 pub use pattern::Pattern;
 pub use refit::{RefitWays, SupportRefit, refit_support};
 pub use select::Keep;

@@ -51,6 +51,28 @@ pub struct Objective {
     pub dead_inputs: Vec<usize>,
 }
 
+/// What a problem held besides the Gram that became its objective's `H`.
+#[derive(Debug, Clone)]
+pub struct Remainder {
+    /// The problem without its Gram.
+    problem: LeastSquares,
+    /// The Gram's diagonal without damping.
+    diagonal: Vec<f64>,
+    moments: Vec<f64>,
+}
+
+impl Remainder {
+    /// Returns [`LeastSquares::second_moments`] of the problem.
+    pub fn second_moments(&self) -> &[f64] {
+        &self.moments
+    }
+
+    /// Returns [`LeastSquares::best_bias`] of the problem.
+    pub fn best_bias(&self, weights: &Matrix) -> Option<Vec<f64>> {
+        self.problem.best_bias(weights)
+    }
+}
+
 impl Objective {
     /// Returns the objective of a problem, damped towards `anchor` (`r × d`; zero if left out).
     /// # Errors
@@ -61,13 +83,26 @@ impl Objective {
         anchor: Option<&Matrix>,
         config: &ObjectiveConfig,
     ) -> Result<Self, SolveError> {
+        Ok(Self::split(problem.clone(), anchor, config)?.0)
+    }
+
+    /// Returns the objective of a problem and what else the problem held: the Gram becomes `H` in
+    /// its place, so that the two together hold two `d × d` matrices, and three on the way.
+    /// # Errors
+    /// As [`Objective::new`].
+    pub fn split(
+        mut problem: LeastSquares,
+        anchor: Option<&Matrix>,
+        config: &ObjectiveConfig,
+    ) -> Result<(Self, Remainder), SolveError> {
         ladder::check(&config.ladder)?;
         let (d, r) = (problem.n_in(), problem.n_out());
-        let live = ladder::live_inputs(problem);
+        let moments = problem.second_moments();
+        let live = ladder::live_inputs(&problem);
         let scale = if live.is_empty() {
             1.0
         } else {
-            ladder::scale(problem, &live)
+            ladder::scale(&problem, &live)
         };
         let mut is_dead = vec![true; d];
         for &i in &live {
@@ -79,7 +114,9 @@ impl Objective {
         } else {
             config.ladder.clone()
         };
-        let (factor, outcome) = ladder::factor(&problem.gram, scale, &rungs)?;
+        let mut h = std::mem::take(&mut problem.gram);
+        let diagonal = h.diagonal();
+        let (factor, outcome) = ladder::factor_in_place(&mut h, scale, &rungs)?;
         let amount = outcome.damping * scale;
         let mut g = problem.cross.transposed();
         let mut constant = problem.energy;
@@ -103,14 +140,14 @@ impl Objective {
                 }
             }
         }
-        let inverse = factor.inverse();
         let mut columns = g.transposed();
         factor.solve(&mut columns);
         let target = columns.transposed();
+        drop(columns);
         target.check_finite("unmasked optimum")?;
-        Ok(Self {
-            h: ladder::damped(&problem.gram, amount),
-            inverse,
+        let objective = Self {
+            h,
+            inverse: factor.into_inverse(),
             g,
             target,
             constant,
@@ -118,7 +155,27 @@ impl Objective {
             damping: outcome.damping,
             ladder_steps: outcome.steps,
             dead_inputs: (0..d).filter(|&i| is_dead[i]).collect(),
-        })
+        };
+        let rest = Remainder {
+            problem,
+            diagonal,
+            moments,
+        };
+        Ok((objective, rest))
+    }
+
+    /// Returns the problem that [`Objective::split`] made this of; everything else goes.
+    pub fn rejoin(self, rest: Remainder) -> LeastSquares {
+        let Remainder {
+            mut problem,
+            diagonal,
+            ..
+        } = rest;
+        problem.gram = self.h;
+        for (i, value) in diagonal.into_iter().enumerate() {
+            problem.gram.set(i, i, value);
+        }
+        problem
     }
 
     /// Returns the number of inputs.
@@ -195,6 +252,18 @@ mod tests {
                 *w += 1e-3 * f64::from(s);
             }
             assert!(objective.value(&other).unwrap() >= best);
+        }
+    }
+
+    #[test]
+    fn a_split_problem_is_whole_again() {
+        for bias in [Bias::None, Bias::Fit] {
+            let (problem, old) = samples::layer(4, 100, 9, 3, bias);
+            let config = ObjectiveConfig::default();
+            let (objective, rest) = Objective::split(problem.clone(), Some(&old), &config).unwrap();
+            assert_eq!(rest.second_moments(), problem.second_moments());
+            assert_eq!(rest.best_bias(&old), problem.best_bias(&old));
+            assert!(objective.rejoin(rest) == problem, "{bias:?}");
         }
     }
 

@@ -39,9 +39,39 @@ where
     done.into_iter().map(|(_, value)| value).collect()
 }
 
+/// Values that the threads of a layer may always hold together: 64 MiB, which nobody misses.
+const ALWAYS: usize = 1 << 23;
+
+/// Returns how many of `threads` may work at once on a layer of `d` inputs if each of them holds
+/// `each` f64 values: together at most one `d × d` matrix, or [`ALWAYS`], whichever is more.
+pub(super) fn affordable(threads: usize, each: usize, d: usize) -> usize {
+    let most = d.saturating_mul(d).max(ALWAYS);
+    // Slightly larger than a square, as a tableau is, still counts as one.
+    threads.min(
+        (most + most / 64)
+            .checked_div(each)
+            .unwrap_or(threads)
+            .max(1),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn wide_layers_have_fewer_threads() {
+        for (d, each, wanted) in [
+            (100, 100 * 100, 64),
+            (1 << 11, 1 << 22, 2),
+            (1 << 12, 1 << 24, 1),
+            (1 << 12, 1 << 22, 4),
+            (1 << 13, 1 << 30, 1),
+        ] {
+            assert_eq!(affordable(64, each, d), wanted, "{d}, {each}");
+        }
+        assert_eq!(affordable(2, 0, 0), 2);
+    }
 
     #[test]
     fn pieces_come_back_in_order() {

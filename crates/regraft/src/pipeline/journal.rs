@@ -9,7 +9,7 @@ use regraft_prune::{Plan, find_groups};
 use regraft_rebuild::Layer;
 use regraft_rebuild::rebuild::{BlockRecord, BlockTuning, Journal, LayerRefit, Tuned};
 use regraft_rebuild::sensitivity::GroupSensitivity;
-use regraft_rebuild::sparsify::{LayerLevels, Level, LevelStore};
+use regraft_rebuild::sparsify::{LayerLevels, Level, LevelStore, Packed};
 use serde::{Deserialize, Serialize};
 
 use super::RunOptions;
@@ -465,10 +465,11 @@ impl StoredLevel {
             let (places, values) = nonzero.map(|(i, x)| (i as u32, *x)).unzip();
             (t.shape().to_vec(), places, values)
         };
+        let packed = |p: &Packed| p.tensor().map(|t| tensor(&t)).unwrap_or_default();
         Self {
             kept: level.kept,
             error: level.error,
-            tensors: level.tensors.iter().map(tensor).collect(),
+            tensors: level.tensors.iter().map(packed).collect(),
         }
     }
 
@@ -479,7 +480,7 @@ impl StoredLevel {
             for (place, value) in places.into_iter().zip(values) {
                 *data.get_mut(place as usize)? = value;
             }
-            Tensor::from_f32(shape, data).ok()
+            Some(Packed::of(&Tensor::from_f32(shape, data).ok()?))
         };
         Some(Level {
             kept: self.kept,

@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use regraft_exec::ExecOptions;
 use regraft_graph::infer::Facts;
 use regraft_graph::{Graph, Tensor, ValueId};
-use regraft_rebuild::calibrate::{CalibrateConfig, calibrate};
 use regraft_rebuild::rebuild::{
     KeptAxes, MaskMethod, Objectives, Pair, RebuildConfig, Rebuilt, Sparsity, rebuild,
 };
 use regraft_rebuild::sparsify::{
     Allocated, AllocationConfig, AllocationMethod, Database, DatabaseConfig, allocate_levels,
-    build, measure_levels,
+    build, measure_levels, n_rows,
 };
 use regraft_rebuild::{Activations, Layer, find_layers};
 use regraft_solve::sparse::Pattern;
@@ -108,6 +107,9 @@ pub(crate) fn sparsify(work: &Work<'_>) -> Result<Sparsified, Error> {
             sparsity: sparsity_at(work.recipe.sparsity.unwrap_or_default(), at + 1, n),
         };
         let chosen = stage.sparse_layers(&layers)?;
+        if at == 0 {
+            stage.warn_of_few_rows(&chosen);
+        }
         let (kept, allocation) = stage.allocate(&layers, &chosen)?;
         let mut config = rebuild_config(work.recipe, work.samples, work.exec);
         if let Some(tune) = &mut config.tune {
@@ -332,38 +334,42 @@ impl Stage<'_> {
             ..
         } = *self;
         let monitor = Adapter::new(work.log);
-        work.log.stage("calibrate");
-        let own: Vec<Layer> = layers.iter().map(|l| (*l).clone()).collect();
         let feeds: BTreeMap<ValueId, Activations> = work.samples.fit_feeds(work.input, usize::MAX);
-        let config = CalibrateConfig {
-            max_rows: LEVEL_ROWS,
-            exec: work.exec,
-        };
-        let calibration = calibrate(graph, facts, &own, &feeds, config, &monitor)?;
-        for layer in layers {
-            let rows = calibration
-                .grams
-                .get(&layer.output)
-                .and_then(|g| g.first())
-                .map_or(0, |g| g.n);
-            if rows < layer.d as u64 {
-                work.log.warn(format!(
-                "{}: {rows} rows for {} inputs: about {} samples are needed for a Gram of full rank",
-                graph.node_label(layer.node),
-                layer.d,
-                (work.samples.n_fit as u64 * layer.d as u64).div_ceil(rows.max(1)),
-            ));
-            }
-        }
         work.log.stage("levels");
         let config = DatabaseConfig {
             pattern,
             damping: work.recipe.damping,
-            threads: work.exec.threads,
+            max_rows: LEVEL_ROWS,
+            exec: work.exec,
         };
-        let database = build(graph, layers, &calibration, &config, work.journal, &monitor)?;
+        let database = build(
+            graph,
+            facts,
+            layers,
+            &feeds,
+            &config,
+            work.journal,
+            &monitor,
+        )?;
         work.journal.check()?;
         Ok(database)
+    }
+
+    /// Warns of layers whose Gram has fewer rows than inputs: what the rows do not reach keeps to
+    /// the old weights by the damping alone.
+    fn warn_of_few_rows(&self, layers: &[&Layer]) {
+        let (graph, n_fit) = (self.graph, self.work.samples.n_fit);
+        for layer in layers {
+            let rows = n_rows(graph, self.facts, layer, n_fit, LEVEL_ROWS).unwrap_or(0);
+            if rows < layer.d as u64 {
+                self.work.log.warn(format!(
+                    "{}: {rows} rows for {} inputs: about {} samples are needed for a Gram of full rank",
+                    graph.node_label(layer.node),
+                    layer.d,
+                    (n_fit as u64 * layer.d as u64).div_ceil(rows.max(1)),
+                ));
+            }
+        }
     }
 
     /// Says what the step left, where there are several.

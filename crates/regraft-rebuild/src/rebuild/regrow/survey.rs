@@ -103,7 +103,7 @@ fn layer_marginals(
     reach: Reach,
 ) -> Result<Option<(f64, Marginals)>, RebuildError> {
     let label = walk.pruned.node_label(layer.node);
-    let Some((statistics, _, _)) = statistics(walk, layer, &label)? else {
+    let Some((statistics, _)) = statistics(walk, layer, &label, 0..walk.n_fit())? else {
         return Ok(None);
     };
     let solve = |e: SolveError| RebuildError::solve(&label)(e);
@@ -115,7 +115,7 @@ fn layer_marginals(
     let Some(old) = layer.weights(anchor) else {
         return Ok(None);
     };
-    let problems = statistics.problems(bias).map_err(solve)?;
+    let problems = statistics.into_problems(bias).map_err(solve)?;
     let per_group = layer.n_out / problems.len().max(1);
     let config = MarginalConfig {
         criterion: reach.criterion,
@@ -125,10 +125,10 @@ fn layer_marginals(
     let damping = ObjectiveConfig::starting_at(walk.config.damping);
     let threads = walk.config.exec.threads;
     let (mut energy, mut all) = (0.0, Marginals::default());
-    for (g, problem) in problems.iter().enumerate() {
+    for (g, problem) in problems.into_iter().enumerate() {
         let rows: Vec<usize> = (g * per_group..(g + 1) * per_group).collect();
         let part = old.select_rows(&rows).map_err(solve)?;
-        let objective = Objective::new(problem, Some(&part), &damping).map_err(solve)?;
+        let (objective, _) = Objective::split(problem, Some(&part), &damping).map_err(solve)?;
         let kept = rows.iter().flat_map(|r| mask.row(*r)).copied().collect();
         let part = Mask::from_vec(per_group, layer.d, kept).map_err(solve)?;
         let found = marginals(&objective, &part, &config, threads).map_err(solve)?;

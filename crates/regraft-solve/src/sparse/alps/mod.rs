@@ -18,7 +18,8 @@
 //! iterations, so we factor `H̃ + ρ I` for each ρ instead: the same iterates for `d³/3` a factor
 //! and `2 d² r` an iteration, where eigenvectors cost about `10 d³` once, half of it bound by
 //! memory, and `4 d² r` an iteration. The factor is in f32: the smallest eigenvalue is at least ρ,
-//! the largest at most d.
+//! the largest at most d. Memory beside the objective: `H̃` and one factor, together one `d × d`
+//! matrix in f64, and some ten `r × d` ones in f32.
 //!
 //! The conjugate gradients have their own step for every row, the residual projected on the mask,
 //! and no preconditioner: the diagonal is 1.
@@ -183,13 +184,12 @@ fn check(config: &AlpsConfig) -> Result<(), SolveError> {
 }
 
 fn scaled_gram(h: &Matrix, scale: &[f64]) -> Vec<f32> {
-    let rows = h.data.chunks_exact(h.cols.max(1)).zip(scale);
-    rows.flat_map(|(row, a)| {
-        row.iter()
-            .zip(scale)
-            .map(move |(v, b)| (v / (a * b)) as f32)
-    })
-    .collect()
+    let mut scaled = Vec::with_capacity(h.data.len());
+    for (row, a) in h.data.chunks_exact(h.cols.max(1)).zip(scale) {
+        let row = row.iter().zip(scale);
+        scaled.extend(row.map(|(v, b)| (v / (a * b)) as f32));
+    }
+    scaled
 }
 
 struct State {
@@ -220,17 +220,14 @@ impl State {
         let mut first_rho = config.rho;
         let mut moved = false;
         let mut since_start = 0;
-        let mut factor = self.factor(out.rho)?;
         self.begin();
         while out.iterations < config.max_iterations {
-            let rho = out.rho as f32;
-            self.each(|band, _, _| band.solve(&factor, rho));
-            self.project();
-            self.each(|band, _, _| band.raise_dual(rho));
-            out.iterations += 1;
-            since_start += 1;
-            if since_start % LOOK_EVERY != 0 {
-                continue;
+            let steps = LOOK_EVERY.min(config.max_iterations - out.iterations);
+            self.step(out.rho, steps)?;
+            out.iterations += steps;
+            since_start += steps;
+            if steps < LOOK_EVERY {
+                break;
             }
             out.last_flips = self.bands.iter_mut().map(Band::look).sum();
             let change = out.last_flips as f64 / self.keep.max(1) as f64;
@@ -247,9 +244,6 @@ impl State {
             } else {
                 out.rho *= growth(change);
             }
-            if out.iterations < config.max_iterations {
-                factor = self.factor(out.rho)?;
-            }
         }
         let gaps = self.bands.iter().map(Band::gap);
         let (apart, size) = gaps.fold((0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1));
@@ -259,6 +253,18 @@ impl State {
             0.0
         };
         Ok(out)
+    }
+
+    /// Makes steps with one ρ; its factor is gone before the next one is made.
+    fn step(&mut self, rho: f64, steps: usize) -> Result<(), SolveError> {
+        let factor = self.factor(rho)?;
+        let rho = rho as f32;
+        for _ in 0..steps {
+            self.each(|band, _, _| band.solve(&factor, rho));
+            self.project();
+            self.each(|band, _, _| band.raise_dual(rho));
+        }
+        Ok(())
     }
 
     fn begin(&mut self) {

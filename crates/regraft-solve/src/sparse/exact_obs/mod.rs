@@ -15,7 +15,8 @@
 //! Rounding can break that where the Gram is nearly singular: such a diagonal is set to its bound,
 //! and [`Traces::floored`] counts them.
 //!
-//! Memory: one `d × d` matrix per thread beside the objective, which is only read.
+//! Memory: one `d × d` matrix per thread beside the objective, which is only read; wide layers have
+//! fewer rows at once, so that this is one, or 64 MiB, and the threads share a row's products.
 //!
 //! # Reference
 //! Frantar, Singh and Alistarh, "Optimal Brain Compression", `NeurIPS` 2022, algorithm 1 and the
@@ -28,7 +29,7 @@ mod tests;
 mod traces;
 
 use crate::error::SolveError;
-use crate::sparse::shards::in_order;
+use crate::sparse::shards::{affordable, in_order};
 use crate::sparse::{Objective, Pattern};
 
 use sweep::Sweep;
@@ -57,10 +58,13 @@ pub fn exact_obs(
         Pattern::RowBlocks { rows } => rows,
         Pattern::Unstructured | Pattern::Grouped { .. } => 1,
     };
+    // Rows share the threads, and the threads that have no room for a row of their own help.
+    let at_once = affordable(threads, d * d, d).min((r / block_rows).max(1));
+    let helpers = threads / at_once.max(1);
     let found = in_order(
         r / block_rows,
-        threads,
-        || Sweep::new(d, block_rows),
+        at_once,
+        || Sweep::new(d, block_rows, helpers),
         |sweep, block| {
             sweep.start(objective, block * block_rows);
             trace(sweep, pattern, min_keep)

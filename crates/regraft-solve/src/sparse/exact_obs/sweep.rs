@@ -12,6 +12,9 @@ pub(super) const PANEL: usize = 32;
 /// The state is packed when no more than this share of its columns can still go.
 const PACK_SHARE: f64 = 0.85;
 
+/// With fewer columns for each thread a downdate is over before the threads are there.
+const COLUMNS_A_THREAD: usize = 512;
+
 /// A diagonal this far below its bound is counted as lost to rounding; nearer ones are the rounding
 /// of a bound that holds with equality.
 const FLOOR_SLACK: f64 = 1e-6;
@@ -39,11 +42,13 @@ pub(super) struct Sweep {
     panel: Vec<f64>,
     width: usize,
     floored: usize,
+    threads: usize,
 }
 
 impl Sweep {
-    /// Returns an empty state for blocks of `block_rows` rows of `d` columns.
-    pub(super) fn new(d: usize, block_rows: usize) -> Self {
+    /// Returns an empty state for blocks of `block_rows` rows of `d` columns, whose products
+    /// `threads` threads share.
+    pub(super) fn new(d: usize, block_rows: usize, threads: usize) -> Self {
         Self {
             p: Vec::with_capacity(d * d),
             n: 0,
@@ -58,6 +63,7 @@ impl Sweep {
             panel: vec![0.0; d * PANEL],
             width: 0,
             floored: 0,
+            threads,
         }
     }
 
@@ -179,7 +185,8 @@ impl Sweep {
         if (self.n_open as f64) <= PACK_SHARE * self.n as f64 {
             self.pack();
         }
-        downdate_lower(&mut self.p, self.n, &self.panel, self.width);
+        let threads = self.threads.min(self.n / COLUMNS_A_THREAD).max(1);
+        downdate_lower(&mut self.p, self.n, &self.panel, self.width, threads);
         self.width = 0;
     }
 

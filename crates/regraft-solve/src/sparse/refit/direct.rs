@@ -2,7 +2,7 @@
 
 use super::{ACCEPT, RefitWays, Scaled, Shared, Solved, TARGET, complement_cost, direct_cost};
 use crate::error::SolveError;
-use crate::factor::{cholesky, cholesky_f32, cholesky_solve_f32, subtract_product};
+use crate::factor::{cholesky_in_place, cholesky_solve, subtract_product, zeros_apart};
 use crate::matrix::Matrix;
 use crate::problem::dot;
 use crate::sparse::Objective;
@@ -12,6 +12,9 @@ const MAX_CORRECTIONS: usize = 12;
 
 /// A correction must shrink the residual at least to this share, or the factor is spent.
 const PROGRESS: f64 = 0.5;
+
+/// Inputs up to which half a `d × d` matrix a thread is no matter.
+const GATHERED_INPUTS: usize = 2048;
 
 /// Rows of `P` that are copied at once.
 const PANEL_ROWS: usize = 64;
@@ -29,7 +32,7 @@ pub(super) fn solve(
     let n_rows = unit.rows.len();
     let d = objective.n_in();
     let mut tried = 0;
-    if complement_cost(unit.n_kept, d, n_rows) < direct_cost(unit.n_kept, n_rows) {
+    if complement_is_cheaper(unit, d) {
         tried += 1;
         if let Some((weights, residual)) = by_complement(objective, unit) {
             let ways = RefitWays {
@@ -59,6 +62,8 @@ pub(super) fn solve(
         });
     }
     tried += 1;
+    // The factor in f32 is of no use any more, and the one in f64 is twice as large.
+    *scratch = Vec::new();
     let (weights, residual) = system.in_f64(scaled)?;
     let ways = RefitWays {
         direct_f64: n_rows,
@@ -72,44 +77,60 @@ pub(super) fn solve(
     })
 }
 
+fn complement_is_cheaper(unit: &Shared<'_>, d: usize) -> bool {
+    let n_rows = unit.rows.len();
+    complement_cost(unit.n_kept, d, n_rows) < direct_cost(unit.n_kept, n_rows)
+}
+
+/// Returns how many f64 values [`solve`] holds for a support at once at most.
+pub(super) fn held_values(unit: &Shared<'_>, d: usize) -> usize {
+    let square = |n: usize| n.saturating_mul(n);
+    let lower = if gathers(unit.n_kept, d) {
+        square(unit.n_kept) / 2
+    } else {
+        0
+    };
+    let direct = lower + square(unit.n_kept);
+    if complement_is_cheaper(unit, d) {
+        // If the residual is too large, the other way follows.
+        return direct.max(square(d - unit.n_kept)).max(lower);
+    }
+    direct
+}
+
 /// `v = w̃ − w̃_Z (P_ZZ)⁻¹ P_Z:`; `None` if the factor or the residual is not good.
 fn by_complement(objective: &Objective, unit: &Shared<'_>) -> Option<(Matrix, f64)> {
     let d = objective.n_in();
     let gone: Vec<usize> = (0..d).filter(|&j| !unit.kept[j]).collect();
     let p = &objective.inverse;
+    let n = gone.len();
     // A unit diagonal: inputs of very different sizes keep their digits.
     let root: Vec<f64> = gone.iter().map(|&j| p.at(j, j).sqrt().recip()).collect();
-    let mut block = Matrix::zeros(gone.len(), gone.len());
+    let mut block = zeros_apart(n * n);
     for (i, &row) in gone.iter().enumerate() {
         let source = p.row(row);
-        for (j, value) in block.row_mut(i)[..=i].iter_mut().enumerate() {
+        for (j, value) in block[i * n..(i + 1) * n].iter_mut().enumerate().skip(i) {
             *value = source[gone[j]] * root[i] * root[j];
         }
     }
-    let factor = cholesky(&block).ok()?;
-    drop(block);
-    let mut y = Matrix::zeros(gone.len(), unit.rows.len());
-    for (i, &col) in gone.iter().enumerate() {
-        for (value, &row) in y.row_mut(i).iter_mut().zip(&unit.rows) {
-            *value = objective.target.at(row, col) * root[i];
+    cholesky_in_place(&mut block, n).ok()?;
+    let mut y = Matrix::zeros(unit.rows.len(), n);
+    for (i, &row) in unit.rows.iter().enumerate() {
+        let target = objective.target.row(row);
+        for ((value, &col), scale) in y.row_mut(i).iter_mut().zip(&gone).zip(&root) {
+            *value = target[col] * scale;
         }
     }
-    factor.solve(&mut y);
-    for (i, scale) in root.iter().enumerate() {
-        y.row_mut(i).iter_mut().for_each(|v| *v *= scale);
+    cholesky_solve(&block, n, &mut y.data);
+    drop(block);
+    for row in y.data.chunks_exact_mut(n) {
+        row.iter_mut().zip(&root).for_each(|(v, scale)| *v *= scale);
     }
     let mut weights = objective.target.select_rows(&unit.rows).ok()?;
-    for (chunk, part) in gone
-        .chunks(PANEL_ROWS)
-        .zip(y.data.chunks(PANEL_ROWS * y.cols))
-    {
-        let part = Matrix {
-            rows: chunk.len(),
-            cols: y.cols,
-            data: part.to_vec(),
-        };
+    let places: Vec<usize> = (0..n).collect();
+    for (chunk, places) in gone.chunks(PANEL_ROWS).zip(places.chunks(PANEL_ROWS)) {
         let panel = p.select_rows(chunk).ok()?;
-        subtract_product(&mut weights, &part.transposed(), &panel);
+        subtract_product(&mut weights, &y.select_cols(places).ok()?, &panel);
     }
     for i in 0..weights.rows {
         for (v, kept) in weights.row_mut(i).iter_mut().zip(unit.kept) {
@@ -124,11 +145,18 @@ fn by_complement(objective: &Objective, unit: &Shared<'_>) -> Option<(Matrix, f6
     (residual <= ACCEPT).then_some((weights, residual))
 }
 
+/// Returns whether `H_SS` is gathered for the residuals. Where it would be large and has most of `H`,
+/// the rows of `H` itself are read.
+fn gathers(n_kept: usize, d: usize) -> bool {
+    d <= GATHERED_INPUTS || 2 * n_kept <= d
+}
+
 /// `H_SS v = g_S` for the rows that share a support.
 struct System<'a> {
     objective: &'a Objective,
     support: Vec<usize>,
-    /// Lower triangle of `H_SS`, row after row: gathered once, read by every residual.
+    /// Lower triangle of `H_SS`, row after row: gathered once, read by every residual; empty where
+    /// [`gathers`] says so.
     lower: Vec<f64>,
     /// `g_S`, one row each.
     rhs: Matrix,
@@ -145,10 +173,16 @@ impl<'a> System<'a> {
                 *value = g[j];
             }
         }
-        let mut lower = Vec::with_capacity(support.len() * (support.len() + 1) / 2);
-        for (k, &row) in support.iter().enumerate() {
-            let h = objective.h.row(row);
-            lower.extend(support[..=k].iter().map(|&j| h[j]));
+        let mut lower = Vec::new();
+        if gathers(support.len(), unit.kept.len()) {
+            lower = zeros_apart(support.len() * (support.len() + 1) / 2);
+            let mut rest = lower.as_mut_slice();
+            for (k, &row) in support.iter().enumerate() {
+                let (part, after) = rest.split_at_mut(k + 1);
+                rest = after;
+                let h = objective.h.row(row);
+                part.iter_mut().zip(&support).for_each(|(v, &j)| *v = h[j]);
+            }
         }
         let norms = (0..rhs.rows)
             .map(|i| dot(rhs.row(i), rhs.row(i)).sqrt())
@@ -165,6 +199,44 @@ impl<'a> System<'a> {
     /// Returns `g_S − v H_SS` and the largest norm relative to the right side.
     fn residuals(&self, weights: &Matrix) -> (Matrix, f64) {
         let mut out = self.rhs.clone();
+        if self.lower.is_empty() {
+            self.subtract_image(&mut out, weights);
+        } else {
+            self.subtract_gathered(&mut out, weights);
+        }
+        let mut largest = 0.0_f64;
+        for (i, norm) in self.norms.iter().enumerate() {
+            let found = dot(out.row(i), out.row(i)).sqrt();
+            if found.is_nan() {
+                largest = f64::INFINITY;
+            } else if *norm > 0.0 {
+                largest = largest.max(found / norm);
+            }
+        }
+        (out, largest)
+    }
+
+    /// Subtracts `v H_SS`, read from the rows of `H`.
+    fn subtract_image(&self, out: &mut Matrix, weights: &Matrix) {
+        let spread = self.spread(weights);
+        for (k, &row) in self.support.iter().enumerate() {
+            let h = self.objective.h.row(row);
+            for i in 0..weights.rows {
+                let mut lanes = [0.0; 4];
+                let (mut at_h, mut at_v) = (h.chunks_exact(4), spread.row(i).chunks_exact(4));
+                for (h, v) in (&mut at_h).zip(&mut at_v) {
+                    for lane in 0..4 {
+                        lanes[lane] += h[lane] * v[lane];
+                    }
+                }
+                let rest = dot(at_h.remainder(), at_v.remainder());
+                out.row_mut(i)[k] -= lanes.iter().sum::<f64>() + rest;
+            }
+        }
+    }
+
+    /// Subtracts `v H_SS`, read from the gathered triangle.
+    fn subtract_gathered(&self, out: &mut Matrix, weights: &Matrix) {
         let mut below = self.lower.as_slice();
         for k in 0..self.support.len() {
             // H is symmetric: one pass over its lower triangle serves both halves.
@@ -191,16 +263,6 @@ impl<'a> System<'a> {
                 tail[0] -= lanes.iter().sum::<f64>() + diagonal[0] * v[k];
             }
         }
-        let mut largest = 0.0_f64;
-        for (i, norm) in self.norms.iter().enumerate() {
-            let found = dot(out.row(i), out.row(i)).sqrt();
-            if found.is_nan() {
-                largest = f64::INFINITY;
-            } else if *norm > 0.0 {
-                largest = largest.max(found / norm);
-            }
-        }
-        (out, largest)
     }
 
     /// Corrects from zero with an approximate solver (rows in, rows out) until the target is met or
@@ -229,6 +291,9 @@ impl<'a> System<'a> {
 
     fn in_f32(&self, scaled: &Scaled, scratch: &mut Vec<f32>) -> Option<(Matrix, f64)> {
         let (n, d) = (self.support.len(), self.objective.n_in());
+        if scratch.capacity() < n * n {
+            *scratch = zeros_apart(n * n);
+        }
         scratch.resize(n * n, 0.0);
         for (i, &row) in self.support.iter().enumerate() {
             let source = &scaled.h[row * d..(row + 1) * d];
@@ -237,9 +302,7 @@ impl<'a> System<'a> {
                 *value = source[j];
             }
         }
-        if !cholesky_f32(&mut scratch[..n * n], n) {
-            return None;
-        }
+        cholesky_in_place(&mut scratch[..n * n], n).ok()?;
         let factor = &scratch[..n * n];
         let (weights, residual) = self.corrected(|rows| {
             // f32 holds the digits, the row's size is put back afterwards.
@@ -253,7 +316,7 @@ impl<'a> System<'a> {
                 rhs.extend(row.iter().map(|v| (v / size) as f32));
                 sizes.push(size);
             }
-            cholesky_solve_f32(factor, n, &mut rhs);
+            cholesky_solve(factor, n, &mut rhs);
             for (i, (solved, size)) in rhs.chunks_exact(n).zip(sizes).enumerate() {
                 let row = rows.row_mut(i).iter_mut().zip(solved).zip(&self.support);
                 for ((value, s), &j) in row {
@@ -266,29 +329,26 @@ impl<'a> System<'a> {
 
     fn in_f64(&self, scaled: &Scaled) -> Result<(Matrix, f64), SolveError> {
         let n = self.support.len();
-        let mut block = Matrix::zeros(n, n);
+        let mut block = zeros_apart(n * n);
         for (i, &row) in self.support.iter().enumerate() {
             let source = self.objective.h.row(row);
-            for (value, &j) in block.row_mut(i)[..=i].iter_mut().zip(&self.support) {
+            let values = block[i * n + i..(i + 1) * n].iter_mut();
+            for (value, &j) in values.zip(&self.support[i..]) {
                 *value = source[j] * scaled.root[row] * scaled.root[j];
             }
         }
-        let factor = cholesky(&block)?;
-        drop(block);
+        // In its place: it is the largest thing here.
+        cholesky_in_place(&mut block, n)?;
         Ok(self.corrected(|rows| {
-            let mut columns = rows.transposed();
-            let scale = |columns: &mut Matrix| {
-                for (i, &j) in self.support.iter().enumerate() {
-                    columns
-                        .row_mut(i)
-                        .iter_mut()
-                        .for_each(|v| *v *= scaled.root[j]);
+            let scale = |rows: &mut Matrix| {
+                for row in rows.data.chunks_exact_mut(n) {
+                    let values = row.iter_mut().zip(&self.support);
+                    values.for_each(|(v, &j)| *v *= scaled.root[j]);
                 }
             };
-            scale(&mut columns);
-            factor.solve(&mut columns);
-            scale(&mut columns);
-            *rows = columns.transposed();
+            scale(rows);
+            cholesky_solve(&block, n, &mut rows.data);
+            scale(rows);
         }))
     }
 

@@ -16,7 +16,8 @@
 //! Rows with the same support share its factor.
 //!
 //! Memory beside the objective: `H` in f32 (half a `d × d` matrix), per thread a factor (`|S|²` f32
-//! or `|Z|²` f64) with half of `H_SS` in f64, or a block of rows.
+//! or `|Z|²` f64) with half of `H_SS` in f64, or a block of rows; wide layers have fewer threads,
+//! so that all of these together are one `d × d` matrix, or 64 MiB.
 
 mod conjugate;
 mod direct;
@@ -27,7 +28,7 @@ use std::collections::BTreeMap;
 
 use crate::error::{SolveError, same};
 use crate::matrix::Matrix;
-use crate::sparse::shards::in_order;
+use crate::sparse::shards::{affordable, in_order};
 use crate::sparse::{Mask, Objective};
 
 /// Residual (relative to the right side) at which a row is done: two rounds in f32 reach it, and
@@ -225,6 +226,9 @@ fn solve_units(
         .zip(by_factor)
         .filter_map(|(u, f)| f.then_some(u))
         .collect();
+    let held = rest.iter().map(|unit| direct::held_values(unit, d));
+    let most = held.max().unwrap_or(0);
+    let threads = affordable(threads, most, d);
     let solved = in_order(rest.len(), threads, Vec::new, |scratch, i| {
         direct::solve(objective, &scaled, rest[i], scratch)
     });

@@ -5,7 +5,7 @@
 //! less than an addition elsewhere gains. Rows do not interact, so a move is exact as long as each
 //! row takes part in one at a time. The count of the layer stays what it was.
 //!
-//! Memory: one square matrix of order `d + 1` per thread; wider layers than [`MAX_INPUTS`] are left
+//! Memory: one square matrix of order `d + 1` per thread, together not above `d × d` or 64 MiB; wider layers than [`MAX_INPUTS`] are left
 //! as they are, and the report says so.
 //!
 //! # Reference
@@ -16,7 +16,7 @@
 mod tests;
 
 use crate::error::{SolveError, same};
-use crate::sparse::shards::in_order;
+use crate::sparse::shards::{affordable, in_order};
 use crate::sparse::tableau::Tableau;
 use crate::sparse::{Mask, Objective, Pattern};
 
@@ -87,7 +87,7 @@ pub fn swap(
     for _ in 0..config.passes {
         let found = in_order(
             r,
-            threads,
+            affordable(threads, (d + 1) * (d + 1), d),
             || Tableau::new(d),
             |tableau, row| {
                 tableau.load(&objective.h.data, objective.g.row(row), mask.row(row));
