@@ -33,7 +33,7 @@ pub(crate) fn regrown(
     let stored = journal.of_target(STORED)?;
     let stored: Option<Stored> = stored.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     if let Some((masks, figures)) = stored.and_then(|s| s.load(pair.pruned)) {
-        return Ok((holding(sparsity, masks), figures));
+        return Ok((holding(&sparsity, masks), figures));
     }
     let (by, rounds) = search(pair, &sparsity, recipe, log)?;
     let wanted = RegrowConfig {
@@ -53,15 +53,15 @@ pub(crate) fn regrown(
     let bytes = serde_json::to_vec(&stored)
         .map_err(|e| Error::new(ErrorKind::Internal, "a stage cannot be stored").because(e))?;
     journal.keep_of_target(STORED, &bytes)?;
-    Ok((holding(sparsity, found.masks), figures))
+    Ok((holding(&sparsity, found.masks), figures))
 }
 
-fn holding(sparsity: Sparsity, masks: BTreeMap<ValueId, Mask>) -> Sparsity {
+fn holding(sparsity: &Sparsity, masks: BTreeMap<ValueId, Mask>) -> Sparsity {
     Sparsity {
         kept: masks.iter().map(|(v, m)| (*v, m.n_kept())).collect(),
         method: MaskMethod::Hold,
         masks,
-        ..sparsity
+        ..sparsity.clone()
     }
 }
 

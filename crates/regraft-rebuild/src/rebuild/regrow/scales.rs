@@ -79,7 +79,7 @@ pub(super) fn scales(
 /// Returns the pruned graph with the dense model's numbers in it.
 fn dense_in(pair: Pair<'_>, layers: &[Layer]) -> Result<Option<Graph>, RebuildError> {
     let mut tensors = BTreeMap::new();
-    for (&id, _) in pair.pruned.initializers() {
+    for &id in pair.pruned.initializers().keys() {
         let Some(own) = pair.pruned.tensor(id) else {
             continue;
         };
