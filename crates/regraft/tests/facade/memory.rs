@@ -62,6 +62,8 @@ fn measured() {
         mask,
         calib: CALIB,
         tune: Tuning::None,
+        // Minutes at the widest layer that has any, and less memory than the mask takes.
+        swap_passes: 0,
         threads: Some(2),
         ..recipe(folder, folder.join("model.onnx"), folder.join("data"))
     };
