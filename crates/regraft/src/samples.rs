@@ -197,7 +197,9 @@ fn different(calibration: &Activations) -> Result<Option<String>, Error> {
         };
         for sample in data.chunks_exact((data.len() / n.max(1)).max(1)) {
             let mut hasher = std::hash::DefaultHasher::new();
-            sample.iter().for_each(|x| x.to_bits().hash(&mut hasher));
+            for x in sample {
+                x.to_bits().hash(&mut hasher);
+            }
             hashes.insert(hasher.finish());
             total += 1;
         }

@@ -137,11 +137,11 @@ impl Panel {
     }
 
     fn diagonal(&self, j: usize) -> f32 {
-        self.from_diagonal(j)[0]
+        self.right_of_diagonal(j)[0]
     }
 
     /// Returns row `j` of `U` from its diagonal to the end of the panel.
-    fn from_diagonal(&self, j: usize) -> &[f32] {
+    fn right_of_diagonal(&self, j: usize) -> &[f32] {
         let row = j * self.width;
         &self.values[row + j - self.from..row + self.width]
     }
@@ -223,7 +223,7 @@ impl Band {
         let kept = self.kept.chunks_exact_mut(d);
         for ((w, e), kept) in weights.zip(errors).zip(kept) {
             for j in from..to {
-                let row = panel.from_diagonal(j);
+                let row = panel.right_of_diagonal(j);
                 if let Some((keep, group)) = group
                     && j % group == 0
                 {
