@@ -32,9 +32,10 @@ usage: cargo xtask TASK
       --no-tune          with `--tune none`: without gradient tuning
       --shared DIR       where the models, the data and judge.py are (../shared)
       --python FILE      an interpreter with the packages of xtask/peers/requirements.txt
-  bench-peers            docs/benchmarks.md: PyTorch and ONNX Runtime against ours
+  bench-peers            docs/benchmarks.md: PyTorch, ONNX Runtime and NumPy against ours
+      --only PART        `executor` or `solvers`; the other part of the page stays
       --threads N        threads for each side (2)
-      --runs N           timed runs of each side (15)
+      --runs N           timed runs of each side of the executor (15)
       --python FILE      as above
 ";
 

@@ -1,14 +1,21 @@
-//! docs/benchmarks.md: `PyTorch` and ONNX Runtime against our executor, interleaved in one run.
+//! docs/benchmarks.md: our executor beside `PyTorch` and ONNX Runtime, our solvers beside `NumPy`, each
+//! in turns in one run.
 
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 
 use crate::arguments::Arguments;
 use crate::figures::processor;
 use crate::process::{self, cargo};
 use crate::python;
+
+/// The page of the figures.
+const PAGE: &str = "docs/benchmarks.md";
+
+/// Where the solvers' part of the page begins; it goes on to the end.
+const SOLVERS: &str = "## Solvers of single connections\n";
 
 /// What to measure and with what.
 #[derive(Debug)]
@@ -16,42 +23,103 @@ pub(crate) struct Options {
     threads: usize,
     runs: usize,
     python: Option<String>,
+    only: Option<Part>,
+}
+
+/// A part of the page, with a script of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Executor,
+    Solvers,
 }
 
 impl Options {
     /// Returns the options of the command line.
     pub(crate) fn from_arguments(arguments: &mut Arguments) -> Result<Self> {
+        let only = match arguments.value("--only")?.as_deref() {
+            None => None,
+            Some("executor") => Some(Part::Executor),
+            Some("solvers") => Some(Part::Solvers),
+            Some(other) => bail!("`--only` needs `executor` or `solvers`, not `{other}`"),
+        };
         Ok(Self {
             threads: arguments.number("--threads", 2)?,
             runs: arguments.number("--runs", 15)?,
             python: arguments.value("--python")?,
+            only,
         })
     }
 }
 
-/// Builds our side, then lets `xtask/peers/bench_peers.py` measure all sides and write the page.
+/// Measures the parts that are asked for and puts them on the page; the other part stays.
 ///
 /// # Errors
 /// Where a side cannot be built or run, or where outputs differ.
 pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     let python = python::interpreter(root, options.python.as_deref())?;
+    let page = root.join(PAGE);
+    for part in [Part::Executor, Part::Solvers] {
+        if options.only.is_none_or(|only| only == part) {
+            let text = measure(root, &python, part, options)?;
+            let old = std::fs::read_to_string(&page).context("cannot read docs/benchmarks.md")?;
+            std::fs::write(&page, joined(&old, part, &text))?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns the page with one part replaced.
+fn joined(page: &str, part: Part, text: &str) -> String {
+    let (executor, solvers) = page.split_at(page.find(SOLVERS).unwrap_or(page.len()));
+    let parts = match part {
+        Part::Executor => [text, solvers],
+        Part::Solvers => [executor, text],
+    };
+    let parts = parts.map(str::trim_end);
+    let filled = parts.into_iter().filter(|part| !part.is_empty());
+    filled.collect::<Vec<_>>().join("\n\n") + "\n"
+}
+
+/// Builds our side of a part, lets its script measure all sides, and returns what it wrote.
+fn measure(root: &Path, python: &Path, part: Part, options: &Options) -> Result<String> {
+    let (package, example, script) = match part {
+        Part::Executor => ("regraft-exec", "peer_forward", "bench_peers.py"),
+        Part::Solvers => ("regraft-solve", "solve_speed", "solve_peers.py"),
+    };
     let mut build = cargo(root);
-    build.args(["build", "--release", "--locked", "-p", "regraft-exec"]);
-    process::run(build.args(["--example", "peer_forward"]))?;
+    build.args(["build", "--release", "--locked", "-p", package]);
+    process::run(build.args(["--example", example]))?;
     let target = process::target_dir(root);
-    let mut script = Command::new(python);
-    script.arg(root.join("xtask/peers/bench_peers.py"));
-    script
+    let written = target.join("peers-page.md");
+    let mut command = Command::new(python);
+    command.arg(root.join("xtask/peers").join(script));
+    command
         .arg("--ours")
-        .arg(target.join("release/examples/peer_forward"));
-    script.arg("--models").arg(target.join("peers-models"));
-    script.arg("--page").arg(root.join("docs/benchmarks.md"));
-    script.args(["--threads", &options.threads.to_string()]);
-    script.args([
-        "--runs",
-        &options.runs.to_string(),
-        "--machine",
-        &processor(),
-    ]);
-    process::run(&mut script)
+        .arg(target.join("release/examples").join(example));
+    command.arg("--page").arg(&written);
+    command.args(["--threads", &options.threads.to_string()]);
+    command.args(["--machine", &processor()]);
+    if part == Part::Executor {
+        command.arg("--models").arg(target.join("peers-models"));
+        command.args(["--runs", &options.runs.to_string()]);
+    }
+    process::run(&mut command)?;
+    std::fs::read_to_string(&written).with_context(|| format!("`{script}` wrote no page"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Part, SOLVERS, joined};
+
+    #[test]
+    fn each_part_replaces_itself_alone() {
+        let first = joined("# Old\n", Part::Executor, "# Benchmarks\n\nfast\n");
+        assert_eq!(first, "# Benchmarks\n\nfast\n");
+        let solvers = format!("{SOLVERS}\nfaster\n");
+        let both = joined(&first, Part::Solvers, &solvers);
+        assert_eq!(both, format!("{first}\n{solvers}"));
+        let changed = joined(&both, Part::Executor, "# Benchmarks\n\nslow\n");
+        assert_eq!(changed, format!("# Benchmarks\n\nslow\n\n{solvers}"));
+        assert_eq!(joined(&both, Part::Solvers, &solvers), both);
+    }
 }

@@ -101,6 +101,7 @@ impl Merge for SparseOptions {
         replace(&mut recipe.allocation, self.allocation.map(allocation));
         replace(&mut recipe.mask, self.mask.map(mask));
         replace(&mut recipe.refit, self.refit.map(refit));
+        set(&mut recipe.prune_steps, self.prune_steps);
         replace(&mut recipe.swap_passes, self.swap_passes);
         Ok(())
     }

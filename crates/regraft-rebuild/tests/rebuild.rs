@@ -200,6 +200,7 @@ fn run(
     let (pruned, kept) = prune(dense, names);
     let pair = Pair {
         dense,
+        teacher: dense,
         pruned: &pruned,
         kept: &kept,
     };
@@ -447,6 +448,7 @@ fn a_monitor_stops_every_stage() {
     let (pruned, kept) = prune(&dense, &CHAIN_GROUPS);
     let pair = Pair {
         dense: &dense,
+        teacher: &dense,
         pruned: &pruned,
         kept: &kept,
     };
@@ -476,6 +478,7 @@ fn too_few_samples_are_refused() {
     let (pruned, kept) = prune(&dense, &CHAIN_GROUPS);
     let pair = Pair {
         dense: &dense,
+        teacher: &dense,
         pruned: &pruned,
         kept: &kept,
     };

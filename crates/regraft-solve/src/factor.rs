@@ -380,6 +380,18 @@ pub(crate) fn syrk_f32(out: &mut [f32], x: Strided<'_>) {
     );
 }
 
+/// Overwrites `out` (`d`) with the sum of the rows of `x` in f32.
+pub(crate) fn sum_rows_f32(out: &mut [f32], x: Strided<'_>, ones: &[f32]) {
+    matmul(
+        MatMut::from_column_major_slice_mut(out, x.cols, 1),
+        Accum::Replace,
+        x.mat().transpose(),
+        MatRef::from_column_major_slice(&ones[..x.rows], x.rows, 1),
+        1.0,
+        Par::Seq,
+    );
+}
+
 /// Overwrites `out` (`d_in × d_out`) with `xᵀ y` in f32.
 pub(crate) fn cross_f32(out: &mut [f32], x: Strided<'_>, y: Strided<'_>) {
     matmul(

@@ -58,6 +58,10 @@ pub struct Recipe {
     pub mask: MaskName,
     /// What the weights on them are refitted to.
     pub refit: RefitName,
+    /// Steps in which connections go, with tuning between them; left out: one, or two where few
+    /// connections stay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prune_steps: Option<usize>,
     /// Passes of exact swaps over each layer at most.
     pub swap_passes: usize,
     /// Rounds in which connections move between layers, each kept if it lowers the held-out error.
@@ -130,6 +134,7 @@ impl Default for Recipe {
             allocation: AllocationName::default(),
             mask: MaskName::default(),
             refit: RefitName::default(),
+            prune_steps: None,
             swap_passes: DEFAULT_SWAP_PASSES,
             move_rounds: 0,
             rebuild_rate: None,
@@ -268,6 +273,7 @@ impl Recipe {
         }
         self.check_regrowth(pattern)?;
         let counts = [
+            ("prune_steps", self.prune_steps.unwrap_or(1), 1, 64),
             ("swap_passes", self.swap_passes, 0, 1000),
             ("move_rounds", self.move_rounds, 0, 1000),
             ("multiple_of", self.multiple_of, 1, 1 << 16),

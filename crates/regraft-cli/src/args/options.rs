@@ -65,6 +65,9 @@ pub(crate) struct SparseOptions {
     /// What the weights on them are refitted to [default: asymmetric]
     #[arg(long, value_name = "HOW")]
     pub(crate) refit: Option<Refit>,
+    /// Steps in which connections go, tuned in between [default: 2 where few stay, else 1]
+    #[arg(long, value_name = "STEPS")]
+    pub(crate) prune_steps: Option<usize>,
     /// Passes of exact swaps over each layer at most [default: 2]
     #[arg(long, value_name = "PASSES")]
     pub(crate) swap_passes: Option<usize>,

@@ -29,7 +29,7 @@ pub(super) fn tune_jointly(
     monitor: &dyn Monitor,
 ) -> Result<BlockRecord, RebuildError> {
     let options = config.tune.clone().unwrap_or_default();
-    let dense = Stream::new("dense", pair.dense, inputs, config.exec)?;
+    let dense = Stream::new("dense", pair.teacher, inputs, config.exec)?;
     let mut pruned = Stream::new("pruned", graph, inputs, config.exec)?;
     let n_fit = pruned.n_chunks() - config.held_out_chunks;
     let terms = terms(pair, &dense, outputs)?;
@@ -93,7 +93,7 @@ fn terms(pair: Pair<'_>, dense: &Stream, outputs: &[ValueId]) -> Result<Vec<Term
     for &output in outputs
         .iter()
         .rev()
-        .filter(|v| in_dense(pair.dense, **v).is_some())
+        .filter(|v| in_dense(pair.teacher, **v).is_some())
     {
         let mut chunks = Vec::new();
         for chunk in 0..dense.n_chunks() {
@@ -125,7 +125,7 @@ fn epochs(
         return Ok(epochs);
     }
     let options = InferOptions::default();
-    let teacher = total(pair.dense, &infer(pair.dense, &options)?).macs;
+    let teacher = total(pair.teacher, &infer(pair.teacher, &options)?).macs;
     let student = total(graph, &infer(graph, &options)?).macs;
     let pass = teacher
         .saturating_add(student.saturating_mul(3))

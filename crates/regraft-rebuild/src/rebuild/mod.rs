@@ -101,8 +101,11 @@ impl Journal for NoJournal {
 /// The two models and what connects them.
 #[derive(Clone, Copy, Debug)]
 pub struct Pair<'a> {
-    /// The teacher.
+    /// What every layer and block is rebuilt towards.
     pub dense: &'a Graph,
+    /// What the whole network is tuned towards at the end; it has the values of `dense`, and is the
+    /// same graph unless pruning goes in steps.
+    pub teacher: &'a Graph,
     /// The pruned model. Its values have the identifiers of the dense one's.
     pub pruned: &'a Graph,
     /// What was kept of the dense values.

@@ -3,6 +3,8 @@
 //! Work is cut into bands whose size depends on the matrix alone, and each band is one fixed
 //! sequence of products: the number of threads decides who does a band, never what it gives.
 
+use std::ops::Range;
+
 use faer::linalg::matmul::{matmul, triangular};
 use faer::linalg::solvers::{Llt, LltError};
 use faer::linalg::triangular_inverse::invert_lower_triangular;
@@ -94,6 +96,20 @@ pub(crate) struct BlockedFactor<T> {
     n: usize,
     lower: Vec<T>,
     inverses: Vec<Mat<T>>,
+}
+
+/// Returns a copy of the lower triangle of a row-major matrix, zeros above: half the memory is
+/// touched.
+pub(crate) fn lower_of<T: Real>(a: &[T], n: usize, threads: usize) -> Vec<T> {
+    let mut lower = vec![T::ZERO; n * n];
+    over_bands(&mut lower, BAND * n, threads, &|band, out: &mut [T]| {
+        let from = band * BAND;
+        let rows = a[from * n..].chunks_exact(n);
+        for (i, (out, row)) in out.chunks_exact_mut(n).zip(rows).enumerate() {
+            out[..=from + i].copy_from_slice(&row[..=from + i]);
+        }
+    });
+    lower
 }
 
 /// Returns the factor of a symmetric row-major matrix (its lower triangle is read).
@@ -207,10 +223,9 @@ fn trail<T: Real>(
 }
 
 impl<T: Real> BlockedFactor<T> {
-    /// Returns the value of the factor `L` at a place on or below its diagonal.
-    #[inline]
-    pub(crate) fn lower(&self, row: usize, col: usize) -> T {
-        self.lower[row * self.n + col]
+    /// Returns the factor `L`, row-major; zero above its diagonal if the matrix was.
+    pub(crate) fn into_lower(self) -> Vec<T> {
+        self.lower
     }
 
     /// Overwrites each row `b` (length n) of `rows` with `H⁻¹ b`.
@@ -299,25 +314,24 @@ pub(crate) fn product_rows<T: Real>(
     });
 }
 
-/// Subtracts `a b` from columns `at..at + width` of the band `out` (rows of `n`).
+/// Subtracts `errors lowerᵀ` from the columns `to` of the band `out`, all rows of `n`.
 ///
-/// `a`: rows of `n` of which the first `at` columns count; `b`: at least `at` rows of `width`.
-pub(crate) fn subtract_left(
+/// Of `errors` the columns given with it count, and of `lowerᵀ` the rows of the same numbers.
+pub(crate) fn subtract_errors(
     out: &mut [f32],
-    a: &[f32],
-    b: &[f32],
+    (errors, from): (&[f32], Range<usize>),
+    lower: &[f32],
     n: usize,
-    at: usize,
-    width: usize,
+    to: Range<usize>,
 ) {
-    if at == 0 || out.is_empty() {
+    if from.is_empty() || to.is_empty() || out.is_empty() {
         return;
     }
     let rows = out.len() / n;
-    let a = rows_of(a, rows, at, n);
-    let b = rows_of(b, at, width, width);
-    let out = rows_of_mut(out, rows, n).subcols_mut(at, width);
-    matmul(out, Accum::Add, a, b, -1.0, Par::Seq);
+    let errors = rows_of(&errors[from.start..], rows, from.len(), n);
+    let lower = rows_of(&lower[to.start * n + from.start..], to.len(), from.len(), n);
+    let out = rows_of_mut(out, rows, n).subcols_mut(to.start, to.len());
+    matmul(out, Accum::Add, errors, lower.transpose(), -1.0, Par::Seq);
 }
 
 #[cfg(test)]

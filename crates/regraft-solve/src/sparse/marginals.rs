@@ -82,7 +82,7 @@ fn exact(objective: &Objective, mask: &Mask, config: &MarginalConfig, threads: u
             if config.costs > 0 {
                 load(tableau);
             }
-            let costs = walk(tableau, config.costs, |t| t.cheapest_drop());
+            let costs = walk(tableau, config.costs, Tableau::cheapest_drop);
             (gains, costs)
         },
     );

@@ -12,8 +12,7 @@
 //! `w_ij² / U_jj²` as it is when the sweep gets there; with n:m groups at the first input of each
 //! group, for each output. Later blocks see the errors of all earlier ones in one product.
 //!
-//! The sweep is in f32 (the factor in f64, one `d × d` matrix beside the objective, of which a
-//! block's columns at a time are copied). It never looks back: the same mask with exact weights
+//! The sweep is in f32, the factor too unless its pivots are too small. It never looks back: the same mask with exact weights
 //! has a smaller error, so refit afterwards.
 //!
 //! # Reference
@@ -23,7 +22,7 @@
 use super::select::{Keep, blocks_of, check_keep, check_start, highest, top};
 use super::{Mask, Objective, Pattern};
 use crate::error::SolveError;
-use crate::factor::blocked::{BlockedFactor, blocked_cholesky, over_bands, subtract_left};
+use crate::factor::blocked::{blocked_cholesky, lower_of, over_bands, subtract_errors};
 use crate::matrix::Matrix;
 
 /// Inputs whose mask is chosen at once, and which are swept before later ones are touched.
@@ -31,6 +30,15 @@ pub const BLOCK: usize = 128;
 
 /// Outputs that one thread takes at a time, rounded up to whole row blocks.
 const BAND: usize = 96;
+
+/// Inputs of a block that are swept one by one before the rest of the block sees them.
+const STRIP: usize = 32;
+
+/// With smaller pivots, relative to a unit diagonal, a factor in f32 has too few digits.
+const LEAST_PIVOT: f32 = 5e-4;
+
+/// Rows of the factor that one thread scales at a time.
+const TILE: usize = 32;
 
 /// The mask and the weights of a sweep.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,7 +80,8 @@ pub fn sparsegpt(
     if !matches!(pattern, Pattern::Grouped { .. }) {
         check_keep(keep, r * d)?;
     }
-    let factor = blocked_cholesky(objective.inverse.data.clone(), d, threads)?;
+    let lower = lower_factor(objective, threads)?;
+    let all_pivots: Vec<f32> = (0..d).map(|j| lower[j * d + j]).collect();
     let mut bands = cut(objective, start, band_rows);
     // A group is never cut by a block.
     let block = match pattern {
@@ -81,23 +90,26 @@ pub fn sparsegpt(
     };
     for from in (0..d).step_by(block) {
         let to = (from + block).min(d);
-        let panel = &Panel::new(&factor, from, to);
+        let pivots: Vec<f64> = all_pivots[from..to].iter().map(|p| square(*p)).collect();
         over_bands(&mut bands, 1, threads, &|_, part: &mut [Band]| {
             for band in part {
-                let (weights, errors) = (&mut band.weights, &band.errors);
-                subtract_left(weights, errors, &panel.values, d, from, panel.width);
+                let errors = (band.errors.as_slice(), 0..from);
+                subtract_errors(&mut band.weights, errors, &lower, d, from..to);
+                if !matches!(pattern, Pattern::Grouped { .. }) {
+                    band.score(&pivots, (from, to, d));
+                }
             }
         });
         let group = if let Pattern::Grouped { keep, group } = pattern {
             Some((keep, group))
         } else {
             let share = share(keep, pattern, to, d) - share(keep, pattern, from, d);
-            choose(&mut bands, panel, (from, to, d), pattern, share)?;
+            choose(&mut bands, (from, to, d), pattern, share)?;
             None
         };
         over_bands(&mut bands, 1, threads, &|_, part: &mut [Band]| {
             for band in part {
-                band.sweep(panel, (from, to, d), group);
+                band.sweep(&lower, (from, to, d), group);
             }
         });
     }
@@ -109,42 +121,48 @@ struct Band {
     weights: Vec<f32>,
     errors: Vec<f32>,
     kept: Vec<bool>,
+    /// Of the inputs whose mask comes next.
+    scores: Vec<f64>,
     rise: f64,
 }
 
-/// The columns `from..to` of `U` (`H⁻¹ = Uᵀ U`, upper) in f32, down to the diagonal.
-struct Panel {
-    from: usize,
-    width: usize,
-    /// `to × width`.
-    values: Vec<f32>,
+/// Returns `Uᵀ` (`d × d`, lower, `H⁻¹ = Uᵀ U`) in f32.
+///
+/// The factor of `H⁻¹` with a unit diagonal is made in f32, and in f64 where its pivots are too
+/// small for that.
+fn lower_factor(objective: &Objective, threads: usize) -> Result<Vec<f32>, SolveError> {
+    let (d, inverse) = (objective.n_in(), &objective.inverse);
+    let scale: Vec<f64> = inverse.diagonal().iter().map(|v| v.sqrt()).collect();
+    let narrow = scaled_lower(&inverse.data, &scale, threads);
+    if let Ok(factor) = blocked_cholesky(narrow, d, threads) {
+        let mut lower = factor.into_lower();
+        if (0..d).all(|i| lower[i * d + i].powi(2) >= LEAST_PIVOT) {
+            over_bands(&mut lower, d, threads, &|i, row: &mut [f32]| {
+                let size = scale[i] as f32;
+                row[..=i].iter_mut().for_each(|v| *v *= size);
+            });
+            return Ok(lower);
+        }
+    }
+    let factor = blocked_cholesky(lower_of(&inverse.data, d, threads), d, threads)?;
+    Ok(factor.into_lower().iter().map(|v| *v as f32).collect())
 }
 
-impl Panel {
-    fn new(factor: &BlockedFactor<f64>, from: usize, to: usize) -> Self {
-        let width = to - from;
-        let mut values = vec![0.0; to * width];
-        for col in from..to {
-            for row in 0..=col {
-                values[row * width + col - from] = factor.lower(col, row) as f32;
+/// Returns the lower triangle of `p / (scale scaleᵀ)` in f32, zeros above.
+fn scaled_lower(p: &[f64], scale: &[f64], threads: usize) -> Vec<f32> {
+    let d = scale.len();
+    let mut out = vec![0.0_f32; d * d];
+    over_bands(&mut out, TILE * d, threads, &|band, out: &mut [f32]| {
+        for (i, out) in out.chunks_exact_mut(d).enumerate() {
+            let at = band * TILE + i;
+            let own = scale[at].recip();
+            let row = p[at * d..=at * d + at].iter().zip(scale);
+            for (out, (v, s)) in out.iter_mut().zip(row) {
+                *out = (v * own / s) as f32;
             }
         }
-        Self {
-            from,
-            width,
-            values,
-        }
-    }
-
-    fn diagonal(&self, j: usize) -> f32 {
-        self.right_of_diagonal(j)[0]
-    }
-
-    /// Returns row `j` of `U` from its diagonal to the end of the panel.
-    fn right_of_diagonal(&self, j: usize) -> &[f32] {
-        let row = j * self.width;
-        &self.values[row + j - self.from..row + self.width]
-    }
+    });
+    out
 }
 
 fn cut(objective: &Objective, start: &Matrix, band_rows: usize) -> Vec<Band> {
@@ -155,6 +173,7 @@ fn cut(objective: &Objective, start: &Matrix, band_rows: usize) -> Vec<Band> {
             weights: rows.iter().map(|&w| w as f32).collect(),
             errors: vec![0.0; rows.len()],
             kept: vec![true; rows.len()],
+            scores: Vec::new(),
             rise: 0.0,
         })
         .collect();
@@ -179,22 +198,12 @@ fn share(keep: usize, pattern: Pattern, to: usize, d: usize) -> usize {
 /// Chooses what stays of the inputs `from..to`, over all outputs.
 fn choose(
     bands: &mut [Band],
-    panel: &Panel,
     (from, to, d): (usize, usize, usize),
     pattern: Pattern,
     units: usize,
 ) -> Result<(), SolveError> {
     let width = to - from;
-    let pivots: Vec<f64> = (from..to)
-        .map(|j| f64::from(panel.diagonal(j)).powi(2))
-        .collect();
-    let mut scores = Vec::new();
-    for band in bands.iter() {
-        for row in band.weights.chunks_exact(d) {
-            let values = row[from..to].iter().zip(&pivots);
-            scores.extend(values.map(|(&w, pivot)| f64::from(w).powi(2) / pivot));
-        }
-    }
+    let scores = joined(bands, |b| &b.scores);
     let scores = Matrix::from_vec(scores.len() / width, width, scores)?;
     let keep = match pattern {
         Pattern::RowBlocks { rows } => units * rows,
@@ -210,11 +219,47 @@ fn choose(
     Ok(())
 }
 
+fn square(value: f32) -> f64 {
+    f64::from(value).powi(2)
+}
+
 impl Band {
+    /// Scores the inputs `from..to` as they are now.
+    fn score(&mut self, pivots: &[f64], (from, to, d): (usize, usize, usize)) {
+        self.scores.clear();
+        for row in self.weights.chunks_exact(d) {
+            let values = row[from..to].iter().zip(pivots);
+            self.scores
+                .extend(values.map(|(&w, pivot)| square(w) / pivot));
+        }
+    }
+
     /// Sweeps the inputs `from..to`; with `(keep, group)` it chooses what stays on the way.
     fn sweep(
         &mut self,
-        panel: &Panel,
+        lower: &[f32],
+        (from, to, d): (usize, usize, usize),
+        group: Option<(usize, usize)>,
+    ) {
+        // A group is never cut by a strip.
+        let strip = STRIP.next_multiple_of(group.map_or(1, |(_, group)| group));
+        let mut upper = Vec::new();
+        for begin in (from..to).step_by(strip) {
+            let end = (begin + strip).min(to);
+            upper.clear();
+            for j in begin..end {
+                upper.extend((begin..end).map(|k| lower[k * d + j]));
+            }
+            self.sweep_strip(&upper, (begin, end, d), group);
+            let errors = (self.errors.as_slice(), begin..end);
+            subtract_errors(&mut self.weights, errors, lower, d, end..to);
+        }
+    }
+
+    /// Sweeps the inputs `from..to`, of which `upper` is the square of `U`.
+    fn sweep_strip(
+        &mut self,
+        upper: &[f32],
         (from, to, d): (usize, usize, usize),
         group: Option<(usize, usize)>,
     ) {
@@ -222,12 +267,14 @@ impl Band {
         let errors = self.errors.chunks_exact_mut(d);
         let kept = self.kept.chunks_exact_mut(d);
         for ((w, e), kept) in weights.zip(errors).zip(kept) {
-            for j in from..to {
-                let row = panel.right_of_diagonal(j);
+            let width = to - from;
+            for (k, row) in upper.chunks_exact(width).enumerate() {
+                let (j, row) = (from + k, &row[k..]);
                 if let Some((keep, group)) = group
                     && j % group == 0
                 {
-                    let scores = group_scores(&w[j..j + group], panel, j);
+                    let pivots = (k..k + group).map(|k| upper[k * width + k]);
+                    let scores = group_scores(&w[j..j + group], pivots);
                     kept[j..j + group].copy_from_slice(&top(&scores, keep));
                 }
                 if kept[j] {
@@ -239,27 +286,34 @@ impl Band {
                 }
                 w[j] = 0.0;
                 e[j] = error;
-                self.rise += f64::from(error).powi(2);
+                self.rise += square(error);
             }
         }
     }
 }
 
-fn group_scores(weights: &[f32], panel: &Panel, from: usize) -> Vec<f64> {
-    let scored = weights.iter().enumerate().map(|(k, &w)| {
-        let pivot = f64::from(panel.diagonal(from + k));
-        (f64::from(w) / pivot).powi(2)
-    });
-    scored.collect()
+fn group_scores(weights: &[f32], pivots: impl Iterator<Item = f32>) -> Vec<f64> {
+    let pairs = weights.iter().zip(pivots);
+    pairs
+        .map(|(w, pivot)| (f64::from(*w) / f64::from(pivot)).powi(2))
+        .collect()
+}
+
+/// Returns a list of every band, one after the other.
+fn joined<T: Copy>(bands: &[Band], of: impl Fn(&Band) -> &Vec<T>) -> Vec<T> {
+    let lists: Vec<&[T]> = bands.iter().map(|b| of(b).as_slice()).collect();
+    lists.concat()
 }
 
 fn collect(bands: &[Band], r: usize, d: usize) -> Result<SparseGpt, SolveError> {
-    let weights = bands.iter().flat_map(|b| &b.weights);
-    let weights = Matrix::from_vec(r, d, weights.map(|&w| f64::from(w)).collect())?;
+    let mut weights = Vec::with_capacity(r * d);
+    for band in bands {
+        weights.extend(band.weights.iter().map(|&w| f64::from(w)));
+    }
+    let weights = Matrix::from_vec(r, d, weights)?;
     weights.check_finite("swept weights")?;
-    let kept = bands.iter().flat_map(|b| &b.kept).copied().collect();
     Ok(SparseGpt {
-        mask: Mask::from_vec(r, d, kept)?,
+        mask: Mask::from_vec(r, d, joined(bands, |b| &b.kept))?,
         weights,
         rise: bands.iter().map(|b| b.rise).sum(),
     })
@@ -269,7 +323,7 @@ fn collect(bands: &[Band], r: usize, d: usize) -> Result<SparseGpt, SolveError> 
 mod tests {
     use super::*;
     use crate::sparse::ObjectiveConfig;
-    use crate::{Bias, samples};
+    use crate::{Bias, Gram, LeastSquares, samples};
 
     /// The sweep is in f32, the value it is compared with in f64.
     const F32_SWEEP: f64 = 1e-4;
@@ -296,6 +350,34 @@ mod tests {
         assert!((found.weights.at(0, 1) - 3.5).abs() < 1e-6);
         assert!((found.rise - 1.5).abs() < 1e-6);
         assert!((objective.value(&found.weights).unwrap() - 1.5).abs() < 1e-6);
+    }
+
+    #[test]
+    fn small_pivots_are_factored_in_f64() {
+        // All inputs but their own 1e-5 are one: the last pivot is about 1e-5 of its input.
+        let d = 40;
+        let mut h = Matrix::from_vec(d, d, vec![1.0; d * d]).unwrap();
+        (0..d).for_each(|i| h.set(i, i, 1.0 + 1e-5));
+        let gram = Gram {
+            matrix: h,
+            mean: vec![0.0; d],
+            n: 1,
+        };
+        let old = Matrix::from_f32(3, d, &samples::noise(4, 3 * d)).unwrap();
+        let problem = LeastSquares::from_weights(&gram, &old, Bias::None).unwrap();
+        let config = ObjectiveConfig { ladder: vec![0.0] };
+        let objective = Objective::new(&problem, None, &config).unwrap();
+        let wide = blocked_cholesky(objective.inverse.data.clone(), d, 1).unwrap();
+        let wide = wide.into_lower();
+        for (i, row) in lower_factor(&objective, 2).unwrap().chunks(d).enumerate() {
+            let wanted = &wide[i * d..=i * d + i];
+            assert!(
+                row.iter()
+                    .zip(wanted)
+                    .all(|(a, b)| a.to_bits() == (*b as f32).to_bits()),
+                "{i}"
+            );
+        }
     }
 
     #[test]

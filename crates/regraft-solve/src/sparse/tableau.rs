@@ -5,6 +5,7 @@
 //! complements `s_i` on the diagonal of `S^c`, and in the last column `v` on `S` and the residual
 //! `r_i = g_i − H_iS v` on `S^c`: all that the cost of every drop, addition and swap needs.
 
+use crate::factor::{cholesky, subtract_product};
 use crate::matrix::Matrix;
 
 /// A swept system of order `d + 1`.
@@ -16,6 +17,9 @@ pub(super) struct Tableau {
     kept: Vec<bool>,
     column: Vec<f64>,
 }
+
+/// Fewer kept connections than this are swept one by one.
+const BLOCKED_FROM: usize = 24;
 
 /// A pivot at most this share of its diagonal entry has no digits left.
 const PIVOT_SHARE: f64 = 1e-12;
@@ -41,9 +45,58 @@ impl Tableau {
         }
         self.t[d * n + d] = 0.0;
         self.kept.fill(false);
-        for (i, _) in kept.iter().enumerate().filter(|(_, k)| **k) {
+        let support: Vec<usize> = (0..d).filter(|i| kept[*i]).collect();
+        if support.len() >= BLOCKED_FROM && self.sweep_all(&support).is_some() {
+            self.kept.copy_from_slice(kept);
+            return;
+        }
+        for i in support {
             self.flip(i);
         }
+    }
+
+    /// Sweeps a whole support at once, by one factor and two products; `None`, and nothing done,
+    /// where its system has no factor.
+    fn sweep_all(&mut self, support: &[usize]) -> Option<()> {
+        let n = self.n;
+        let mut inside = vec![false; n];
+        for &i in support {
+            inside[i] = true;
+        }
+        let rest: Vec<usize> = (0..n).filter(|i| !inside[*i]).collect();
+        let part = |rows: &[usize], cols: &[usize]| {
+            let mut out = Matrix::zeros(rows.len(), cols.len());
+            for (at, i) in rows.iter().enumerate() {
+                let from = &self.t[i * n..(i + 1) * n];
+                let to = out.row_mut(at).iter_mut().zip(cols);
+                to.for_each(|(value, j)| *value = from[*j]);
+            }
+            out
+        };
+        let factor = cholesky(&part(support, support)).ok()?;
+        let mut beside = part(support, &rest);
+        factor.half_solve(&mut beside);
+        let mut schur = part(&rest, &rest);
+        subtract_product(&mut schur, &beside.transposed(), &beside);
+        let mut beside = part(support, &rest);
+        factor.solve(&mut beside);
+        let inverse = factor.inverse();
+        for (a, i) in support.iter().enumerate() {
+            for (b, j) in support.iter().enumerate() {
+                self.t[i * n + j] = -inverse.at(a, b);
+            }
+            for (b, j) in rest.iter().enumerate() {
+                let value = beside.at(a, b);
+                self.t[i * n + j] = value;
+                self.t[j * n + i] = value;
+            }
+        }
+        for (a, i) in rest.iter().enumerate() {
+            for (b, j) in rest.iter().enumerate() {
+                self.t[i * n + j] = schur.at(a, b);
+            }
+        }
+        Some(())
     }
 
     fn at(&self, i: usize, j: usize) -> f64 {

@@ -20,8 +20,8 @@ use crate::progress::Progress;
 use crate::report::{
     AllocationFigures, BlockFigures, BlockRemoval, BudgetInfo, Change, DataInfo, Fallback,
     FrozenGroup, GroupFigures, LatencyFigures, LayerFigures, LayerTime, Metrics, ModelFigures,
-    ModelInfo, PlanTrial, PrunedFigures, RegrowthFigures, Report, SensitivityPoint, TimeBudget,
-    VerifyFigures, WeightCount,
+    ModelInfo, PlanTrial, PruneStep, PrunedFigures, RegrowthFigures, Report, SensitivityPoint,
+    TimeBudget, VerifyFigures, WeightCount,
 };
 use crate::samples::Samples;
 use crate::selection::{Selection, TimeSelection};
@@ -48,6 +48,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) exec: ExecOptions,
     pub(crate) allocation: Option<&'a AllocationFigures>,
     pub(crate) regrowth: Option<&'a RegrowthFigures>,
+    pub(crate) prune_steps: &'a [PruneStep],
 }
 
 /// Writes the model and its report.
@@ -252,6 +253,7 @@ fn report(
         .filter(|a| !a.candidates.is_empty())
         .cloned();
     report.regrowth = parts.regrowth.cloned();
+    report.prune_steps = parts.prune_steps.to_vec();
     report.pruned = Some(PrunedFigures::default());
     if let Some(judged) = &parts.judged {
         report.dense.metrics = Some(judged.dense.clone());

@@ -1,6 +1,6 @@
 //! Finished stages in the run directory, so that the same command goes on after a kill.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 use regraft_graph::Tensor;
@@ -72,6 +72,7 @@ fn levels_recipe(recipe: &Recipe) -> Recipe {
         refit: plain.refit,
         swap_passes: plain.swap_passes,
         move_rounds: plain.move_rounds,
+        prune_steps: None,
         rebuild_rate: None,
         regrow: plain.regrow,
         tune: plain.tune,
@@ -89,6 +90,8 @@ pub(crate) struct RunJournal {
     run: Option<RefCell<RunDir>>,
     // Before the name of everything that belongs to one target only.
     target: String,
+    // The step of a network that is pruned in several.
+    step: Cell<usize>,
     failed: RefCell<Option<Error>>,
 }
 
@@ -104,6 +107,7 @@ impl RunJournal {
         Ok(Self {
             run: run.map(RefCell::new),
             target,
+            step: Cell::new(0),
             failed: RefCell::new(None),
         })
     }
@@ -131,14 +135,12 @@ impl RunJournal {
         let Some(run) = &self.run else {
             return Ok(None);
         };
-        Ok(run.borrow().get(&format!("{}{name}", self.target))?)
+        Ok(run.borrow().get(&self.named(name))?)
     }
 
     pub(crate) fn keep_of_target(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
         let Some(run) = &self.run else { return Ok(()) };
-        Ok(run
-            .borrow_mut()
-            .put(&format!("{}{name}", self.target), bytes)?)
+        Ok(run.borrow_mut().put(&self.named(name), bytes)?)
     }
 
     /// Returns the first failure to keep a block, which the rebuild itself could not report.
@@ -147,7 +149,28 @@ impl RunJournal {
     }
 
     fn key(&self, index: usize) -> String {
-        format!("{}rebuild/block/{index}", self.target)
+        self.named(&format!("rebuild/block/{index}"))
+    }
+
+    /// Everything from now on belongs to this step, counted from 0.
+    pub(crate) fn enter_step(&self, step: usize) {
+        self.step.set(step);
+    }
+
+    /// Returns the name of a unit that belongs to this target and step.
+    fn named(&self, name: &str) -> String {
+        match self.step.get() {
+            0 => format!("{}{name}", self.target),
+            step => format!("{}step/{step}/{name}", self.target),
+        }
+    }
+
+    /// Returns the name of a layer's levels: those of the dense model serve every target.
+    fn level_key(&self, node: &str) -> String {
+        match self.step.get() {
+            0 => format!("levels/{node}"),
+            _ => self.named(&format!("levels/{node}")),
+        }
     }
 
     fn fail(&self, error: Error) {
@@ -474,7 +497,7 @@ impl StoredLevel {
 impl LevelStore for RunJournal {
     fn find(&self, layer: &Layer, node: &str) -> Option<LayerLevels> {
         let run = self.run.as_ref()?;
-        let found = run.borrow().get(&level_key(node));
+        let found = run.borrow().get(&self.level_key(node));
         let stored: StoredLevels = match found {
             Ok(bytes) => serde_json::from_slice(&bytes?).ok()?,
             Err(error) => {
@@ -509,13 +532,9 @@ impl LevelStore for RunJournal {
             levels: levels.levels.iter().map(StoredLevel::of).collect(),
         };
         let kept = serde_json::to_vec(&stored).map_err(internal);
-        let key = level_key(&levels.node);
+        let key = self.level_key(&levels.node);
         if let Err(error) = kept.and_then(|b| Ok(run.borrow_mut().put(&key, &b)?)) {
             self.fail(error);
         }
     }
-}
-
-fn level_key(node: &str) -> String {
-    format!("levels/{node}")
 }

@@ -70,6 +70,7 @@ pub fn rebuild(
     log.stage("rebuild");
     let pair = Pair {
         dense: &teacher.graph,
+        teacher: &teacher.graph,
         pruned: &graph,
         kept: &kept,
     };
@@ -109,6 +110,7 @@ pub fn rebuild(
         exec: exec(recipe),
         allocation: None,
         regrowth: regrowth.as_ref(),
+        prune_steps: &[],
     };
     finish(&parts, &files, options, &log)
 }

@@ -209,6 +209,7 @@ fn run(
         exec,
         allocation: None,
         regrowth: None,
+        prune_steps: &[],
     };
     finish(&parts, files, options, log)
 }
@@ -241,6 +242,7 @@ fn run_sparse(work: &Work<'_>, files: &Files, options: &RunOptions) -> Result<Ou
         exec,
         allocation: Some(&found.allocation),
         regrowth: found.regrowth.as_ref(),
+        prune_steps: &found.steps,
     };
     let files = Files {
         plan: None,
@@ -332,6 +334,7 @@ fn rebuild_stage(
         .collect();
     let pair = Pair {
         dense: &model.graph,
+        teacher: &model.graph,
         pruned,
         kept: &kept,
     };

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use regraft_exec::ExecOptions;
+use regraft_graph::infer::Facts;
 use regraft_graph::{Graph, Tensor, ValueId};
 use regraft_rebuild::rebuild::{
-    KeptAxes, MaskMethod, Objectives, Pair, Rebuilt, Sparsity, rebuild,
+    KeptAxes, MaskMethod, Objectives, Pair, RebuildConfig, Rebuilt, Sparsity, rebuild,
 };
 use regraft_rebuild::sparsify::{
     Allocated, AllocationConfig, AllocationMethod, Database, DatabaseConfig, allocate_levels,
@@ -17,13 +18,13 @@ use regraft_solve::sparse::Pattern;
 use super::Log;
 use super::journal::RunJournal;
 use super::regrow::regrown;
-use super::shrink::rebuild_config;
+use super::shrink::{facts_of, rebuild_config};
 use crate::model::{Model, ModelInput};
 use crate::progress::{Adapter, Progress};
 use crate::recipe::{AllocationName, MaskName, RefitName};
-use crate::report::{AllocationCandidate, AllocationFigures, RegrowthFigures};
+use crate::report::{AllocationCandidate, AllocationFigures, PruneStep, RegrowthFigures};
 use crate::samples::Samples;
-use crate::{Error, ErrorKind, Recipe};
+use crate::{Error, ErrorKind, Recipe, Tuning};
 
 /// Rows of each layer's Gram when levels are solved.
 const LEVEL_ROWS: usize = 100_000;
@@ -51,6 +52,8 @@ pub(crate) struct Sparsified {
     pub(crate) rebuilt: Rebuilt,
     pub(crate) allocation: AllocationFigures,
     pub(crate) regrowth: Option<RegrowthFigures>,
+    /// What each step left, where there are several.
+    pub(crate) steps: Vec<PruneStep>,
 }
 
 /// Returns the pattern that a recipe spells.
@@ -79,48 +82,114 @@ pub(crate) fn pattern(text: &str) -> Result<Pattern, Error> {
     Ok(Pattern::Grouped { keep, group })
 }
 
-/// Chooses, masks and rebuilds.
+/// Chooses, masks and rebuilds, in as many steps as the recipe says.
+///
+/// Each step takes the network that the one before it left: levels and masks are solved on it, the
+/// layers are refitted towards it, and the whole network is tuned towards the dense one.
 pub(crate) fn sparsify(work: &Work<'_>) -> Result<Sparsified, Error> {
     let pattern = pattern(&work.recipe.pattern)?;
-    let layers = find_layers(&work.model.graph, &work.model.facts);
-    let chosen = sparse_layers(work, &layers, pattern)?;
-    warn_of_few_rows(work, &chosen);
-    let (kept, allocation) = allocate(work, &chosen, pattern)?;
-    let sparsity = Sparsity {
-        pattern,
-        kept,
-        method: mask_method(work.recipe.mask),
-        objectives: objectives(work.recipe.refit),
-        swap_passes: swap_passes(work, pattern),
-        masks: BTreeMap::new(),
-    };
-    work.log.check()?;
+    let dense = &work.model.graph;
     let feeds = work.samples.feeds(work.input);
-    let pair = Pair {
-        dense: &work.model.graph,
-        pruned: &work.model.graph,
-        kept: &KeptAxes::new(),
-    };
-    let mut config = rebuild_config(work.recipe, work.samples, work.exec);
-    config.sparsity = Some(sparsity);
-    let mut regrowth = None;
-    if work.recipe.regrows() {
-        let (sparsity, figures) =
-            regrown(pair, &feeds, &config, work.recipe, work.journal, work.log)?;
-        config.sparsity = Some(sparsity);
-        regrowth = Some(figures);
+    let swap_passes = swap_passes(work, pattern);
+    let n = steps(work.recipe, pattern);
+    let mut base = dense.clone();
+    let mut steps = Vec::new();
+    loop {
+        let at = steps.len();
+        work.journal.enter_step(at);
+        let facts = facts_of(&base)?;
+        let layers = find_layers(&base, &facts);
+        let stage = Stage {
+            work,
+            graph: &base,
+            facts: &facts,
+            pattern,
+            sparsity: sparsity_at(work.recipe.sparsity.unwrap_or_default(), at + 1, n),
+        };
+        let chosen = stage.sparse_layers(&layers)?;
+        if at == 0 {
+            stage.warn_of_few_rows(&chosen);
+        }
+        let (kept, allocation) = stage.allocate(&layers, &chosen)?;
+        let mut config = rebuild_config(work.recipe, work.samples, work.exec);
+        if let Some(tune) = &mut config.tune {
+            // The steps share the work of one.
+            tune.joint_macs /= n as u64;
+            tune.joint_epochs = tune.joint_epochs.map(|e| e.div_ceil(n));
+        }
+        config.sparsity = Some(Sparsity {
+            pattern,
+            kept,
+            method: mask_method(work.recipe.mask),
+            objectives: objectives(work.recipe.refit),
+            swap_passes,
+            masks: BTreeMap::new(),
+        });
+        work.log.check()?;
+        let pair = Pair {
+            dense: &base,
+            teacher: dense,
+            pruned: &base,
+            kept: &KeptAxes::new(),
+        };
+        let mut regrowth = None;
+        if at + 1 == n && work.recipe.regrows() {
+            let (sparsity, figures) =
+                regrown(pair, &feeds, &config, work.recipe, work.journal, work.log)?;
+            config.sparsity = Some(sparsity);
+            regrowth = Some(figures);
+        }
+        work.log.stage("rebuild");
+        let monitor = Adapter::new(work.log);
+        let rebuilt = rebuild(pair, &feeds, &config, work.journal, &monitor)?;
+        work.journal.check()?;
+        steps.push(stage.figures(&config, &rebuilt, n, at));
+        if at + 1 == n {
+            let outputs = config.sparsity.iter().flat_map(|s| s.kept.keys());
+            return Ok(Sparsified {
+                masked: masked_only(dense, &rebuilt.graph, &layers, outputs)?,
+                rebuilt,
+                allocation,
+                regrowth,
+                steps: if n > 1 { steps } else { Vec::new() },
+            });
+        }
+        base = rebuilt.graph;
     }
-    work.log.stage("rebuild");
-    let monitor = Adapter::new(work.log);
-    let rebuilt = rebuild(pair, &feeds, &config, work.journal, &monitor)?;
-    work.journal.check()?;
-    let outputs = config.sparsity.iter().flat_map(|s| s.kept.keys());
-    Ok(Sparsified {
-        masked: masked_only(&work.model.graph, &rebuilt.graph, &layers, outputs)?,
-        rebuilt,
-        allocation,
-        regrowth,
+}
+
+/// Steps in which connections go: what the recipe says, or two where fewer than one in
+/// [`STEPPED_BELOW`] stays and the network is tuned between them.
+fn steps(recipe: &Recipe, pattern: Pattern) -> usize {
+    if pattern.keep_ratio().is_some() {
+        return 1;
+    }
+    let kept = 1.0 - recipe.sparsity.unwrap_or_default();
+    recipe.prune_steps.unwrap_or({
+        let stepped = recipe.tune != Tuning::None && kept < STEPPED_BELOW;
+        if stepped { 2 } else { 1 }
     })
+}
+
+/// Share of connections below which they go in two steps unless the recipe says otherwise.
+const STEPPED_BELOW: f64 = 0.15;
+
+/// The sparsity after step `step` of `n`: each keeps the same share of what the one before it kept.
+fn sparsity_at(last: f64, step: usize, n: usize) -> f64 {
+    if step == n {
+        last
+    } else {
+        1.0 - (1.0 - last).powf(step as f64 / n as f64)
+    }
+}
+
+/// One step: what it works on and how far it goes.
+struct Stage<'a> {
+    work: &'a Work<'a>,
+    graph: &'a Graph,
+    facts: &'a Facts,
+    pattern: Pattern,
+    sparsity: f64,
 }
 
 /// The masks alone, the old weights on them: what the refit is measured against.
@@ -164,140 +233,163 @@ fn swap_passes(work: &Work<'_>, pattern: Pattern) -> usize {
     work.recipe.swap_passes
 }
 
-/// The layers whose connections may go: those that the patterns of names leave, with a shape that
-/// the pattern of zeros divides.
-fn sparse_layers<'a>(
-    work: &Work<'_>,
-    layers: &'a [Layer],
-    pattern: Pattern,
-) -> Result<Vec<&'a Layer>, Error> {
-    let graph = &work.model.graph;
-    let names: Vec<String> = layers.iter().map(|l| graph.node_label(l.node)).collect();
-    let may = regraft_prune::plan::may_shrink(&work.recipe.ignore, &work.recipe.only, &names)?;
-    let mut chosen = Vec::new();
-    for ((layer, name), may) in layers.iter().zip(&names).zip(may) {
-        let alone = |v: ValueId| graph.consumers(v).len() == 1;
-        if !may {
-            continue;
+impl Stage<'_> {
+    /// The layers whose connections may go: those that the patterns of names leave, with a shape that
+    /// the pattern of zeros divides.
+    fn sparse_layers<'l>(&self, layers: &'l [Layer]) -> Result<Vec<&'l Layer>, Error> {
+        let Self {
+            work,
+            graph,
+            pattern,
+            ..
+        } = *self;
+        let names: Vec<String> = layers.iter().map(|l| graph.node_label(l.node)).collect();
+        let may = regraft_prune::plan::may_shrink(&work.recipe.ignore, &work.recipe.only, &names)?;
+        let mut chosen = Vec::new();
+        for ((layer, name), may) in layers.iter().zip(&names).zip(may) {
+            let alone = |v: ValueId| graph.consumers(v).len() == 1;
+            if !may {
+                continue;
+            }
+            let rows = layer.n_out / layer.groups().max(1);
+            if let Err(error) = pattern.check(rows, layer.d) {
+                work.log.warn(format!("{name} stays dense: {error}"));
+            } else if !alone(layer.weight) || !layer.bias.is_none_or(alone) {
+                work.log.warn(format!(
+                    "{name} stays dense: several nodes share its weights"
+                ));
+            } else {
+                chosen.push(layer);
+            }
         }
-        let rows = layer.n_out / layer.groups().max(1);
-        if let Err(error) = pattern.check(rows, layer.d) {
-            work.log.warn(format!("{name} stays dense: {error}"));
-        } else if !alone(layer.weight) || !layer.bias.is_none_or(alone) {
-            work.log.warn(format!(
-                "{name} stays dense: several nodes share its weights"
+        if chosen.is_empty() {
+            return Err(
+                Error::new(ErrorKind::Model, "no layer can have this pattern of zeros").with_hint(
+                    "try --pattern unstructured, or look at the layers with `regraft inspect`",
+                ),
+            );
+        }
+        Ok(chosen)
+    }
+
+    /// Shares the step's budget between the layers.
+    fn allocate(
+        &self,
+        all: &[Layer],
+        layers: &[&Layer],
+    ) -> Result<(Kept, AllocationFigures), Error> {
+        let Self {
+            work,
+            graph,
+            pattern,
+            sparsity: wanted,
+            ..
+        } = *self;
+        let all: usize = all.iter().map(|l| l.n_out * l.d).sum();
+        let free: usize = layers.iter().map(|l| l.n_out * l.d).sum();
+        if let Some(share) = pattern.keep_ratio() {
+            let keep = |l: &&Layer| (l.output, ((l.n_out * l.d) as f64 * share).round() as usize);
+            return Ok((
+                layers.iter().map(keep).collect(),
+                AllocationFigures::default(),
             ));
-        } else {
-            chosen.push(layer);
         }
-    }
-    if chosen.is_empty() {
-        return Err(
-            Error::new(ErrorKind::Model, "no layer can have this pattern of zeros").with_hint(
-                "try --pattern unstructured, or look at the layers with `regraft inspect`",
-            ),
-        );
-    }
-    Ok(chosen)
-}
-
-type Kept = BTreeMap<ValueId, usize>;
-
-fn allocate(
-    work: &Work<'_>,
-    layers: &[&Layer],
-    pattern: Pattern,
-) -> Result<(Kept, AllocationFigures), Error> {
-    let all: usize = find_layers(&work.model.graph, &work.model.facts)
-        .iter()
-        .map(|l| l.n_out * l.d)
-        .sum();
-    let free: usize = layers.iter().map(|l| l.n_out * l.d).sum();
-    if let Some(share) = pattern.keep_ratio() {
-        let keep = |l: &&Layer| (l.output, ((l.n_out * l.d) as f64 * share).round() as usize);
-        return Ok((
-            layers.iter().map(keep).collect(),
-            AllocationFigures::default(),
-        ));
-    }
-    let wanted = work.recipe.sparsity.unwrap_or_default();
-    let removed = (wanted * all as f64).round() as usize;
-    let Some(kept) = free.checked_sub(removed).filter(|k| *k > 0) else {
-        let nearest = free as f64 / all.max(1) as f64;
-        return Err(Error::new(
+        let removed = (wanted * all as f64).round() as usize;
+        let Some(kept) = free.checked_sub(removed).filter(|k| *k > 0) else {
+            let nearest = free as f64 / all.max(1) as f64;
+            return Err(Error::new(
             ErrorKind::Model,
             format!("a sparsity of {wanted} cannot be reached: the layers that may lose connections hold {nearest:.3} of them"),
         )
         .with_hint("ask for less, or leave out --ignore and --only"));
-    };
-    let database = levels(work, layers, pattern)?;
-    work.log.stage("sensitivity");
-    let monitor = Adapter::new(work.log);
-    let fit = work.samples.fit_feeds(work.input, JUDGED_CHUNKS);
-    let measured = measure_levels(&work.model.graph, &database, &fit, work.exec, &monitor)?;
-    work.log.stage("allocate");
-    let config = AllocationConfig {
-        kept,
-        method: method(work.recipe.allocation),
-        generations: GENERATIONS,
-        seed: work.recipe.seed,
-        exec: work.exec,
-    };
-    let held_out = work.samples.held_out_feeds(work.input);
-    let found = allocate_levels(
-        &work.model.graph,
-        &database,
-        &measured,
-        &fit,
-        &held_out,
-        &config,
-        &monitor,
-    )?;
-    let figures = figures(&found);
-    Ok((found.kept, figures))
-}
+        };
+        let database = self.levels(layers)?;
+        work.log.stage("sensitivity");
+        let monitor = Adapter::new(work.log);
+        let fit = work.samples.fit_feeds(work.input, JUDGED_CHUNKS);
+        let measured = measure_levels(graph, &database, &fit, work.exec, &monitor)?;
+        work.log.stage("allocate");
+        let config = AllocationConfig {
+            kept,
+            method: method(work.recipe.allocation),
+            generations: GENERATIONS,
+            seed: work.recipe.seed,
+            exec: work.exec,
+        };
+        let held_out = work.samples.held_out_feeds(work.input);
+        let found = allocate_levels(
+            graph, &database, &measured, &fit, &held_out, &config, &monitor,
+        )?;
+        let figures = figures(&found);
+        Ok((found.kept, figures))
+    }
 
-/// Warns of layers whose Gram has fewer rows than inputs: what the rows do not reach keeps to the
-/// old weights by the damping alone.
-fn warn_of_few_rows(work: &Work<'_>, layers: &[&Layer]) {
-    let (graph, facts, n_fit) = (&work.model.graph, &work.model.facts, work.samples.n_fit);
-    for layer in layers {
-        let rows = n_rows(graph, facts, layer, n_fit, LEVEL_ROWS).unwrap_or(0);
-        if rows < layer.d as u64 {
-            work.log.warn(format!(
-                "{}: {rows} rows for {} inputs: about {} samples are needed for a Gram of full rank",
-                graph.node_label(layer.node),
-                layer.d,
-                (n_fit as u64 * layer.d as u64).div_ceil(rows.max(1)),
+    /// Solves every layer at every level, or takes what the run directory holds.
+    fn levels(&self, layers: &[&Layer]) -> Result<Database, Error> {
+        let Self {
+            work,
+            graph,
+            facts,
+            pattern,
+            ..
+        } = *self;
+        let monitor = Adapter::new(work.log);
+        let feeds: BTreeMap<ValueId, Activations> = work.samples.fit_feeds(work.input, usize::MAX);
+        work.log.stage("levels");
+        let config = DatabaseConfig {
+            pattern,
+            damping: work.recipe.damping,
+            max_rows: LEVEL_ROWS,
+            exec: work.exec,
+        };
+        let database = build(
+            graph,
+            facts,
+            layers,
+            &feeds,
+            &config,
+            work.journal,
+            &monitor,
+        )?;
+        work.journal.check()?;
+        Ok(database)
+    }
+
+    /// Warns of layers whose Gram has fewer rows than inputs: what the rows do not reach keeps to
+    /// the old weights by the damping alone.
+    fn warn_of_few_rows(&self, layers: &[&Layer]) {
+        let (graph, n_fit) = (self.graph, self.work.samples.n_fit);
+        for layer in layers {
+            let rows = n_rows(graph, self.facts, layer, n_fit, LEVEL_ROWS).unwrap_or(0);
+            if rows < layer.d as u64 {
+                self.work.log.warn(format!(
+                    "{}: {rows} rows for {} inputs: about {} samples are needed for a Gram of full rank",
+                    graph.node_label(layer.node),
+                    layer.d,
+                    (n_fit as u64 * layer.d as u64).div_ceil(rows.max(1)),
+                ));
+            }
+        }
+    }
+
+    /// Says what the step left, where there are several.
+    fn figures(&self, config: &RebuildConfig, rebuilt: &Rebuilt, n: usize, at: usize) -> PruneStep {
+        let connections = config.sparsity.iter().flat_map(|s| s.kept.values()).sum();
+        let tuned = rebuilt.blocks.last().map(|b| b.tuned.error_after);
+        if n > 1 {
+            self.work.log.note(&format!(
+                "step {} of {n}: {connections} connections stay",
+                at + 1
             ));
+        }
+        PruneStep {
+            connections,
+            held_out: tuned,
         }
     }
 }
 
-/// Solves every layer at every level, or takes what the run directory holds.
-fn levels(work: &Work<'_>, layers: &[&Layer], pattern: Pattern) -> Result<Database, Error> {
-    let monitor = Adapter::new(work.log);
-    let feeds: BTreeMap<ValueId, Activations> = work.samples.fit_feeds(work.input, usize::MAX);
-    work.log.stage("levels");
-    let config = DatabaseConfig {
-        pattern,
-        damping: work.recipe.damping,
-        max_rows: LEVEL_ROWS,
-        exec: work.exec,
-    };
-    let (graph, facts) = (&work.model.graph, &work.model.facts);
-    let database = build(
-        graph,
-        facts,
-        layers,
-        &feeds,
-        &config,
-        work.journal,
-        &monitor,
-    )?;
-    work.journal.check()?;
-    Ok(database)
-}
+type Kept = BTreeMap<ValueId, usize>;
 
 fn figures(found: &Allocated) -> AllocationFigures {
     AllocationFigures {

@@ -75,6 +75,7 @@ pub(super) fn render(report: &Report) -> String {
     frozen(&mut sheet, report);
     layers(&mut sheet, report);
     allocation(&mut sheet, report);
+    prune_steps(&mut sheet, report);
     regrowth(&mut sheet, report);
     blocks(&mut sheet, report);
     sensitivity(&mut sheet, report);
@@ -279,6 +280,24 @@ fn allocation(sheet: &mut Sheet, report: &Report) {
             } else {
                 ""
             }
+        ));
+    }
+    sheet.put(format_args!("\n"));
+}
+
+fn prune_steps(sheet: &mut Sheet, report: &Report) {
+    if report.prune_steps.is_empty() {
+        return;
+    }
+    sheet.put(format_args!(
+        "## Pruning steps\n\nThe whole network was tuned after each.\n\n| step | connections that stay | held-out error after tuning |\n| ---: | ---: | ---: |\n"
+    ));
+    for (i, step) in report.prune_steps.iter().enumerate() {
+        sheet.put(format_args!(
+            "| {} | {} | {} |\n",
+            i + 1,
+            step.connections,
+            error(step.held_out)
         ));
     }
     sheet.put(format_args!("\n"));

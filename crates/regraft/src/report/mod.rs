@@ -27,7 +27,7 @@ pub use schema::{
     WeightFigures,
 };
 pub use sparse_figures::{
-    AllocationCandidate, AllocationFigures, RegrownLayer, RegrowthFigures, RegrowthStep,
+    AllocationCandidate, AllocationFigures, PruneStep, RegrownLayer, RegrowthFigures, RegrowthStep,
 };
 pub use terminal::TerminalStyle;
 

@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::error::ReportError;
-use super::sparse_figures::{AllocationFigures, RegrowthFigures};
+use super::sparse_figures::{AllocationFigures, PruneStep, RegrowthFigures};
 
 /// The version of the schema that this program writes.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -94,6 +94,9 @@ pub struct Report {
     /// How a budget of connections was shared between layers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allocation: Option<AllocationFigures>,
+    /// The steps in which connections went, where there were several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub prune_steps: Vec<PruneStep>,
     /// Connections that moved or came back after the first pruning.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub regrowth: Option<RegrowthFigures>,

@@ -171,6 +171,7 @@ fn checks(sheet: &mut Sheet, report: &Report) {
         );
     }
     rebuilt(sheet, report);
+    regrown(sheet, report);
     if !report.removed_blocks.is_empty() {
         let text = format!("{} residual blocks whole", report.removed_blocks.len());
         sheet.item("removed", Tone::Plain, &text);
@@ -206,6 +207,33 @@ fn checks(sheet: &mut Sheet, report: &Report) {
 }
 
 /// Says how many layers the refit changed, and what became of the others.
+/// What moved or came back, and what that did before any tuning.
+fn regrown(sheet: &mut Sheet, report: &Report) {
+    let Some((regrowth, first)) = report
+        .regrowth
+        .as_ref()
+        .and_then(|r| Some((r, r.steps.first()?)))
+    else {
+        return;
+    };
+    let kept = |kind: &str| -> usize {
+        let steps = regrowth.steps.iter().filter(|s| s.kept && s.kind == kind);
+        steps.map(|s| s.changed).sum()
+    };
+    let last = regrowth.steps.iter().rfind(|s| s.kept).unwrap_or(first);
+    let moved = match kept("move") {
+        0 => String::new(),
+        n => format!("{n} connections moved, "),
+    };
+    let text = format!(
+        "{moved}{} came back; error of the output on held-out samples {} → {} before tuning",
+        kept("grow"),
+        format::scientific(first.held_out),
+        format::scientific(last.held_out)
+    );
+    sheet.item("regrown", Tone::Plain, &text);
+}
+
 fn rebuilt(sheet: &mut Sheet, report: &Report) {
     let count = |wanted| {
         let wanted = |l: &&LayerFigures| format::refit(l) == wanted;

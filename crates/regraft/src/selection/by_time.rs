@@ -309,6 +309,7 @@ impl Search<'_> {
             .collect();
         let pair = Pair {
             dense: &model.graph,
+            teacher: &model.graph,
             pruned: &pruned,
             kept: &kept,
         };

@@ -7,6 +7,7 @@ mod importance;
 mod material;
 mod memory;
 mod refusals;
+mod regrow;
 mod removal;
 mod repeats;
 mod sparse;

@@ -93,6 +93,38 @@ fn the_same_recipe_gives_the_same_bytes_for_any_threads_and_from_stored_levels()
 }
 
 #[test]
+fn steps_end_at_the_same_count_and_a_stopped_run_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = Recipe {
+        allocation: AllocationName::Global,
+        prune_steps: Some(3),
+        joint_epochs: Some(3),
+        ..sparse(folder.path())
+    };
+    let options = RunOptions {
+        run_dir: Some(folder.path().join("run")),
+        ..RunOptions::default()
+    };
+    let run = |name: &str, options: &RunOptions| {
+        let outcome = shrink(&into(&recipe, folder.path(), name), options, &Quiet).unwrap();
+        (std::fs::read(&outcome.files.model).unwrap(), outcome.report)
+    };
+    let (bytes, report) = run("fresh", &RunOptions::default());
+    let counts: Vec<usize> = report.prune_steps.iter().map(|s| s.connections).collect();
+    let all = report.small.weights.unwrap().all as f64;
+    // Each step keeps the same share of what the one before it kept: 0.3 in three steps.
+    for (step, count) in (1..).zip(&counts) {
+        let wanted = all * 0.3f64.powf(f64::from(step) / 3.0);
+        assert!((*count as f64 - wanted).abs() <= 1.0, "{counts:?}");
+    }
+    assert_eq!(counts.len(), 3);
+    let nonzero = report.small.weights.unwrap().nonzero as usize;
+    assert!(nonzero <= counts[2] && nonzero + 2 >= counts[2]);
+    assert!(bytes == run("first", &options).0, "with a run directory");
+    assert!(bytes == run("again", &options).0, "from stored steps");
+}
+
+#[test]
 fn a_network_with_zeros_is_rebuilt_on_them() {
     let folder = tempfile::tempdir().unwrap();
     let recipe = Recipe {

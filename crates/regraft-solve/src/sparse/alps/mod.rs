@@ -35,7 +35,7 @@ mod project;
 use super::select::{blocks_of, check_keep};
 use super::{Mask, Objective, Pattern};
 use crate::error::SolveError;
-use crate::factor::blocked::{BlockedFactor, blocked_cholesky, over_bands};
+use crate::factor::blocked::{BlockedFactor, blocked_cholesky, lower_of, over_bands};
 use crate::matrix::Matrix;
 use band::Band;
 
@@ -276,7 +276,7 @@ impl State {
     }
 
     fn factor(&self, rho: f64) -> Result<BlockedFactor<f32>, SolveError> {
-        let mut shifted = self.gram.clone();
+        let mut shifted = lower_of(&self.gram, self.d, self.threads);
         for j in 0..self.d {
             shifted[j * self.d + j] += rho as f32;
         }

@@ -179,12 +179,16 @@ fn best_swap(
     };
     let mut best: Option<(usize, usize, f64)> = None;
     for &j in &drops {
-        for &i in &adds {
-            if let Pattern::Grouped { group, .. } = config.pattern
-                && i / group != j / group
-            {
-                continue;
+        let partners = match config.pattern {
+            Pattern::Grouped { group, .. } => {
+                let first = j / group * group;
+                let from = adds.partition_point(|i| *i < first);
+                let to = adds.partition_point(|i| *i < first + group);
+                &adds[from..to]
             }
+            Pattern::Unstructured | Pattern::RowBlocks { .. } => &adds[..],
+        };
+        for &i in partners {
             let change = tableau.swap_change(j, i, diagonal(i));
             let better = |b: &(usize, usize, f64)| {
                 change < b.2 || (change.total_cmp(&b.2).is_eq() && (j, i) < (b.0, b.1))

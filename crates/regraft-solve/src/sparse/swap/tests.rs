@@ -57,6 +57,31 @@ fn every_change_is_what_a_refit_measures() {
 }
 
 #[test]
+fn a_support_swept_at_once_is_one_swept_step_by_step() {
+    let objective = objective(17, 60, 1);
+    let mask = random_mask(18, 1, 60, 0.6);
+    assert!(mask.n_kept() > 24);
+    let mut at_once = Tableau::new(60);
+    at_once.load(&objective.h.data, objective.g.row(0), mask.row(0));
+    let mut by_steps = Tableau::new(60);
+    by_steps.load(&objective.h.data, objective.g.row(0), &[false; 60]);
+    mask.support(0).into_iter().for_each(|j| by_steps.flip(j));
+    assert_eq!(at_once.kept(), by_steps.kept());
+    let scale = objective.constant;
+    for j in mask.support(0) {
+        let (a, b) = (at_once.drop_cost(j), by_steps.drop_cost(j));
+        assert!((a - b).abs() < ROUNDING * scale, "{j}: {a} {b}");
+        for i in (0..60).filter(|i| !mask.kept[*i]) {
+            let h = objective.h.at(i, i);
+            let change = |t: &Tableau| t.swap_change(j, i, h);
+            assert!((change(&at_once) - change(&by_steps)).abs() < ROUNDING * scale);
+            let gain = |t: &Tableau| t.add_gain(i, h);
+            assert!((gain(&at_once) - gain(&by_steps)).abs() < ROUNDING * scale);
+        }
+    }
+}
+
+#[test]
 fn the_gain_is_measured_and_the_count_stays() {
     for seed in 0..4 {
         let objective = objective(10 + seed, 24, 6);

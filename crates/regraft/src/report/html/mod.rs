@@ -5,6 +5,7 @@
 //! passes through [`page::esc`]; numbers are formatted by us.
 
 mod classes;
+mod connections;
 mod errors;
 mod hero;
 mod importance;
@@ -50,6 +51,7 @@ fn render_with(report: &Report, detail: &Detail) -> String {
     hero::notices(&mut page, report, detail);
     hero::outcome(&mut page, report);
     widths::section(&mut page, report, detail);
+    connections::section(&mut page, report, detail);
     errors::section(&mut page, report, detail);
     errors::blocks(&mut page, report, detail);
     sensitivity::section(&mut page, report, detail);

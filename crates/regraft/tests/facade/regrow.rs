@@ -1,0 +1,173 @@
+//! Connections that come back: as many as asked for, for a lower error, and the same again.
+
+use std::path::Path;
+
+use regraft::report::{RegrowthFigures, Report};
+use regraft::{
+    AllocationName, AutoName, ErrorKind, Quiet, RebuildRateName, Recipe, RegrowName, RunOptions,
+    Tuning, shrink,
+};
+
+use crate::material::{listing, network, recipe, write_data, write_model};
+
+fn sparse(folder: &Path, name: &str) -> Recipe {
+    let model = write_model(folder, &network(None));
+    let data = write_data(folder, 240);
+    Recipe {
+        macs: None,
+        params: None,
+        sparsity: Some(0.8),
+        tune: Tuning::None,
+        allocation: AllocationName::Global,
+        output: Some(folder.join(name).with_extension("onnx")),
+        ..recipe(folder, model, data)
+    }
+}
+
+fn run(recipe: &Recipe) -> Report {
+    shrink(recipe, &RunOptions::default(), &Quiet)
+        .unwrap()
+        .report
+}
+
+fn nonzero(report: &Report) -> f64 {
+    report.small.weights.unwrap().nonzero as f64
+}
+
+fn steps(report: &Report) -> &RegrowthFigures {
+    report.regrowth.as_ref().unwrap()
+}
+
+#[test]
+fn a_share_of_the_pruned_connections_comes_back_and_the_error_falls() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = sparse(folder.path(), "plain");
+    let pruned = run(&plain);
+    let all = pruned.small.weights.unwrap().all as f64;
+    for (name, by) in [
+        ("gain", RegrowName::Gain),
+        ("residual", RegrowName::Residual),
+        ("gradient", RegrowName::Gradient),
+    ] {
+        let recipe = Recipe {
+            rebuild_rate: Some(RebuildRateName::Share(0.25)),
+            regrow: by,
+            ..sparse(folder.path(), name)
+        };
+        let report = run(&recipe);
+        let wanted = nonzero(&pruned) + 0.25 * (all - nonzero(&pruned));
+        assert!((nonzero(&report) - wanted).abs() <= 3.0, "{name}: {wanted}");
+        let [start, grown] = &steps(&report).steps[..] else {
+            panic!("{name}: one change");
+        };
+        assert_eq!((&start.kind[..], &grown.kind[..]), ("start", "grow"));
+        assert!(grown.kept && grown.held_out < start.held_out, "{name}");
+        let added: usize = steps(&report).layers.iter().map(|l| l.added).sum();
+        assert_eq!(added, grown.changed, "{name}");
+    }
+}
+
+#[test]
+fn moves_keep_the_count_and_growth_stops_where_it_does_not_pay() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = run(&sparse(folder.path(), "plain"));
+    let moved = run(&Recipe {
+        move_rounds: 3,
+        ..sparse(folder.path(), "moved")
+    });
+    assert!((nonzero(&moved) - nonzero(&plain)).abs() <= 2.0);
+    let kept: Vec<f64> = steps(&moved)
+        .steps
+        .iter()
+        .filter(|s| s.kept)
+        .map(|s| s.held_out)
+        .collect();
+    assert!(kept.windows(2).all(|w| w[1] < w[0]), "{kept:?}");
+    let auto = run(&Recipe {
+        rebuild_rate: Some(RebuildRateName::Word(AutoName::Auto)),
+        ..sparse(folder.path(), "auto")
+    });
+    let found = steps(&auto);
+    for pair in found.steps.windows(2).filter(|p| p[1].kept) {
+        let share = pair[1].changed as f64 / found.connections as f64;
+        assert!(pair[0].held_out - pair[1].held_out > share);
+    }
+    let undone = found.steps.iter().filter(|s| !s.kept).count();
+    assert!(undone <= 1, "{:?}", found.steps);
+}
+
+#[test]
+fn a_stopped_run_goes_on_to_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = RunOptions {
+        run_dir: Some(folder.path().join("run")),
+        ..RunOptions::default()
+    };
+    let of = |name: &str, options: &RunOptions| {
+        let recipe = Recipe {
+            rebuild_rate: Some(RebuildRateName::Share(0.1)),
+            move_rounds: 1,
+            ..sparse(folder.path(), name)
+        };
+        let outcome = shrink(&recipe, options, &Quiet).unwrap();
+        let bytes = std::fs::read(outcome.files.model).unwrap();
+        (bytes, outcome.report.regrowth.unwrap())
+    };
+    let fresh = of("fresh", &RunOptions::default());
+    assert_eq!(fresh, of("first", &options));
+    assert_eq!(fresh, of("again", &options), "from stored masks");
+}
+
+#[test]
+fn a_network_that_has_lost_connections_gets_some_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = sparse(folder.path(), "plain");
+    let pruned = shrink(&plain, &RunOptions::default(), &Quiet).unwrap();
+    let again = Recipe {
+        sparsity: None,
+        rebuild_rate: Some(RebuildRateName::Share(0.5)),
+        output: Some(folder.path().join("again.onnx")),
+        ..plain
+    };
+    let quiet = RunOptions::default();
+    let report = regraft::rebuild(&pruned.files.model, &again, &quiet, &Quiet).unwrap();
+    let report = report.report;
+    assert!(nonzero(&report) > nonzero(&pruned.report) * 1.5);
+    let held: Vec<f64> = steps(&report).steps.iter().map(|s| s.held_out).collect();
+    assert!(held[1] < held[0], "{held:?}");
+}
+
+#[test]
+fn what_cannot_come_back_is_refused_and_nothing_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = Recipe {
+        rebuild_rate: Some(RebuildRateName::Share(0.1)),
+        ..sparse(folder.path(), "refused")
+    };
+    let cases = [
+        Recipe {
+            rebuild_rate: Some(RebuildRateName::Share(1.5)),
+            ..base.clone()
+        },
+        Recipe {
+            rebuild_rate: Some(RebuildRateName::Share(f64::NAN)),
+            ..base.clone()
+        },
+        Recipe {
+            pattern: "2:4".to_owned(),
+            sparsity: None,
+            ..base.clone()
+        },
+        Recipe {
+            sparsity: None,
+            macs: Some(0.5),
+            ..base.clone()
+        },
+    ];
+    let before = listing(folder.path());
+    for (at, case) in cases.iter().enumerate() {
+        let error = shrink(case, &RunOptions::default(), &Quiet).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Usage, "case {at}: {error}");
+        assert_eq!(listing(folder.path()), before, "case {at}");
+    }
+}
