@@ -185,7 +185,7 @@ pub(crate) fn write_model(folder: &Path, graph: &Graph) -> PathBuf {
 /// Writes `n` grey images with a bright corner each, whose number is the label, as IDX files.
 pub(crate) fn write_data(folder: &Path, n: usize) -> PathBuf {
     let path = folder.join("data");
-    std::fs::create_dir(&path).unwrap();
+    std::fs::create_dir_all(&path).unwrap();
     let mut random = Random(9);
     let header = |kind: u8, extents: &[usize]| {
         let mut bytes = vec![0, 0, 8, kind];
