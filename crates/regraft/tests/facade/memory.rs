@@ -68,7 +68,9 @@ fn measured() {
         ..recipe(folder, folder.join("model.onnx"), folder.join("data"))
     };
     let outcome = shrink(&recipe, &RunOptions::default(), &Quiet).unwrap();
-    println!("\npeak={}", outcome.report.peak_rss_bytes.unwrap_or(0));
+    let peak = outcome.report.peak_rss_bytes;
+    assert!(peak.is_some(), "no peak is reported");
+    println!("\npeak={}", peak.unwrap_or(0));
 }
 
 #[test]
