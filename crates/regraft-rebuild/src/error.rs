@@ -93,14 +93,14 @@ impl RebuildError {
     /// Returns advice on how to go on, where there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Solve { .. } => Some("give more calibration samples (--calib)".to_owned()),
+            Self::Solve { source, .. } => source.hint().map(str::to_owned),
             Self::TooFewSamples { .. } => Some("point --data at more samples".to_owned()),
             Self::NotRelated { .. } => {
                 Some("give the model that was pruned as the dense one".to_owned())
             }
             Self::Unreachable { nearest, .. } => {
-                let reachable = (nearest * 100.0).floor() / 100.0;
-                Some(format!("ask for a sparsity of at most {reachable:.2}"))
+                let reachable = (nearest * 1000.0).floor() / 1000.0;
+                Some(format!("ask for a sparsity of at most {reachable:.3}"))
             }
             Self::Prune(source) => source.hint(),
             Self::Allocate(_)

@@ -85,6 +85,25 @@ pub enum SolveError {
     },
 }
 
+impl SolveError {
+    /// Returns advice on how to go on, where there is one.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NotPositiveDefinite { .. } => {
+                Some("raise `damping`, or give more calibration samples (--calib)")
+            }
+            Self::NoRows => Some("give more calibration samples (--calib)"),
+            Self::NotFinite { .. } => Some("look for samples, or weights, that are far too large"),
+            Self::Shape { .. }
+            | Self::Index { .. }
+            | Self::Duplicate { .. }
+            | Self::TooLarge { .. }
+            | Self::Pattern { .. }
+            | Self::Option { .. } => None,
+        }
+    }
+}
+
 /// Returns an error unless `found == expected`.
 pub(crate) fn same(what: &'static str, expected: usize, found: usize) -> Result<(), SolveError> {
     if expected == found {

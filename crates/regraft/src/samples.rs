@@ -1,6 +1,7 @@
 //! From a data set to the tensors a model takes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
 use std::path::Path;
 
 use regraft_data::{Assignment, DataSource, Dataset, OpenOptions, Preprocess, Scale, Size, open};
@@ -12,6 +13,9 @@ use crate::{Error, Recipe};
 
 /// Samples of a chunk: one batch of tuning, and what is held in memory at a time.
 pub(crate) const CHUNK_LEN: usize = 64;
+
+/// With a smaller share of different samples the user is told.
+const LEAST_DIFFERENT: f64 = 0.9;
 
 /// The samples of one run.
 #[derive(Debug)]
@@ -153,6 +157,7 @@ pub(crate) fn prepare(
     let held_chunks = activations(assigned.train, held, &settings, chunk_len)?;
     let held_out_chunks = held_chunks.chunks.len();
     calibration.chunks.extend(held_chunks.chunks);
+    notes.extend(different(&calibration)?);
     let judged = &assigned.evaluation_indices[..whole(assigned.evaluation_indices.len())];
     if judged.is_empty() {
         return Err(too_few_batches(
@@ -177,6 +182,42 @@ pub(crate) fn prepare(
         labels: assigned.evaluation.labels_of(judged)?,
         class_names: assigned.evaluation.class_names().to_vec(),
     })
+}
+
+/// Refuses calibration samples that are all the same, and returns what to say of many duplicates.
+///
+/// One sample many times is one sample: its Gram has rank one, and every layer would be fitted to
+/// it alone.
+fn different(calibration: &Activations) -> Result<Option<String>, Error> {
+    let mut hashes = BTreeSet::new();
+    let mut total = 0usize;
+    for chunk in &calibration.chunks {
+        let (Some(data), Some(&n)) = (chunk.as_f32(), chunk.shape.first()) else {
+            return Ok(None);
+        };
+        for sample in data.chunks_exact((data.len() / n.max(1)).max(1)) {
+            let mut hasher = std::hash::DefaultHasher::new();
+            for x in sample {
+                x.to_bits().hash(&mut hasher);
+            }
+            hashes.insert(hasher.finish());
+            total += 1;
+        }
+    }
+    if hashes.len() < 2 {
+        return Err(Error::new(
+            crate::ErrorKind::Input,
+            format!("all {total} calibration samples are the same: nothing can be fitted to them"),
+        )
+        .with_hint("point --data at samples like those that the network will see"));
+    }
+    let many = (hashes.len() as f64) < LEAST_DIFFERENT * total as f64;
+    Ok(many.then(|| {
+        format!(
+            "of {total} calibration samples only {} are different: duplicates add nothing",
+            hashes.len()
+        )
+    }))
 }
 
 fn too_few_batches(batch: usize, samples: usize) -> Error {

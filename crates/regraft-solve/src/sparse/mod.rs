@@ -10,6 +10,8 @@
 mod alps;
 mod baseline;
 mod best;
+#[cfg(test)]
+mod degenerate;
 mod exact_obs;
 mod marginals;
 mod mask;

@@ -4,6 +4,7 @@ mod finish;
 mod journal;
 mod rebuild_pruned;
 mod regrow;
+mod related;
 mod shrink;
 mod sparsify;
 mod weights;

@@ -12,6 +12,7 @@ use regraft_rebuild::rebuild::{KeptAxes, MaskMethod, Pair, Sparsity, rebuild as 
 use super::finish::{Parts, finish};
 use super::journal::{RunJournal, open_run};
 use super::regrow::regrown;
+use super::related::related;
 use super::shrink::{check_files, exec, facts_of, files, judge, rebuild_config};
 use super::{Log, Outcome, RunOptions};
 use crate::model::Model;
@@ -195,26 +196,6 @@ fn aligned(teacher: &Graph, student: &Graph) -> Result<Graph, Error> {
         (Some(a), Some(b)) if graph.value(*a).name == teacher.value(*b).name => Ok(graph),
         _ => Err(unrelated("their outputs have different names".to_owned())),
     }
-}
-
-/// Refuses a teacher that shares only a few names with the pruned model.
-fn related(teacher: &Model, graph: &Graph) -> Result<(), Error> {
-    let layers = find_layers(graph, &facts_of(graph)?);
-    let dense = find_layers(&teacher.graph, &teacher.facts);
-    let fits = |l: &&regraft_rebuild::Layer| {
-        let known = dense.iter().find(|d| d.output == l.output);
-        known.is_some_and(|d| d.n_out >= l.n_out && d.d >= l.d)
-    };
-    let found = layers.iter().filter(fits).count();
-    if 2 * found >= layers.len() {
-        return Ok(());
-    }
-    let message = format!(
-        "the pruned model does not descend from the dense one: of its {} layers only {found} are at most as wide there",
-        layers.len()
-    );
-    Err(Error::new(ErrorKind::Input, message)
-        .with_hint("give the model that was pruned with --teacher"))
 }
 
 /// Finds which of the teacher's units each narrower group kept, by equal biases, and what that means

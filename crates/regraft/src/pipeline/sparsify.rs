@@ -60,7 +60,7 @@ pub(crate) struct Sparsified {
 pub(crate) fn pattern(text: &str) -> Result<Pattern, Error> {
     let refused = || {
         Error::usage(format!("`pattern` is `{text}`"))
-            .with_hint("write unstructured, 2:4 (any n:m), or block:4x1 (any number of outputs)")
+            .with_hint("write unstructured, n:m with n from 1 to below m (2:4 keeps 2 of 4), or block:4x1 (any number of outputs)")
     };
     if text == "unstructured" {
         return Ok(Pattern::Unstructured);

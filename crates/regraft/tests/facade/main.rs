@@ -5,6 +5,7 @@
 
 mod importance;
 mod material;
+mod memory;
 mod refusals;
 mod regrow;
 mod removal;

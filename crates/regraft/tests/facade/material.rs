@@ -69,7 +69,7 @@ impl Net {
 
     fn weight(&mut self, name: &str, shape: &[usize]) {
         let n: usize = shape.iter().product();
-        let fan_in: usize = shape[1..].iter().product();
+        let fan_in: usize = shape[1..].iter().product::<usize>().max(1);
         let scale = (2.0 / fan_in as f32).sqrt();
         let data = (0..n).map(|_| scale * self.random.uniform()).collect();
         let tensor = Tensor::from_f32(shape.to_vec(), data).unwrap();
@@ -114,6 +114,24 @@ impl Net {
 
     pub(crate) fn relu(&mut self, input: &str) -> String {
         self.node(Op::Unary(UnaryOp::Relu), &[input])
+    }
+
+    pub(crate) fn flatten(&mut self, input: &str) -> String {
+        self.node(Op::Flatten { axis: 1 }, &[input])
+    }
+
+    pub(crate) fn linear(&mut self, input: &str, n_in: usize, n_out: usize) -> String {
+        let (w, bias) = (
+            format!("w{}", self.n_nodes + 1),
+            format!("b{}", self.n_nodes + 1),
+        );
+        self.weight(&w, &[n_out, n_in]);
+        self.weight(&bias, &[n_out]);
+        let gemm = Gemm {
+            trans_b: true,
+            ..Gemm::default()
+        };
+        self.node(Op::Gemm(gemm), &[input, &w, &bias])
     }
 
     pub(crate) fn add(&mut self, a: &str, b: &str) -> String {
@@ -167,7 +185,7 @@ pub(crate) fn write_model(folder: &Path, graph: &Graph) -> PathBuf {
 /// Writes `n` grey images with a bright corner each, whose number is the label, as IDX files.
 pub(crate) fn write_data(folder: &Path, n: usize) -> PathBuf {
     let path = folder.join("data");
-    std::fs::create_dir(&path).unwrap();
+    std::fs::create_dir_all(&path).unwrap();
     let mut random = Random(9);
     let header = |kind: u8, extents: &[usize]| {
         let mut bytes = vec![0, 0, 8, kind];

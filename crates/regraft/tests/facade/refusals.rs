@@ -6,7 +6,7 @@ use regraft::{ErrorKind, PlanFile, PlanGroup, Quiet, Recipe, RunOptions, apply, 
 use regraft_graph::op::UnaryOp;
 use regraft_graph::{Graph, Op};
 
-use crate::material::{Net, listing, network, recipe, write_data, write_model};
+use crate::material::{Net, SIDE, listing, network, recipe, write_data, write_model};
 
 /// One thing that is wrong with an otherwise good run.
 struct Case {
@@ -324,6 +324,119 @@ fn what_was_read_is_not_written_over_even_by_force() {
         assert_eq!(error.kind(), ErrorKind::Io, "{error}");
         assert_eq!(listing(folder.path()), before);
     }
+}
+
+/// Writes over the images of the data set with copies of its first one, `n` different ones at most.
+fn repeat_images(folder: &Path, n: usize) {
+    let path = folder.join("data/train-images-idx3-ubyte");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let (head, size) = (16, SIDE * SIDE);
+    for i in n..(bytes.len() - head) / size {
+        let from = head + (i % n) * size;
+        bytes.copy_within(from..from + size, head + i * size);
+    }
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn one_image_many_times_is_refused_and_few_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = write_model(folder.path(), &good());
+    let data = write_data(folder.path(), 240);
+    repeat_images(folder.path(), 4);
+    let short = recipe(folder.path(), model, data);
+    let plan = regraft::plan(&short, &RunOptions::default(), &Quiet).map(|_| ());
+    assert!(plan.is_ok(), "{plan:?}");
+    let options = RunOptions {
+        force: true,
+        ..RunOptions::default()
+    };
+    let outcome = shrink(&short, &options, &Quiet).unwrap();
+    let told = outcome.report.warnings.iter();
+    assert!(
+        told.clone().any(|w| w.contains("only 4 are different")),
+        "{:?}",
+        outcome.report.warnings
+    );
+    repeat_images(folder.path(), 1);
+    let before = listing(folder.path());
+    for recipe in [
+        short.clone(),
+        Recipe {
+            macs: None,
+            sparsity: Some(0.5),
+            ..short
+        },
+    ] {
+        let error = shrink(&recipe, &options, &Quiet).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Input, "{error}");
+        assert!(error.to_string().contains("are the same"), "{error}");
+        assert_eq!(listing(folder.path()), before);
+    }
+}
+
+/// A small network; with another seed, head or activation another one of the same names.
+fn teacher(seed: u64, classes: usize, tanh: bool) -> Graph {
+    let mut net = Net::new(seed, None);
+    let y = net.conv("x", 1, 8, 3);
+    let y = if tanh {
+        net.node(Op::Unary(UnaryOp::Tanh), &[&y])
+    } else {
+        net.relu(&y)
+    };
+    let y = net.conv(&y, 8, 8, 3);
+    let y = net.flatten(&y);
+    let y = net.linear(&y, 8 * SIDE * SIDE, classes);
+    net.finish(&y)
+}
+
+#[test]
+fn teachers_that_only_share_names_are_refused() {
+    let cases = [
+        (
+            "other weights",
+            teacher(2, 3, false),
+            "like the dense one's",
+        ),
+        ("more classes", teacher(1, 4, false), "its output"),
+        ("fewer classes", teacher(1, 2, false), "its output"),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let pruned = write_model(folder.path(), &teacher(1, 3, false));
+    let data = write_data(folder.path(), 240);
+    let other = folder.path().join("other.onnx");
+    let recipe = Recipe {
+        macs: None,
+        ..recipe(folder.path(), other.clone(), data)
+    };
+    for (name, graph, says) in cases {
+        std::fs::write(&other, regraft_onnx::write_bytes(&graph).unwrap()).unwrap();
+        let before = listing(folder.path());
+        let error = regraft::rebuild(&pruned, &recipe, &RunOptions::default(), &Quiet);
+        let error = error.err().map_or(String::new(), |e| e.to_string());
+        assert!(error.contains(says), "{name}: {error}");
+        assert_eq!(listing(folder.path()), before, "{name}");
+    }
+    // The same names and weights, another activation: nodes are named after their ops here.
+    let bytes = regraft_onnx::write_bytes(&teacher(1, 3, true)).unwrap();
+    let renamed = replace(&bytes, b"tanh2", b"relu2");
+    std::fs::write(&other, renamed).unwrap();
+    let error = regraft::rebuild(&pruned, &recipe, &RunOptions::default(), &Quiet).unwrap_err();
+    assert!(error.to_string().contains("made by Relu"), "{error}");
+    // The network itself is accepted.
+    std::fs::write(&other, std::fs::read(&pruned).unwrap()).unwrap();
+    let same = regraft::rebuild(&pruned, &recipe, &RunOptions::default(), &Quiet);
+    assert!(same.is_ok(), "{:?}", same.err());
+}
+
+fn replace(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let mut out = bytes.to_vec();
+    for at in 0..=out.len() - from.len() {
+        if out[at..].starts_with(from) {
+            out[at..at + to.len()].copy_from_slice(to);
+        }
+    }
+    out
 }
 
 #[test]
