@@ -158,7 +158,7 @@ pub(crate) fn sparsify(work: &Work<'_>) -> Result<Sparsified, Error> {
     }
 }
 
-/// Steps in which connections go: what the recipe says, or two where fewer than one in
+/// Steps in which connections go: what the recipe says, or two where a smaller share than
 /// [`STEPPED_BELOW`] stays and the network is tuned between them.
 fn steps(recipe: &Recipe, pattern: Pattern) -> usize {
     if pattern.keep_ratio().is_some() {
@@ -171,8 +171,9 @@ fn steps(recipe: &Recipe, pattern: Pattern) -> usize {
     })
 }
 
-/// Share of connections below which they go in two steps unless the recipe says otherwise.
-const STEPPED_BELOW: f64 = 0.15;
+/// Share of connections below which they go in two steps unless the recipe says otherwise: resnet20
+/// gains three points from the second step at 95 % and nothing at 90 and 80 %.
+const STEPPED_BELOW: f64 = 0.08;
 
 /// The sparsity after step `step` of `n`: each keeps the same share of what the one before it kept.
 fn sparsity_at(last: f64, step: usize, n: usize) -> f64 {
