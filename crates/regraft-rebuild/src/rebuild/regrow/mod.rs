@@ -2,7 +2,7 @@
 //!
 //! A first pass without tuning gives masks and weights. On that network, layer after layer, the next
 //! additions of every row are priced in the layer's own objective, scaled by what the layer's error
-//! does to the network's output ([`scales`]); the best of all layers come back, and a second sweep
+//! does to the network's output; the best of all layers come back, and a second sweep
 //! refits every layer on the new masks. Moves are additions paid for by drops elsewhere.
 //!
 //! Everything is judged by the network's output on held-out samples, without tuning: what is kept
