@@ -12,17 +12,20 @@ pub(super) fn section(page: &mut Page, report: &Report, detail: &Detail) {
     regrowth(page, report);
 }
 
-/// A bar of a share of a track, with its name and its value.
-fn bar(page: &mut Page, name: &str, track: f64, share: f64, value: &str) {
+/// A bar with its name and its value: a share of a pale track, or on its own.
+fn bar(page: &mut Page, name: &str, on_track: bool, share: f64, value: &str) {
+    let width = share.clamp(0.0, 1.0) * 100.0;
+    let drawn = if on_track {
+        format!("<i style=\"width:100%\"><b style=\"width:{width:.1}%\"></b></i>")
+    } else {
+        format!("<i class=\"small\" style=\"width:{width:.1}%\"></i>")
+    };
     page.put(format_args!(
         "<div class=\"bar\" title=\"{}: {}\"><span class=\"name id\">{}</span>\
-<span class=\"track\"><i style=\"width:{:.1}%\"><b style=\"width:{:.1}%\"></b></i></span>\
-<span class=\"value\">{}</span></div>\n",
+<span class=\"track\">{drawn}</span><span class=\"value\">{}</span></div>\n",
         esc(name),
         esc(value),
         label(name),
-        track.clamp(0.0, 1.0) * 100.0,
-        share.clamp(0.0, 1.0) * 100.0,
         esc(value),
     ));
 }
@@ -44,7 +47,7 @@ fn densities(page: &mut Page, report: &Report, detail: &Detail) {
     page.put(format_args!("<div class=\"bars\">\n"));
     for (layer, sparsity) in sparse.iter().take(detail.layers) {
         let kept = 1.0 - sparsity;
-        bar(page, &layer.node, 1.0, kept, &format::percent(kept, 1));
+        bar(page, &layer.node, true, kept, &format::percent(kept, 1));
     }
     page.put(format_args!("</div>\n"));
     page.left_out(detail.layers.min(sparse.len()), sparse.len(), "layers");
@@ -68,7 +71,13 @@ fn allocation(page: &mut Page, report: &Report) {
     page.put(format_args!("<div class=\"bars wide\">\n"));
     for c in &allocation.candidates {
         let share = c.held_out / worst;
-        bar(page, &c.method, share, 1.0, &format::scientific(c.held_out));
+        bar(
+            page,
+            &c.method,
+            false,
+            share,
+            &format::scientific(c.held_out),
+        );
     }
     page.put(format_args!("</div>\n"));
     page.close();
