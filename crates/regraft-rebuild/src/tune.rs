@@ -135,7 +135,13 @@ pub(crate) fn tune(
         .iter()
         .filter_map(|s| Parameter::new(s, schedule.held_zeros.contains(&s.0)))
         .collect();
-    let before = held_out_error(stream, target)?;
+    // What ends alone is judged alone.
+    let n_judged = if schedule.alone_after.is_some() {
+        1
+    } else {
+        target.terms.len()
+    };
+    let before = held_out_error(stream, target, n_judged)?;
     if before < NOTHING_TO_MEND {
         return Ok(None);
     }
@@ -156,9 +162,14 @@ pub(crate) fn tune(
             step += 1;
             let cosine = (std::f64::consts::PI * step as f64 / total_steps as f64).cos();
             let rate = schedule.learning_rate * (1.0 + cosine) / 2.0;
-            descend(stream, target, chunk, &mut state, rate, step)?;
+            let pace = Pace {
+                rate,
+                step,
+                others: schedule.others_at(step as f64 / total_steps as f64),
+            };
+            descend(stream, target, chunk, &mut state, pace)?;
         }
-        let error = held_out_error(stream, target)?;
+        let error = held_out_error(stream, target, n_judged)?;
         if error < best {
             best = error;
             best_state = Some(state.iter().map(|p| p.data.clone()).collect());
@@ -193,8 +204,28 @@ pub(crate) fn tune(
 pub(crate) struct Schedule {
     pub(crate) epochs: usize,
     pub(crate) learning_rate: f64,
+    /// Share of the steps after which the first term is alone: the others count less and less
+    /// until then. `None` where they count throughout.
+    pub(crate) alone_after: Option<f64>,
     /// Weights whose zeros stay zero.
     pub(crate) held_zeros: BTreeSet<ValueId>,
+}
+
+impl Schedule {
+    /// Returns the factor of all terms but the first at a share of the steps.
+    fn others_at(&self, share: f64) -> f64 {
+        self.alone_after
+            .map_or(1.0, |end| (1.0 - share / end).max(0.0))
+    }
+}
+
+/// One step of the descent.
+#[derive(Clone, Copy)]
+struct Pace {
+    rate: f64,
+    step: usize,
+    /// Factor of all terms but the first.
+    others: f64,
 }
 
 struct Parameter {
@@ -259,12 +290,11 @@ fn descend(
     target: &Target<'_>,
     chunk: usize,
     state: &mut [Parameter],
-    rate: f64,
-    step: usize,
+    pace: Pace,
 ) -> Result<(), RebuildError> {
     let wrt: Vec<ValueId> = state.iter().map(|p| p.id).collect();
     let (feeds, targets) = match target.vary {
-        Some(vary) => vary(step as u64)?,
+        Some(vary) => vary(pace.step as u64)?,
         None => (
             stream.feeds(chunk),
             target
@@ -274,11 +304,15 @@ fn descend(
                 .collect(),
         ),
     };
-    let term = |(t, wanted): (&Term, HostTensor)| LossTerm {
-        weight: (t.weight / t.energy) as f32,
-        ..LossTerm::mean_squared_error(t.value, wanted)
+    let term = |(i, (t, wanted)): (usize, (&Term, HostTensor))| {
+        let share = if i == 0 { 1.0 } else { pace.others };
+        LossTerm {
+            weight: (share * t.weight / t.energy) as f32,
+            ..LossTerm::mean_squared_error(t.value, wanted)
+        }
     };
-    let loss: Vec<LossTerm> = target.terms.iter().zip(targets).map(term).collect();
+    let pairs = target.terms.iter().zip(targets).enumerate();
+    let loss: Vec<LossTerm> = pairs.map(term).filter(|t| t.weight > 0.0).collect();
     let gradients: BTreeMap<ValueId, HostTensor> = stream.gradients(&feeds, &loss, &wrt)?;
     for parameter in state.iter_mut() {
         let Some(gradient) = gradients.get(&parameter.id).and_then(HostTensor::as_f32) else {
@@ -287,7 +321,7 @@ fn descend(
         if gradient.len() != parameter.data.len() || gradient.iter().any(|g| !g.is_finite()) {
             continue;
         }
-        parameter.step(gradient, rate, step);
+        parameter.step(gradient, pace.rate, pace.step);
     }
     for parameter in state.iter() {
         stream.set_data(parameter.id, &parameter.data)?;
@@ -295,19 +329,20 @@ fn descend(
     Ok(())
 }
 
-/// Weighted mean squared error relative to the targets' energy, over the held-out chunks.
-fn held_out_error(stream: &Stream, target: &Target) -> Result<f64, RebuildError> {
-    let values: Vec<ValueId> = target.terms.iter().map(|t| t.value).collect();
-    let n_chunks = target
-        .terms
-        .iter()
-        .map(|t| t.chunks.len())
-        .min()
-        .unwrap_or(0);
+/// Weighted mean squared error of the first `n_terms` relative to their targets' energy, over the
+/// held-out chunks.
+fn held_out_error(
+    stream: &Stream,
+    target: &Target<'_>,
+    n_terms: usize,
+) -> Result<f64, RebuildError> {
+    let terms = &target.terms[..n_terms.min(target.terms.len())];
+    let values: Vec<ValueId> = terms.iter().map(|t| t.value).collect();
+    let n_chunks = terms.iter().map(|t| t.chunks.len()).min().unwrap_or(0);
     let mut sums = vec![(0.0, 0usize); values.len()];
     for chunk in target.n_fit..n_chunks {
         let found = stream.chunk(chunk, &values)?;
-        for ((sum, term), value) in sums.iter_mut().zip(&target.terms).zip(&found) {
+        for ((sum, term), value) in sums.iter_mut().zip(terms).zip(&found) {
             let (Some(y), Some(t)) = (value.as_f32(), term.chunks[chunk].as_f32()) else {
                 continue;
             };
@@ -319,10 +354,10 @@ fn held_out_error(stream: &Stream, target: &Target) -> Result<f64, RebuildError>
             sum.1 += t.len();
         }
     }
-    let weights: f64 = target.terms.iter().map(|t| t.weight).sum();
+    let weights: f64 = terms.iter().map(|t| t.weight).sum();
     let relative = sums
         .iter()
-        .zip(&target.terms)
+        .zip(terms)
         .map(|((e, n), t)| t.weight * e / (*n).max(1) as f64 / t.energy);
     Ok(relative.sum::<f64>() / weights.max(f64::MIN_POSITIVE))
 }

@@ -15,6 +15,10 @@ use crate::stream::Stream;
 use crate::tune::{MAX_JOINT_EPOCHS, Schedule, Target, Term, TuneConfig, Varied, tune};
 use crate::{Activations, Layer, Monitor, RebuildError};
 
+/// Block outputs guide the first four fifths of the passes, less and less; in the end only what the
+/// network gives counts.
+const ALONE_AFTER: f64 = 0.8;
+
 /// Bytes of dense block outputs that are kept for the held-out samples and as scales.
 const TARGET_BYTES: usize = 256 << 20;
 
@@ -67,6 +71,7 @@ pub(super) fn tune_jointly(
     let schedule = Schedule {
         epochs: epochs(pair, graph, n_samples(inputs), &options)?,
         learning_rate: options.joint_learning_rate,
+        alone_after: Some(ALONE_AFTER),
         held_zeros: held_zeros(config, layers),
     };
     let found = tune(&mut pruned, &target, &start, &schedule, monitor)?;

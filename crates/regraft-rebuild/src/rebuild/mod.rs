@@ -367,6 +367,7 @@ impl Walk<'_> {
         let schedule = Schedule {
             epochs: config.epochs,
             learning_rate: config.learning_rate,
+            alone_after: None,
             held_zeros: held_zeros(self.config, self.layers),
         };
         let found = tune(
