@@ -12,6 +12,7 @@ use regraft_exec::{ExecOptions, Executor, HostTensor};
 use regraft_graph::{Graph, ValueId};
 use regraft_prune::blocks::{RemovableBlock, remove_blocks};
 
+use crate::squared_error::SquaredError;
 use crate::{Activations, Monitor, RebuildError, Stage};
 
 /// Relative squared error at which the network's output says nothing any more: what goes after
@@ -94,7 +95,8 @@ fn greedy(
     Ok(order)
 }
 
-fn outputs(
+/// Returns the model's first output, chunk by chunk.
+pub(crate) fn outputs(
     graph: &Graph,
     inputs: &BTreeMap<ValueId, Activations>,
     exec: ExecOptions,
@@ -119,18 +121,12 @@ fn outputs(
 }
 
 /// Returns the squared distance of two lists of tensors, relative to the second's squared length.
-fn relative_error(found: &[HostTensor], reference: &[HostTensor]) -> f64 {
-    let (mut error, mut energy) = (0.0, 0.0);
+pub(crate) fn relative_error(found: &[HostTensor], reference: &[HostTensor]) -> f64 {
+    let mut sums = SquaredError::default();
     for (a, b) in found.iter().zip(reference) {
-        let (Some(a), Some(b)) = (a.as_f32(), b.as_f32()) else {
-            continue;
-        };
-        for (x, y) in a.iter().zip(b) {
-            error += f64::from(x - y).powi(2);
-            energy += f64::from(*y).powi(2);
-        }
+        sums.add(a, b);
     }
-    if energy > 0.0 { error / energy } else { error }
+    sums.relative()
 }
 
 /// Returns the relative squared error of one model's output against another's.

@@ -2,7 +2,7 @@
 
 use regraft_graph::infer::Facts;
 use regraft_graph::{Dim, Graph, GraphEdit, Node, NodeId, Op, Tensor, ValueId};
-use regraft_solve::Matrix;
+use regraft_solve::{Bias, Matrix};
 
 use crate::RebuildError;
 
@@ -163,6 +163,15 @@ impl Layer {
         };
         let scaled = matrix.data.iter().map(|w| w * alpha).collect();
         Matrix::from_vec(self.n_out, self.d, scaled).ok()
+    }
+
+    /// Returns whether a problem of this layer has a bias to fit.
+    pub(crate) fn bias_mode(&self) -> Bias {
+        if self.bias.is_some() {
+            Bias::Fit
+        } else {
+            Bias::None
+        }
     }
 
     /// Returns the bias' initializer as it is stored.

@@ -18,6 +18,7 @@ pub mod rebuild;
 mod rows;
 pub mod sensitivity;
 pub mod sparsify;
+mod squared_error;
 mod statistics;
 mod stream;
 mod tune;

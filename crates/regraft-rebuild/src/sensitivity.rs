@@ -11,9 +11,10 @@ use regraft_exec::{ExecOptions, HostTensor};
 use regraft_graph::{Graph, Tensor, ValueId};
 use regraft_prune::{Group, Groups};
 use regraft_solve::obs::{Consumer, Elimination, ObsConfig, eliminate, eliminate_in_order};
-use regraft_solve::{Bias, LeastSquares, Matrix, OldWeights, RefitConfig, refit};
+use regraft_solve::{LeastSquares, Matrix, OldWeights, RefitConfig, refit};
 
 use crate::calibrate::Calibration;
+use crate::squared_error::SquaredError;
 use crate::stream::Stream;
 use crate::{Activations, Layer, LayerKind, Monitor, RebuildError, Stage};
 
@@ -74,9 +75,7 @@ pub fn sensitivities(
     let Some(&output) = graph.outputs().first() else {
         return Ok(vec![None; groups.groups.len()]);
     };
-    let reference: Vec<HostTensor> = (0..stream.n_chunks())
-        .map(|c| Ok(stream.chunk(c, &[output])?.remove(0)))
-        .collect::<Result<_, RebuildError>>()?;
+    let reference = stream.all_chunks(output)?;
     // Groups in the order of their first reader, so that the stream only moves forward.
     let mut work: Vec<(usize, Vec<Reader<'_>>)> = Vec::new();
     for (i, group) in groups.groups.iter().enumerate() {
@@ -131,11 +130,7 @@ fn readers<'a>(
         let (Some(gram), Some(weights)) = (gram, layer.weights(graph)) else {
             continue;
         };
-        let bias = if layer.bias.is_some() {
-            Bias::Fit
-        } else {
-            Bias::None
-        };
+        let bias = layer.bias_mode();
         let problem = LeastSquares::from_weights(gram, &weights, bias)
             .map_err(RebuildError::solve(&label))?;
         readers.push(Reader {
@@ -313,19 +308,13 @@ pub(crate) fn output_error(
     output: ValueId,
     reference: &[HostTensor],
 ) -> Result<f64, RebuildError> {
-    let (mut error, mut energy) = (0.0, 0.0);
+    let mut sums = SquaredError::default();
     for (chunk, dense) in reference.iter().enumerate() {
-        let values = stream.chunk(chunk, &[output])?;
-        let (Some(y), Some(t)) = (values.first().and_then(HostTensor::as_f32), dense.as_f32())
-        else {
-            continue;
-        };
-        for (a, b) in y.iter().zip(t) {
-            error += f64::from(a - b) * f64::from(a - b);
-            energy += f64::from(*b) * f64::from(*b);
+        if let Some(value) = stream.chunk(chunk, &[output])?.first() {
+            sums.add(value, dense);
         }
     }
-    Ok(if energy > 0.0 { error / energy } else { error })
+    Ok(sums.relative())
 }
 
 /// The layers' curve scaled to the measured points, the factor interpolated between them.

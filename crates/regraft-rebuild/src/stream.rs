@@ -152,6 +152,12 @@ impl Stream {
         self.run(&self.feeds(chunk), fetch)
     }
 
+    /// Returns one value of every chunk, without moving.
+    pub(crate) fn all_chunks(&self, value: ValueId) -> Result<Vec<HostTensor>, RebuildError> {
+        let chunk = |chunk| Ok(self.chunk(chunk, &[value])?.remove(0));
+        (0..self.n_chunks).map(chunk).collect()
+    }
+
     /// Returns values computed from what is fed, whatever is live.
     pub(crate) fn run(
         &self,

@@ -83,12 +83,17 @@ impl Cholesky {
     /// Overwrites `rhs` (`n × r`) with `H⁻¹ rhs`.
     pub(crate) fn solve(&self, rhs: &mut Matrix) {
         self.half_solve(rhs);
-        tri::solve_upper_triangular_in_place(self.factor.L().transpose(), view_mut(rhs), Par::Seq);
+        self.other_half_solve(rhs);
     }
 
     /// Overwrites `rhs` (`n × r`) with `L⁻¹ rhs`.
     pub(crate) fn half_solve(&self, rhs: &mut Matrix) {
         tri::solve_lower_triangular_in_place(self.factor.L(), view_mut(rhs), Par::Seq);
+    }
+
+    /// Overwrites `rhs` (`n × r`) with `L⁻ᵀ rhs`.
+    pub(crate) fn other_half_solve(&self, rhs: &mut Matrix) {
+        tri::solve_upper_triangular_in_place(self.factor.L().transpose(), view_mut(rhs), Par::Seq);
     }
 
     /// Returns `H⁻¹`, symmetric, as [`Cholesky::inverse`] does, holding two matrices of its order

@@ -107,10 +107,7 @@ fn row(
     };
     let sweep = sparsegpt(&objective, weights, pattern, kept, THREADS)?;
     let traces = exact_obs(&objective, pattern, 0, THREADS)?;
-    let exact = match pattern {
-        Pattern::Grouped { .. } => traces.last_mask(),
-        Pattern::Unstructured | Pattern::RowBlocks { .. } => traces.mask_at(kept)?,
-    };
+    let exact = traces.mask_of(kept)?;
     let config = SwapConfig {
         pattern,
         ..SwapConfig::default()
@@ -118,7 +115,7 @@ fn row(
     let best = best_mask(&objective, kept, &config, THREADS)?;
     let alps = refitted(&alps(&objective, pattern, kept, &AlpsConfig::default(), THREADS)?.mask)?;
     let exact = refitted(&exact)?;
-    let ours = refitted(&best.mask)?;
+    let ours = best.refit.relative_error;
     let own = objective.relative(&sweep.weights)?;
     println!(
         "| {layer} | {name} | {:.5} | {:.5} | {own:.5} | {:.5} | {alps:.5} | {exact:.5} | {ours:.5} | {:.3} | {:.4} |",

@@ -3,9 +3,7 @@
 use std::ops::Range;
 
 use regraft_exec::HostTensor;
-use regraft_solve::{
-    Bias, LeastSquares, Matrix, OldWeights, Refit, RefitConfig, SolveError, refit,
-};
+use regraft_solve::{LeastSquares, Matrix, OldWeights, Refit, RefitConfig, SolveError, refit};
 
 use super::target::{TargetOf, choose, difference, keep_axes};
 use super::{MaskMethod, Walk, in_dense, sparse_layer};
@@ -64,11 +62,7 @@ pub(super) fn refit_layer(
     let Some((fit, sum_target)) = statistics(walk, layer, &label, 0..walk.n_fit())? else {
         return Ok(None);
     };
-    let bias_mode = if layer.bias.is_some() {
-        Bias::Fit
-    } else {
-        Bias::None
-    };
+    let bias_mode = layer.bias_mode();
     let solve = |r| RebuildError::solve(&label)(r);
     let rows = fit.n_rows();
     if rows < 2 {

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use regraft_graph::ValueId;
 use regraft_solve::sparse::{
-    AlpsConfig, Keep, Mask, Objective, ObjectiveConfig, Pattern, Remainder, Start, SwapConfig,
-    SwapReport, alps, best_mask, exact_obs, magnitude, refit_support, sparsegpt, swap, wanda,
+    AlpsConfig, Keep, Mask, Objective, ObjectiveConfig, Pattern, Remainder, Start, SupportRefit,
+    SwapConfig, SwapReport, alps, best_mask, exact_obs, magnitude, refit_support, sparsegpt, swap,
+    wanda,
 };
 use regraft_solve::{LeastSquares, Matrix, SolveError};
 
@@ -78,6 +79,19 @@ pub struct Sparsity {
     pub swap_passes: usize,
 }
 
+impl Sparsity {
+    /// Returns the same with these masks, which are held: what stays by the layer's output.
+    #[must_use]
+    pub fn holding(&self, masks: BTreeMap<ValueId, Mask>) -> Self {
+        Self {
+            kept: masks.iter().map(|(v, m)| (*v, m.n_kept())).collect(),
+            method: MaskMethod::Hold,
+            masks,
+            ..self.clone()
+        }
+    }
+}
+
 /// What solving one sparse layer needs besides its statistics.
 pub(super) struct Context<'a> {
     pub(super) layer: &'a Layer,
@@ -110,17 +124,26 @@ pub(super) fn solve_sparse(
             Some(mask) => Found::given(mask),
             None => choose_mask(context, &rest, &objective, &part, shares[g])?,
         };
-        let Found { mask, swept, .. } = found;
-        solved.swaps += found.swaps.swaps + found.swaps.moves;
-        solved.swaps_skipped |= found.swaps.skipped;
-        solved.mask = Some(found.method);
+        let Found {
+            mask,
+            swept,
+            refit,
+            method,
+            swaps,
+        } = found;
+        solved.swaps += swaps.swaps + swaps.moves;
+        solved.swaps_skipped |= swaps.skipped;
+        solved.mask = Some(method);
         let mut masked = part;
         mask.apply(&mut masked)?;
         let weights = if context.sparsity.objectives == Objectives::Masked {
             // What a sweep gives is part of its mask.
             swept.unwrap_or_else(|| masked.clone())
         } else {
-            let found = refit_support(&objective, &mask, context.threads)?;
+            let found = match refit {
+                Some(found) => found,
+                None => refit_support(&objective, &mask, context.threads)?,
+            };
             solved.residual = solved.residual.max(found.largest_residual);
             found.weights
         };
@@ -155,6 +178,8 @@ struct Found {
     mask: Mask,
     /// Weights that belong to the mask, where its method makes them on the way.
     swept: Option<Matrix>,
+    /// The exact refit, where choosing the mask took it.
+    refit: Option<SupportRefit>,
     method: MaskMethod,
     swaps: SwapReport,
 }
@@ -164,6 +189,7 @@ impl Found {
         Self {
             mask,
             swept: None,
+            refit: None,
             method: MaskMethod::Hold,
             swaps: SwapReport::default(),
         }
@@ -183,8 +209,7 @@ fn given_mask(context: &Context<'_>, rows: &[usize]) -> Result<Option<Mask>, Sol
             found: mask.kept.len(),
         });
     }
-    let kept = rows.iter().flat_map(|r| mask.row(*r)).copied().collect();
-    Mask::from_vec(rows.len(), mask.cols, kept).map(Some)
+    Ok(Some(mask.select_rows(rows)))
 }
 
 fn choose_mask(
@@ -198,7 +223,7 @@ fn choose_mask(
     let (pattern, threads, layer) = (sparsity.pattern, context.threads, Keep::Layer(kept));
     let mut method = sparsity.method;
     let mut swaps = SwapReport::default();
-    let mut swept = None;
+    let (mut swept, mut refit) = (None, None);
     let config = SwapConfig {
         pattern,
         passes: match sparsity.objectives {
@@ -219,14 +244,12 @@ fn choose_mask(
         MaskMethod::Alps => alps(objective, pattern, kept, &AlpsConfig::default(), threads)?.mask,
         MaskMethod::ExactObs => {
             let traces = exact_obs(objective, pattern, 0, threads)?;
-            match pattern {
-                Pattern::Grouped { .. } => traces.last_mask(),
-                Pattern::Unstructured | Pattern::RowBlocks { .. } => traces.mask_at(kept)?,
-            }
+            traces.mask_of(kept)?
         }
         MaskMethod::Best => {
             let found = best_mask(objective, kept, &config, threads)?;
             swaps = found.swaps;
+            refit = Some(found.refit);
             method = match found.start {
                 Start::ExactObs => MaskMethod::ExactObs,
                 Start::Alps => MaskMethod::Alps,
@@ -241,6 +264,7 @@ fn choose_mask(
     Ok(Found {
         mask,
         swept,
+        refit,
         method,
         swaps,
     })

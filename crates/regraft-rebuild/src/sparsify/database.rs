@@ -8,7 +8,7 @@ use regraft_graph::{Graph, ValueId};
 use regraft_solve::sparse::{
     Objective, ObjectiveConfig, Pattern, Traces, exact_obs, refit_support,
 };
-use regraft_solve::{Bias, Gram, LeastSquares, Matrix, SolveError};
+use regraft_solve::{Gram, LeastSquares, Matrix, SolveError};
 
 use super::Packed;
 use crate::calibrate::n_samples;
@@ -190,11 +190,7 @@ fn solve_layer(
         return Ok(None);
     };
     let solve = |e: SolveError| RebuildError::solve(label)(e);
-    let bias = if layer.bias.is_some() {
-        Bias::Fit
-    } else {
-        Bias::None
-    };
+    let bias = layer.bias_mode();
     let per_group = layer.n_out / grams.len().max(1);
     let mut groups = Vec::new();
     for (g, gram) in grams.into_iter().enumerate() {

@@ -113,12 +113,10 @@ impl Network {
     ) -> Result<Self, RebuildError> {
         let stream = Stream::new("dense", graph, inputs, exec)?;
         let output = graph.outputs().first().copied();
-        let mut reference = Vec::new();
-        if let Some(output) = output {
-            for chunk in 0..stream.n_chunks() {
-                reference.push(stream.chunk(chunk, &[output])?.remove(0));
-            }
-        }
+        let reference = match output {
+            Some(output) => stream.all_chunks(output)?,
+            None => Vec::new(),
+        };
         Ok(Self {
             stream,
             output,

@@ -27,19 +27,48 @@ impl Packed {
         }
     }
 
+    /// Returns the tensor with these values at these places, which ascend; `None` where they do not
+    /// fit the shape.
+    pub fn from_nonzero(shape: Vec<usize>, places: &[u32], values: Vec<f32>) -> Option<Self> {
+        let len = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d))?;
+        let ascend = places.windows(2).all(|w| w[0] < w[1]);
+        let inside = places.last().is_none_or(|last| (*last as usize) < len);
+        if !ascend || !inside || places.len() != values.len() || values.contains(&0.0) {
+            return None;
+        }
+        let mut bits = vec![0; len.div_ceil(64)];
+        for place in places {
+            bits[*place as usize / 64] |= 1 << (place % 64);
+        }
+        Some(Self {
+            shape,
+            bits,
+            values,
+        })
+    }
+
+    /// Returns the shape.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Returns the values that are not zero with their places, in order.
+    pub fn nonzero(&self) -> impl Iterator<Item = (usize, f32)> + '_ {
+        let there = |i: &usize| self.bits[i / 64] >> (i % 64) & 1 == 1;
+        (0..64 * self.bits.len())
+            .filter(there)
+            .zip(self.values.iter().copied())
+    }
+
     /// Returns the tensor.
     /// # Errors
     /// [`GraphError`] for a shape that is too large.
     pub fn tensor(&self) -> Result<Tensor, GraphError> {
-        let len = self.shape.iter().product();
-        let mut values = self.values.iter();
-        let value = |i: usize| {
-            let word = self.bits.get(i / 64).copied().unwrap_or(0);
-            let there = word >> (i % 64) & 1 == 1;
-            let value = if there { values.next() } else { None };
-            value.copied().unwrap_or(0.0)
-        };
-        Tensor::from_f32(self.shape.clone(), (0..len).map(value).collect())
+        let mut data = vec![0.0; self.shape.iter().product()];
+        for (place, value) in self.nonzero() {
+            data[place] = value;
+        }
+        Tensor::from_f32(self.shape.clone(), data)
     }
 }
 
@@ -52,9 +81,30 @@ mod tests {
         let sparse = |n: usize| (0..n).map(|i| if i % 3 == 1 { i as f32 } else { 0.0 });
         for n in [0, 1, 2, 63, 64, 65, 200] {
             let tensor = Tensor::from_f32(vec![n], sparse(n).collect()).unwrap();
-            assert_eq!(Packed::of(&tensor).tensor().unwrap(), tensor, "{n}");
+            let packed = Packed::of(&tensor);
+            assert_eq!(packed.tensor().unwrap(), tensor, "{n}");
+            let (places, values): (Vec<u32>, Vec<f32>) =
+                packed.nonzero().map(|(i, x)| (i as u32, x)).unzip();
+            assert_eq!(
+                Packed::from_nonzero(vec![n], &places, values),
+                Some(packed),
+                "{n}"
+            );
         }
         let full = Tensor::from_f32(vec![2, 35], vec![-1.5; 70]).unwrap();
         assert_eq!(Packed::of(&full).tensor().unwrap(), full);
+    }
+
+    #[test]
+    fn parts_that_do_not_fit_are_refused() {
+        let from = |places: &[u32], values: &[f32]| {
+            Packed::from_nonzero(vec![2, 2], places, values.to_vec())
+        };
+        assert!(from(&[0, 3], &[1.0, 2.0]).is_some());
+        assert!(from(&[0, 4], &[1.0, 2.0]).is_none());
+        assert!(from(&[1, 1], &[1.0, 2.0]).is_none());
+        assert!(from(&[1], &[1.0, 2.0]).is_none());
+        assert!(from(&[1], &[0.0]).is_none());
+        assert!(Packed::from_nonzero(vec![usize::MAX, 2], &[], Vec::new()).is_none());
     }
 }

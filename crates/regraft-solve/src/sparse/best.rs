@@ -2,9 +2,9 @@
 
 use super::alps::{AlpsConfig, alps};
 use super::exact_obs::exact_obs;
-use super::refit::refit_support;
+use super::refit::{SupportRefit, refit_support};
 use super::swap::{MAX_INPUTS, SwapConfig, SwapReport, swap};
-use super::{Mask, Objective, Pattern};
+use super::{Mask, Objective};
 use crate::error::SolveError;
 
 /// Greedy removal takes `r d³/3` operations and one `d × d` matrix a thread: beyond this width only
@@ -29,9 +29,11 @@ pub struct Best {
     pub start: Start,
     /// What the swaps did to it.
     pub swaps: SwapReport,
+    /// The weights on it, refitted exactly.
+    pub refit: SupportRefit,
 }
 
-/// Finds a mask of `keep` connections ([`Pattern::Grouped`] fixes the number itself).
+/// Finds a mask of `keep` connections ([`super::Pattern::Grouped`] fixes the number itself).
 ///
 /// Greedy removal and ALPS each give a mask, swaps improve both, and the one whose exact refit has
 /// the lower objective is taken. Neither start is better on every layer: greedy removal wins where
@@ -56,16 +58,19 @@ pub fn best_mask(
         if config.passes > 0 {
             swaps = swap(objective, &mut mask, config, threads)?;
         }
-        Ok(Best { mask, start, swaps })
+        let refit = refit_support(objective, &mask, threads)?;
+        Ok(Best {
+            mask,
+            start,
+            swaps,
+            refit,
+        })
     };
     if objective.n_in() > MAX_GREEDY_INPUTS.min(MAX_INPUTS) {
         return finished(from_alps()?, Start::Alps);
     }
     let traces = exact_obs(objective, pattern, 0, threads)?;
-    let greedy = match pattern {
-        Pattern::Grouped { .. } => traces.last_mask(),
-        Pattern::Unstructured | Pattern::RowBlocks { .. } => traces.mask_at(keep)?,
-    };
+    let greedy = traces.mask_of(keep)?;
     drop(traces);
     let greedy = finished(greedy, Start::ExactObs)?;
     // Nothing is left to choose where one of the starts keeps everything or nothing.
@@ -73,10 +78,7 @@ pub fn best_mask(
         return Ok(greedy);
     }
     let other = finished(from_alps()?, Start::Alps)?;
-    let value = |mask: &Mask| -> Result<f64, SolveError> {
-        Ok(refit_support(objective, mask, threads)?.relative_error)
-    };
-    let alps_is_lower = value(&other.mask)? < value(&greedy.mask)?;
+    let alps_is_lower = other.refit.relative_error < greedy.refit.relative_error;
     Ok(if alps_is_lower { other } else { greedy })
 }
 
@@ -86,6 +88,7 @@ mod tests {
     use crate::problem::Bias;
     use crate::samples;
     use crate::sparse::ObjectiveConfig;
+    use crate::sparse::Pattern;
 
     #[test]
     fn it_is_below_both_of_its_starts() {
@@ -110,10 +113,7 @@ mod tests {
             let found = best_mask(&objective, keep, &config, 1).unwrap();
             assert_eq!(found.mask.n_kept(), keep);
             let traces = exact_obs(&objective, pattern, 0, 1).unwrap();
-            let greedy = match pattern {
-                Pattern::Grouped { .. } => traces.last_mask(),
-                Pattern::Unstructured | Pattern::RowBlocks { .. } => traces.mask_at(keep).unwrap(),
-            };
+            let greedy = traces.mask_of(keep).unwrap();
             let admm = alps(&objective, pattern, keep, &AlpsConfig::default(), 1).unwrap();
             let least = error(&greedy).min(error(&admm.mask));
             assert!(error(&found.mask) <= least * (1.0 + 1e-9), "{pattern:?}");

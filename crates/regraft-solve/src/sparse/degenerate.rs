@@ -54,10 +54,7 @@ fn masks(
         pattern,
         ..SwapConfig::default()
     };
-    let greedy = exact_obs(objective, pattern, 0, 1).and_then(|traces| match pattern {
-        Pattern::Grouped { .. } => Ok(traces.last_mask()),
-        Pattern::Unstructured | Pattern::RowBlocks { .. } => traces.mask_at(keep),
-    });
+    let greedy = exact_obs(objective, pattern, 0, 1).and_then(|traces| traces.mask_of(keep));
     let swapped = greedy.clone().and_then(|mut mask| {
         swap(objective, &mut mask, &swaps, 1)?;
         Ok(mask)

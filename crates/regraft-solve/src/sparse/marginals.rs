@@ -43,6 +43,25 @@ pub struct Marginals {
     pub costs: Vec<Steps>,
 }
 
+impl Marginals {
+    /// Returns the additions that a score ranks, `gain(row, input)` for every connection that
+    /// `mask` leaves out: of each row the `most` best that gain anything, and no drops.
+    pub fn ranked(mask: &Mask, most: usize, gain: impl Fn(usize, usize) -> f64) -> Self {
+        let row = |row: usize| {
+            let pruned = mask.row(row).iter().enumerate().filter(|(_, kept)| !**kept);
+            let scored = pruned.map(|(i, _)| (i, gain(row, i)));
+            let mut steps: Steps = scored.filter(|(_, gain)| *gain > 0.0).collect();
+            steps.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+            steps.truncate(most);
+            steps
+        };
+        Self {
+            gains: (0..mask.rows).map(row).collect(),
+            costs: vec![Steps::new(); mask.rows],
+        }
+    }
+}
+
 /// Returns the next additions to `mask` and drops from it, row by row.
 ///
 /// With [`Criterion::Exact`] the first `k` additions of a row together gain at least what the list
@@ -130,20 +149,10 @@ fn correlation(
     let weights = refit_support(objective, mask, threads)?.weights;
     let image = product(&weights, &objective.h);
     let diagonal = objective.h.diagonal();
-    let gains = (0..mask.rows).map(|row| {
-        let kept = mask.row(row);
-        let residual = objective.g.row(row).iter().zip(image.row(row));
-        let gain = |(i, (g, v)): (usize, (&f64, &f64))| (i, (g - v) * (g - v) / diagonal[i]);
-        let pruned = residual.enumerate().filter(|(i, _)| !kept[*i]);
-        let mut steps: Steps = pruned.map(gain).filter(|(_, g)| *g > 0.0).collect();
-        steps.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        steps.truncate(config.gains);
-        steps
-    });
-    Ok(Marginals {
-        gains: gains.collect(),
-        costs: vec![Steps::new(); mask.rows],
-    })
+    Ok(Marginals::ranked(mask, config.gains, |row, i| {
+        let residual = objective.g.at(row, i) - image.at(row, i);
+        residual * residual / diagonal[i]
+    }))
 }
 
 #[cfg(test)]

@@ -51,6 +51,16 @@ impl Mask {
         &mut self.kept[row * self.cols..(row + 1) * self.cols]
     }
 
+    /// Returns the mask of some rows, in the order given. Panics outside the mask, as a slice does.
+    #[must_use]
+    pub fn select_rows(&self, rows: &[usize]) -> Self {
+        Self {
+            rows: rows.len(),
+            cols: self.cols,
+            kept: rows.iter().flat_map(|r| self.row(*r)).copied().collect(),
+        }
+    }
+
     /// Returns the kept columns of a row, ascending.
     pub fn support(&self, row: usize) -> Vec<usize> {
         let kept = self.row(row).iter().enumerate();

@@ -78,8 +78,7 @@ impl Tableau {
         factor.half_solve(&mut beside);
         let mut schur = part(&rest, &rest);
         subtract_product(&mut schur, &beside.transposed(), &beside);
-        let mut beside = part(support, &rest);
-        factor.solve(&mut beside);
+        factor.other_half_solve(&mut beside);
         let inverse = factor.inverse();
         for (a, i) in support.iter().enumerate() {
             for (b, j) in support.iter().enumerate() {

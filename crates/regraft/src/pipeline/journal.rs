@@ -459,28 +459,20 @@ struct StoredLevel {
 
 impl StoredLevel {
     fn of(level: &Level) -> Self {
-        let tensor = |t: &Tensor| {
-            let data = t.as_f32().unwrap_or(&[]);
-            let nonzero = data.iter().enumerate().filter(|(_, x)| **x != 0.0);
-            let (places, values) = nonzero.map(|(i, x)| (i as u32, *x)).unzip();
-            (t.shape().to_vec(), places, values)
+        let tensor = |p: &Packed| {
+            let (places, values) = p.nonzero().map(|(i, x)| (i as u32, x)).unzip();
+            (p.shape().to_vec(), places, values)
         };
-        let packed = |p: &Packed| p.tensor().map(|t| tensor(&t)).unwrap_or_default();
         Self {
             kept: level.kept,
             error: level.error,
-            tensors: level.tensors.iter().map(packed).collect(),
+            tensors: level.tensors.iter().map(tensor).collect(),
         }
     }
 
     fn into_level(self) -> Option<Level> {
         let tensor = |(shape, places, values): (Vec<usize>, Vec<u32>, Vec<f32>)| {
-            let len = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d))?;
-            let mut data = vec![0.0; len];
-            for (place, value) in places.into_iter().zip(values) {
-                *data.get_mut(place as usize)? = value;
-            }
-            Some(Packed::of(&Tensor::from_f32(shape, data).ok()?))
+            Packed::from_nonzero(shape, &places, values)
         };
         Some(Level {
             kept: self.kept,

@@ -6,7 +6,7 @@ use regraft_graph::{Graph, ValueId};
 use regraft_rebuild::rebuild::regrow::{
     DEFAULT_PRICE, RebuildRate, RegrowBy, RegrowConfig, RegrowKind, Regrown, regrow,
 };
-use regraft_rebuild::rebuild::{MaskMethod, Pair, RebuildConfig, Sparsity};
+use regraft_rebuild::rebuild::{Pair, RebuildConfig, Sparsity};
 use regraft_rebuild::{Activations, find_layers};
 use regraft_solve::sparse::{MAX_INPUTS, Mask};
 use serde::{Deserialize, Serialize};
@@ -33,7 +33,7 @@ pub(crate) fn regrown(
     let stored = journal.of_target(STORED)?;
     let stored: Option<Stored> = stored.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     if let Some((masks, figures)) = stored.and_then(|s| s.load(pair.pruned)) {
-        return Ok((holding(&sparsity, masks), figures));
+        return Ok((sparsity.holding(masks), figures));
     }
     let (by, rounds) = search(pair, &sparsity, recipe, log)?;
     let wanted = RegrowConfig {
@@ -53,16 +53,7 @@ pub(crate) fn regrown(
     let bytes = serde_json::to_vec(&stored)
         .map_err(|e| Error::new(ErrorKind::Internal, "a stage cannot be stored").because(e))?;
     journal.keep_of_target(STORED, &bytes)?;
-    Ok((holding(&sparsity, found.masks), figures))
-}
-
-fn holding(sparsity: &Sparsity, masks: BTreeMap<ValueId, Mask>) -> Sparsity {
-    Sparsity {
-        kept: masks.iter().map(|(v, m)| (*v, m.n_kept())).collect(),
-        method: MaskMethod::Hold,
-        masks,
-        ..sparsity.clone()
-    }
+    Ok((sparsity.holding(found.masks), figures))
 }
 
 /// The name of the stage in the run directory.
@@ -156,24 +147,14 @@ fn say(found: &Regrown, log: &Log<'_>) {
 
 fn figures(found: &Regrown, by: RegrowBy) -> RegrowthFigures {
     let step = |s: &regraft_rebuild::rebuild::regrow::RegrowStep| RegrowthStep {
-        kind: match s.kind {
-            RegrowKind::Start => "start",
-            RegrowKind::Move => "move",
-            RegrowKind::Grow => "grow",
-        }
-        .to_owned(),
+        kind: s.kind.name().to_owned(),
         changed: s.changed,
         connections: s.connections,
         held_out: s.held_out,
         kept: s.kept,
     };
     RegrowthFigures {
-        by: match by {
-            RegrowBy::Gain => "gain",
-            RegrowBy::Residual => "residual",
-            RegrowBy::Gradient => "gradient",
-        }
-        .to_owned(),
+        by: by.name().to_owned(),
         connections: found.masks.values().map(|m| m.kept.len()).sum(),
         steps: found.steps.iter().map(step).collect(),
         layers: found

@@ -129,20 +129,17 @@ fn fixed_function(op: &Op) -> bool {
 fn alike(teacher: &Graph, graph: &Graph, pairs: &[(&Layer, &Layer)]) -> Result<(), Error> {
     let (mut compared, mut largest) = (0, f64::MIN);
     for (layer, dense) in pairs {
-        let data = |g: &'_ Graph, v: ValueId| -> Option<Vec<f32>> {
-            Some(g.tensor(v)?.as_f32()?.to_vec())
-        };
         let same_shape = graph.tensor(layer.weight).map(regraft_graph::Tensor::shape)
             == teacher
                 .tensor(dense.weight)
                 .map(regraft_graph::Tensor::shape);
-        let weights = data(graph, layer.weight).zip(data(teacher, dense.weight));
+        let weights = floats(graph, layer.weight).zip(floats(teacher, dense.weight));
         let Some((ours, theirs)) = weights.filter(|_| same_shape) else {
             continue;
         };
         let kept: Vec<(f64, f64)> = ours
             .iter()
-            .zip(&theirs)
+            .zip(theirs)
             .filter(|(a, _)| **a != 0.0)
             .map(|(a, b)| (f64::from(*a), f64::from(*b)))
             .collect();
@@ -162,6 +159,10 @@ fn alike(teacher: &Graph, graph: &Graph, pairs: &[(&Layer, &Layer)]) -> Result<(
     Err(unrelated(&format!(
         "none of the {compared} layers of the same shape has weights like the dense one's (largest correlation {largest:.2})"
     )))
+}
+
+fn floats(graph: &Graph, value: ValueId) -> Option<&[f32]> {
+    graph.tensor(value)?.as_f32()
 }
 
 /// Correlation without centring: weights scatter around zero.

@@ -1,6 +1,6 @@
 //! `shrink --sparsity`: single connections go, the rest is refitted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use regraft_exec::ExecOptions;
 use regraft_graph::infer::Facts;
@@ -92,6 +92,7 @@ pub(crate) fn sparsify(work: &Work<'_>) -> Result<Sparsified, Error> {
     let feeds = work.samples.feeds(work.input);
     let swap_passes = swap_passes(work, pattern);
     let n = steps(work.recipe, pattern);
+    let free = sparse_layers(work, pattern)?;
     let mut base = dense.clone();
     let mut steps = Vec::new();
     loop {
@@ -106,10 +107,7 @@ pub(crate) fn sparsify(work: &Work<'_>) -> Result<Sparsified, Error> {
             pattern,
             sparsity: sparsity_at(work.recipe.sparsity.unwrap_or_default(), at + 1, n),
         };
-        let chosen = stage.sparse_layers(&layers)?;
-        if at == 0 {
-            stage.warn_of_few_rows(&chosen);
-        }
+        let chosen: Vec<&Layer> = layers.iter().filter(|l| free.contains(&l.output)).collect();
         let (kept, allocation) = stage.allocate(&layers, &chosen)?;
         let mut config = rebuild_config(work.recipe, work.samples, work.exec);
         if let Some(tune) = &mut config.tune {
@@ -143,7 +141,15 @@ pub(crate) fn sparsify(work: &Work<'_>) -> Result<Sparsified, Error> {
         let monitor = Adapter::new(work.log);
         let rebuilt = rebuild(pair, &feeds, &config, work.journal, &monitor)?;
         work.journal.check()?;
-        steps.push(stage.figures(&config, &rebuilt, n, at));
+        let step = step_figures(&config, &rebuilt);
+        if n > 1 {
+            work.log.note(&format!(
+                "step {} of {n}: {} connections stay",
+                at + 1,
+                step.connections
+            ));
+        }
+        steps.push(step);
         if at + 1 == n {
             let outputs = config.sparsity.iter().flat_map(|s| s.kept.keys());
             return Ok(Sparsified {
@@ -234,45 +240,56 @@ fn swap_passes(work: &Work<'_>, pattern: Pattern) -> usize {
     work.recipe.swap_passes
 }
 
-impl Stage<'_> {
-    /// The layers whose connections may go: those that the patterns of names leave, with a shape that
-    /// the pattern of zeros divides.
-    fn sparse_layers<'l>(&self, layers: &'l [Layer]) -> Result<Vec<&'l Layer>, Error> {
-        let Self {
-            work,
-            graph,
-            pattern,
-            ..
-        } = *self;
-        let names: Vec<String> = layers.iter().map(|l| graph.node_label(l.node)).collect();
-        let may = regraft_prune::plan::may_shrink(&work.recipe.ignore, &work.recipe.only, &names)?;
-        let mut chosen = Vec::new();
-        for ((layer, name), may) in layers.iter().zip(&names).zip(may) {
-            let alone = |v: ValueId| graph.consumers(v).len() == 1;
-            if !may {
-                continue;
-            }
-            let rows = layer.n_out / layer.groups().max(1);
-            if let Err(error) = pattern.check(rows, layer.d) {
-                work.log.warn(format!("{name} stays dense: {error}"));
-            } else if !alone(layer.weight) || !layer.bias.is_none_or(alone) {
-                work.log.warn(format!(
-                    "{name} stays dense: several nodes share its weights"
-                ));
-            } else {
-                chosen.push(layer);
-            }
+/// Returns the layers whose connections may go, by their outputs: those that the patterns of names
+/// leave, with a shape that the pattern of zeros divides.
+fn sparse_layers(work: &Work<'_>, pattern: Pattern) -> Result<BTreeSet<ValueId>, Error> {
+    let (graph, facts) = (&work.model.graph, &work.model.facts);
+    let layers = find_layers(graph, facts);
+    let names: Vec<String> = layers.iter().map(|l| graph.node_label(l.node)).collect();
+    let may = regraft_prune::plan::may_shrink(&work.recipe.ignore, &work.recipe.only, &names)?;
+    let mut chosen = BTreeSet::new();
+    for ((layer, name), may) in layers.iter().zip(&names).zip(may) {
+        let alone = |v: ValueId| graph.consumers(v).len() == 1;
+        if !may {
+            continue;
         }
-        if chosen.is_empty() {
-            return Err(
-                Error::new(ErrorKind::Model, "no layer can have this pattern of zeros").with_hint(
-                    "try --pattern unstructured, or look at the layers with `regraft inspect`",
-                ),
-            );
+        let rows = layer.n_out / layer.groups().max(1);
+        if let Err(error) = pattern.check(rows, layer.d) {
+            work.log.warn(format!("{name} stays dense: {error}"));
+        } else if !alone(layer.weight) || !layer.bias.is_none_or(alone) {
+            work.log.warn(format!(
+                "{name} stays dense: several nodes share its weights"
+            ));
+        } else {
+            warn_of_few_rows(work, layer, name);
+            chosen.insert(layer.output);
         }
-        Ok(chosen)
     }
+    if chosen.is_empty() {
+        return Err(
+            Error::new(ErrorKind::Model, "no layer can have this pattern of zeros").with_hint(
+                "try --pattern unstructured, or look at the layers with `regraft inspect`",
+            ),
+        );
+    }
+    Ok(chosen)
+}
 
+/// Warns of a layer whose Gram has fewer rows than inputs: what the rows do not reach keeps to the
+/// old weights by the damping alone.
+fn warn_of_few_rows(work: &Work<'_>, layer: &Layer, name: &str) {
+    let (model, n_fit) = (work.model, work.samples.n_fit);
+    let rows = n_rows(&model.graph, &model.facts, layer, n_fit, LEVEL_ROWS).unwrap_or(0);
+    if rows < layer.d as u64 {
+        work.log.warn(format!(
+            "{name}: {rows} rows for {} inputs: about {} samples are needed for a Gram of full rank",
+            layer.d,
+            (n_fit as u64 * layer.d as u64).div_ceil(rows.max(1)),
+        ));
+    }
+}
+
+impl Stage<'_> {
     /// Shares the step's budget between the layers.
     fn allocate(
         &self,
@@ -355,38 +372,13 @@ impl Stage<'_> {
         work.journal.check()?;
         Ok(database)
     }
+}
 
-    /// Warns of layers whose Gram has fewer rows than inputs: what the rows do not reach keeps to
-    /// the old weights by the damping alone.
-    fn warn_of_few_rows(&self, layers: &[&Layer]) {
-        let (graph, n_fit) = (self.graph, self.work.samples.n_fit);
-        for layer in layers {
-            let rows = n_rows(graph, self.facts, layer, n_fit, LEVEL_ROWS).unwrap_or(0);
-            if rows < layer.d as u64 {
-                self.work.log.warn(format!(
-                    "{}: {rows} rows for {} inputs: about {} samples are needed for a Gram of full rank",
-                    graph.node_label(layer.node),
-                    layer.d,
-                    (n_fit as u64 * layer.d as u64).div_ceil(rows.max(1)),
-                ));
-            }
-        }
-    }
-
-    /// Says what the step left, where there are several.
-    fn figures(&self, config: &RebuildConfig, rebuilt: &Rebuilt, n: usize, at: usize) -> PruneStep {
-        let connections = config.sparsity.iter().flat_map(|s| s.kept.values()).sum();
-        let tuned = rebuilt.blocks.last().map(|b| b.tuned.error_after);
-        if n > 1 {
-            self.work.log.note(&format!(
-                "step {} of {n}: {connections} connections stay",
-                at + 1
-            ));
-        }
-        PruneStep {
-            connections,
-            held_out: tuned,
-        }
+/// What a step left.
+fn step_figures(config: &RebuildConfig, rebuilt: &Rebuilt) -> PruneStep {
+    PruneStep {
+        connections: config.sparsity.iter().flat_map(|s| s.kept.values()).sum(),
+        held_out: rebuilt.blocks.last().map(|b| b.tuned.error_after),
     }
 }
 

@@ -10,8 +10,7 @@ use std::collections::BTreeMap;
 use regraft_exec::{ExecOptions, LossTerm};
 use regraft_graph::infer::{InferOptions, infer};
 use regraft_graph::{Tensor, ValueId};
-use regraft_solve::Matrix;
-use regraft_solve::sparse::{Marginals, Mask, Steps};
+use regraft_solve::sparse::Marginals;
 
 use super::survey::Surveyed;
 use super::{Masks, step};
@@ -64,24 +63,9 @@ pub(super) fn survey(
         let (gradient, mask) = (layer.weights(&gradients)?, masks.get(&layer.output)?);
         Some(Surveyed {
             output: layer.output,
-            marginals: Marginals {
-                gains: largest(&gradient, mask, most),
-                costs: vec![Steps::new(); mask.rows],
-            },
+            marginals: Marginals::ranked(mask, most, |row, i| gradient.at(row, i).powi(2)),
             scale: 1.0,
         })
     };
     Ok(layers.iter().filter_map(surveyed).collect())
-}
-
-fn largest(gradient: &Matrix, mask: &Mask, most: usize) -> Vec<Steps> {
-    let row = |row: usize| {
-        let entries = gradient.row(row).iter().zip(mask.row(row)).enumerate();
-        let pruned = entries.filter(|(_, (g, kept))| !**kept && **g != 0.0);
-        let mut steps: Steps = pruned.map(|(i, (g, _))| (i, g * g)).collect();
-        steps.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        steps.truncate(most);
-        steps
-    };
-    (0..mask.rows).map(row).collect()
 }

@@ -19,9 +19,8 @@ use regraft_graph::{Graph, ValueId};
 use regraft_solve::sparse::{Criterion, Mask};
 use regraft_solve::sparsity::{Connection, Exchange, LayerMarginals, exchange, grow};
 
-use super::{MaskMethod, NoJournal, Pair, RebuildConfig, Rebuilt, Sparsity, rebuild};
-use crate::sensitivity::output_error;
-use crate::stream::Stream;
+use super::{NoJournal, Pair, RebuildConfig, Rebuilt, rebuild};
+use crate::depth::{outputs, relative_error};
 use crate::{Activations, Monitor, RebuildError, Stage};
 use survey::{Reach, Surveyed, survey};
 
@@ -44,6 +43,17 @@ pub enum RegrowBy {
     Residual,
     /// The gradient of the network's error, as in `RigL` (Evci et al., ICML 2020).
     Gradient,
+}
+
+impl RegrowBy {
+    /// Returns the name as options spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gain => "gain",
+            Self::Residual => "residual",
+            Self::Gradient => "gradient",
+        }
+    }
 }
 
 /// How to regrow.
@@ -79,6 +89,17 @@ pub enum RegrowKind {
     Move,
     /// Connections came back.
     Grow,
+}
+
+impl RegrowKind {
+    /// Returns the name as reports spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Move => "move",
+            Self::Grow => "grow",
+        }
+    }
 }
 
 /// What one change did.
@@ -123,7 +144,7 @@ type Masks = BTreeMap<ValueId, Mask>;
 
 /// Prunes as `config.sparsity` says, then moves connections and gives some back.
 ///
-/// The weights come from a rebuild on the masks that are returned ([`MaskMethod::Hold`]).
+/// The weights come from a rebuild on the masks that are returned ([`super::Sparsity::holding`]).
 ///
 /// # Errors
 /// As [`rebuild`]; [`RebuildError::Solve`] where the exact gain is asked for and a layer is too wide.
@@ -289,22 +310,23 @@ impl<'a> Search<'a> {
             pruned: graph,
             ..self.pair
         };
-        if by == RegrowBy::Gradient {
-            return gradient::survey(
-                pair,
-                self.inputs,
-                self.config.held_out_chunks,
-                &self.masks,
-                gains,
-                self.config.exec,
-                self.monitor,
-            );
-        }
+        let criterion = match by {
+            RegrowBy::Gain => Criterion::Exact,
+            RegrowBy::Residual => Criterion::Correlation,
+            RegrowBy::Gradient => {
+                return gradient::survey(
+                    pair,
+                    self.inputs,
+                    self.config.held_out_chunks,
+                    &self.masks,
+                    gains,
+                    self.config.exec,
+                    self.monitor,
+                );
+            }
+        };
         let reach = Reach {
-            criterion: match by {
-                RegrowBy::Gain | RegrowBy::Gradient => Criterion::Exact,
-                RegrowBy::Residual => Criterion::Correlation,
-            },
+            criterion,
             gains,
             costs,
         };
@@ -341,7 +363,11 @@ impl<'a> Search<'a> {
         put(&found.dropped, false);
         put(&found.added, true);
         let config = RebuildConfig {
-            sparsity: Some(held(&self.config, &masks)),
+            sparsity: self
+                .config
+                .sparsity
+                .as_ref()
+                .map(|s| s.holding(masks.clone())),
             ..self.config.clone()
         };
         let rebuilt = rebuild(self.pair, self.inputs, &config, &NoJournal, self.monitor)?;
@@ -381,16 +407,6 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Returns the sparsity that holds given masks.
-fn held(config: &RebuildConfig, masks: &Masks) -> Sparsity {
-    Sparsity {
-        kept: masks.iter().map(|(v, m)| (*v, m.n_kept())).collect(),
-        method: MaskMethod::Hold,
-        masks: masks.clone(),
-        ..config.sparsity.clone().unwrap_or_default()
-    }
-}
-
 fn priced(surveyed: &[Surveyed]) -> Vec<LayerMarginals<'_>> {
     surveyed
         .iter()
@@ -404,7 +420,6 @@ fn priced(surveyed: &[Surveyed]) -> Vec<LayerMarginals<'_>> {
 /// The held-out samples and what the dense model gives on them.
 struct HeldOut {
     inputs: BTreeMap<ValueId, Activations>,
-    output: Option<ValueId>,
     reference: Vec<HostTensor>,
     exec: ExecOptions,
 }
@@ -421,28 +436,17 @@ impl HeldOut {
         };
         let inputs: BTreeMap<ValueId, Activations> =
             inputs.iter().map(|(v, a)| (*v, last(a))).collect();
-        let stream = Stream::new("dense", dense, &inputs, exec)?;
-        let output = dense.outputs().first().copied();
-        let mut reference = Vec::new();
-        if let Some(output) = output {
-            for chunk in 0..stream.n_chunks() {
-                reference.push(stream.chunk(chunk, &[output])?.remove(0));
-            }
-        }
+        let reference = outputs(dense, &inputs, exec)?;
         Ok(Self {
             inputs,
-            output,
             reference,
             exec,
         })
     }
 
     fn error(&self, graph: &Graph) -> Result<f64, RebuildError> {
-        let Some(output) = self.output else {
-            return Ok(0.0);
-        };
-        let stream = Stream::new("pruned", graph, &self.inputs, self.exec)?;
-        output_error(&stream, output, &self.reference)
+        let found = outputs(graph, &self.inputs, self.exec)?;
+        Ok(relative_error(&found, &self.reference))
     }
 }
 

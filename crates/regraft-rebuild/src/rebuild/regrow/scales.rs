@@ -7,6 +7,7 @@ use regraft_graph::{Graph, Tensor, ValueId};
 
 use super::{Masks, step};
 use crate::rebuild::{Pair, RebuildConfig, with_tensors};
+use crate::squared_error::SquaredError;
 use crate::stream::Stream;
 use crate::{Activations, Layer, Monitor, RebuildError};
 
@@ -60,7 +61,7 @@ pub(super) fn scales(
         stream.set(&tensors(pair.pruned))?;
         let found = values(&stream)?;
         stream.set(&tensors(&dense))?;
-        let (mut own, mut network) = (Sums::default(), Sums::default());
+        let (mut own, mut network) = (SquaredError::default(), SquaredError::default());
         for (a, b) in found.iter().zip(&wanted) {
             if let ([y, z], [t, u]) = (&a[..], &b[..]) {
                 own.add(y, t);
@@ -69,7 +70,7 @@ pub(super) fn scales(
         }
         let rows = own.n as f64 / layer.n_out.max(1) as f64;
         if own.error > 0.0 && network.energy > 0.0 {
-            let scale = network.error / network.energy / (own.error / rows);
+            let scale = network.relative() / (own.error / rows);
             result.insert(layer.output, scale);
         }
     }
@@ -98,24 +99,4 @@ fn dense_in(pair: Pair<'_>, layers: &[Layer]) -> Result<Option<Graph>, RebuildEr
         }
     }
     Ok(Some(with_tensors(pair.pruned, &tensors)?))
-}
-
-#[derive(Default)]
-struct Sums {
-    error: f64,
-    energy: f64,
-    n: usize,
-}
-
-impl Sums {
-    fn add(&mut self, found: &HostTensor, wanted: &HostTensor) {
-        let (Some(y), Some(t)) = (found.as_f32(), wanted.as_f32()) else {
-            return;
-        };
-        for (a, b) in y.iter().zip(t) {
-            self.error += f64::from(a - b) * f64::from(a - b);
-            self.energy += f64::from(*b) * f64::from(*b);
-        }
-        self.n += t.len();
-    }
 }

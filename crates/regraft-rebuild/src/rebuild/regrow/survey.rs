@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use regraft_graph::infer::{InferOptions, infer};
 use regraft_graph::{Graph, ValueId};
+use regraft_solve::SolveError;
 use regraft_solve::sparse::{
     Criterion, MarginalConfig, Marginals, Mask, Objective, ObjectiveConfig, marginals,
 };
-use regraft_solve::{Bias, SolveError};
 
 use super::scales::scales;
 use super::{Masks, step};
@@ -107,11 +107,7 @@ fn layer_marginals(
         return Ok(None);
     };
     let solve = |e: SolveError| RebuildError::solve(&label)(e);
-    let bias = if layer.bias.is_some() {
-        Bias::Fit
-    } else {
-        Bias::None
-    };
+    let bias = layer.bias_mode();
     let Some(old) = layer.weights(anchor) else {
         return Ok(None);
     };
@@ -129,9 +125,8 @@ fn layer_marginals(
         let rows: Vec<usize> = (g * per_group..(g + 1) * per_group).collect();
         let part = old.select_rows(&rows).map_err(solve)?;
         let (objective, _) = Objective::split(problem, Some(&part), &damping).map_err(solve)?;
-        let kept = rows.iter().flat_map(|r| mask.row(*r)).copied().collect();
-        let part = Mask::from_vec(per_group, layer.d, kept).map_err(solve)?;
-        let found = marginals(&objective, &part, &config, threads).map_err(solve)?;
+        let found =
+            marginals(&objective, &mask.select_rows(&rows), &config, threads).map_err(solve)?;
         energy += objective.energy;
         all.gains.extend(found.gains);
         all.costs.extend(found.costs);

@@ -151,6 +151,17 @@ impl Traces {
         self.mask_after((all - n_kept) / self.block_rows)
     }
 
+    /// Returns the mask of `keep` connections; [`Pattern::Grouped`] fixes the number itself, and
+    /// `keep` is not read.
+    /// # Errors
+    /// As [`Traces::mask_at`].
+    pub fn mask_of(&self, keep: usize) -> Result<Mask, SolveError> {
+        match self.pattern {
+            Pattern::Grouped { .. } => Ok(self.last_mask()),
+            Pattern::Unstructured | Pattern::RowBlocks { .. } => self.mask_at(keep),
+        }
+    }
+
     /// Returns the mask with everything removed that the traces hold: the only one of
     /// [`Pattern::Grouped`].
     pub fn last_mask(&self) -> Mask {
