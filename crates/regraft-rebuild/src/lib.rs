@@ -9,6 +9,7 @@ pub mod ablation;
 mod activations;
 mod augment;
 mod blocks;
+mod cell;
 pub mod calibrate;
 pub mod depth;
 mod error;

@@ -133,6 +133,7 @@ pub(crate) fn select(
     let feeds = samples.fit_feeds(input, MEASURED_CHUNKS);
     let sensitivities = sensitivities(
         &model.graph,
+        &model.facts,
         &layers,
         &groups,
         &calibration,
