@@ -123,8 +123,12 @@ pub fn calibrate(
         "dense model",
     );
     let mut grams = BTreeMap::new();
-    let layers = work.into_iter().map(|(l, _, label, s)| (l.output, label, s));
-    let cells = cells.into_iter().map(|(c, _, label, s)| (c.states, label, s));
+    let layers = work
+        .into_iter()
+        .map(|(l, _, label, s)| (l.output, label, s));
+    let cells = cells
+        .into_iter()
+        .map(|(c, _, label, s)| (c.states, label, s));
     for (output, label, sums) in layers.chain(cells) {
         let found = sums.finish().map_err(RebuildError::solve(&label))?;
         grams.insert(output, found.grams);

@@ -143,7 +143,9 @@ fn readers<'a>(
     let mut readers = Vec::new();
     let layers = layers.iter().filter(|l| l.groups() == 1);
     let layers = layers.map(|l| (Reads::Layer(l), l.output, unit_columns(l, group)));
-    let cells = cells.iter().map(|c| (Reads::Cell(c), c.states, c.unit_columns(group)));
+    let cells = cells
+        .iter()
+        .map(|c| (Reads::Cell(c), c.states, c.unit_columns(group)));
     for (of, output, columns) in layers.chain(cells) {
         if columns.iter().all(Vec::is_empty) {
             continue;
@@ -312,8 +314,7 @@ fn refitted(
     let kept: Vec<usize> = (0..d).filter(|c| !gone[*c]).collect();
     match reader.of {
         Reads::Layer(layer) => {
-            let (weights, change) =
-                refitted_rows(&reader.problem, &reader.weights, &kept, &label)?;
+            let (weights, change) = refitted_rows(&reader.problem, &reader.weights, &kept, &label)?;
             // The problem reproduces `W x` without the bias, so its own is added to the old one.
             let old = layer.bias(graph);
             let bias: Vec<f64> = match change {

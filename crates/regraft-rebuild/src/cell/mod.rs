@@ -76,9 +76,7 @@ fn cell(graph: &Graph, facts: &Facts, id: NodeId, node: &Node) -> Option<Cell> {
     let n_in = facts.shape(w)?.get(2)?.fixed()?;
     // Sequences of different lengths have rows that mean nothing.
     let plain = op.direction != Direction::Bidirectional && node.input(4).is_none();
-    let gru = |lbr: bool| {
-        matches!(op.kind, RecurrentKind::Gru { linear_before_reset } if linear_before_reset == lbr)
-    };
+    let gru = |lbr: bool| matches!(op.kind, RecurrentKind::Gru { linear_before_reset } if linear_before_reset == lbr);
     (plain && n_in > 0 && op.hidden_size > 0).then_some(Cell {
         node: id,
         input,
@@ -143,7 +141,13 @@ impl Cell {
         let first = rest.first().and_then(HostTensor::as_f32);
         let zeros = vec![0.0; hidden];
         // Both layouts have one direction, so states lie as inputs do.
-        let place = |t: usize, s: usize| if self.batch_first { s * steps + t } else { t * batch + s };
+        let place = |t: usize, s: usize| {
+            if self.batch_first {
+                s * steps + t
+            } else {
+                t * batch + s
+            }
+        };
         let mut data = vec![0.0; a * b * (n_in + hidden)];
         for t in 0..steps {
             let before = if self.reverse {
@@ -178,7 +182,10 @@ impl Cell {
 
     /// Returns the weights of all gates, `gates · hidden × d`, as the cell holds them.
     pub(crate) fn weights(&self, graph: &Graph) -> Option<Matrix> {
-        let (w, r) = (graph.tensor(self.w)?.as_f32()?, graph.tensor(self.r)?.as_f32()?);
+        let (w, r) = (
+            graph.tensor(self.w)?.as_f32()?,
+            graph.tensor(self.r)?.as_f32()?,
+        );
         let (n_in, hidden) = (self.n_in, self.hidden);
         let rows = self.n_gates * hidden;
         let mut all = Matrix::zeros(rows, self.d());
@@ -195,7 +202,10 @@ impl Cell {
     /// Returns both biases of all gates, those beside W and those beside R; zero where it has none.
     pub(crate) fn biases(&self, graph: &Graph) -> [Vec<f64>; 2] {
         let n = self.n_gates * self.hidden;
-        let data = self.bias.and_then(|b| graph.tensor(b)).and_then(Tensor::as_f32);
+        let data = self
+            .bias
+            .and_then(|b| graph.tensor(b))
+            .and_then(Tensor::as_f32);
         let part = |from: usize| match data.and_then(|d| d.get(from..from + n)) {
             Some(part) => part.iter().map(|b| f64::from(*b)).collect(),
             None => vec![0.0; n],
@@ -213,7 +223,11 @@ impl Cell {
         weights: &Matrix,
         biases: &[Vec<f64>; 2],
     ) -> Result<Vec<(ValueId, Tensor)>, RebuildError> {
-        let shape = |v: ValueId| graph.tensor(v).map_or_else(Vec::new, |t| t.shape().to_vec());
+        let shape = |v: ValueId| {
+            graph
+                .tensor(v)
+                .map_or_else(Vec::new, |t| t.shape().to_vec())
+        };
         let rows = 0..weights.rows;
         let part = |from: usize, to: usize| -> Vec<f32> {
             let row = |o: usize| weights.row(o)[from..to].iter().map(|w| *w as f32);
@@ -221,7 +235,10 @@ impl Cell {
         };
         let mut tensors = vec![
             (self.w, Tensor::from_f32(shape(self.w), part(0, self.n_in))?),
-            (self.r, Tensor::from_f32(shape(self.r), part(self.n_in, self.d()))?),
+            (
+                self.r,
+                Tensor::from_f32(shape(self.r), part(self.n_in, self.d()))?,
+            ),
         ];
         if let Some(b) = self.bias {
             let data = biases.iter().flatten().map(|x| *x as f32).collect();
@@ -243,7 +260,9 @@ impl Cell {
 
     /// Returns the initializers that a refit or tuning may set.
     pub(crate) fn parameters(&self) -> impl Iterator<Item = ValueId> + use<> {
-        [Some(self.w), Some(self.r), self.bias].into_iter().flatten()
+        [Some(self.w), Some(self.r), self.bias]
+            .into_iter()
+            .flatten()
     }
 
     /// Returns the shape of its bias.

@@ -8,9 +8,9 @@ use regraft_solve::{
 };
 
 use super::{Cell, RowBlock};
+use crate::RebuildError;
 use crate::rebuild::{LayerRefit, NOTHING_TO_MEND, Walk};
 use crate::statistics::Accumulator;
-use crate::RebuildError;
 
 /// Moments of what the pruned cell reads, of what the dense one reads, and between them.
 struct Moments {
@@ -27,10 +27,18 @@ struct Problem {
 
 /// Refits one cell: the pre-activations that its gates had in the dense model, from what it reads in
 /// the pruned one. `None` where the dense model has no such cell.
-pub(crate) fn refit_cell(walk: &mut Walk<'_>, cell: &Cell) -> Result<Option<LayerRefit>, RebuildError> {
+pub(crate) fn refit_cell(
+    walk: &mut Walk<'_>,
+    cell: &Cell,
+) -> Result<Option<LayerRefit>, RebuildError> {
     let label = walk.pruned.node_label(cell.node);
     let solve = |r| RebuildError::solve(&label)(r);
-    let Some(dense) = walk.dense_cells.iter().find(|c| c.states == cell.states).cloned() else {
+    let Some(dense) = walk
+        .dense_cells
+        .iter()
+        .find(|c| c.states == cell.states)
+        .cloned()
+    else {
         return Ok(None);
     };
     let n_chunks = walk.pruned_stream.n_chunks();
@@ -211,7 +219,9 @@ fn targets_cross(moments: &Moments, targets: &Matrix, bias: &[f64]) -> Cross {
     let mean = |o: usize| dot(targets.row(o), &dense.mean);
     let energy = |o: usize| {
         let t = targets.row(o);
-        let square: f64 = (0..t.len()).map(|i| t[i] * dot(dense.matrix.row(i), t)).sum();
+        let square: f64 = (0..t.len())
+            .map(|i| t[i] * dot(dense.matrix.row(i), t))
+            .sum();
         square + 2.0 * bias[o] * mean(o) + bias[o] * bias[o]
     };
     Cross {
