@@ -7,6 +7,12 @@ import torchvision.models as models
 PIXELS = 96
 # Builders whose last pooling or attention fits one size only.
 FULL_SIZE = ("alexnet", "vgg", "maxvit")
+# Those that are exported a second time, with the new exporter.
+TWICE = (
+    "resnet18", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "convnext_tiny", "densenet121",
+    "googlenet", "regnet_y_400mf", "shufflenet_v2_x1_0", "squeezenet1_1", "swin_t", "vgg11_bn", "vit_b_32",
+    "deeplabv3_mobilenet_v3_large", "fasterrcnn_mobilenet_v3_large_320_fpn", "r3d_18", "raft_small",
+)
 KINDS = {
     "segmentation": models.segmentation,
     "detection": models.detection,
@@ -21,6 +27,11 @@ def names() -> list[tuple[str, str]]:
     for kind, module in KINDS.items():
         found += [(name, kind) for name in models.list_models(module=module)]
     return found
+
+
+def twice(name: str) -> bool:
+    """Returns whether the new exporter is tried too."""
+    return name in TWICE
 
 
 class First(torch.nn.Module):
