@@ -45,7 +45,7 @@ macro_rules! step {
 /// Returns what became of a network; its files are gone, but for small ones that failed.
 pub(crate) fn check(tools: &Tools, network: &Network) -> Result<Record> {
     let start = Instant::now();
-    let folder = tools.folder.join("work");
+    let folder = tools.folder.join(format!("work-{}", std::process::id()));
     clear(&folder)?;
     std::fs::create_dir_all(&folder)?;
     let mut run = Run {
