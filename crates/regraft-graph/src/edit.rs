@@ -114,6 +114,24 @@ impl GraphEdit {
         NodeId::new(self.graph.nodes.len() - 1)
     }
 
+    /// Adds a node without a name that computes `outputs` from `inputs`.
+    pub fn add_op(
+        &mut self,
+        op: Op,
+        inputs: Vec<Option<ValueId>>,
+        outputs: Vec<Option<ValueId>>,
+    ) -> NodeId {
+        self.add_node(Node {
+            name: String::new(),
+            op,
+            inputs,
+            outputs,
+            captures: Vec::new(),
+            source: None,
+            edited: true,
+        })
+    }
+
     /// Removes a node; its outputs must be defined by something else or read by nothing at the end.
     pub fn remove_node(&mut self, id: NodeId) {
         self.removed.insert(id);

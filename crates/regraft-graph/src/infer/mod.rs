@@ -77,6 +77,15 @@ impl Facts {
         self.constant(v)?.to_i64()
     }
 
+    /// Returns the integers of a value of which some may only be known when the network runs, those
+    /// as `None`; `None` if nothing is known of it.
+    pub fn known_ints(&self, v: ValueId) -> Option<Vec<Option<i64>>> {
+        if let Some(partial) = self.partial.get(&v) {
+            return Some(partial.data.iter().map(Elem::int).collect());
+        }
+        Some(self.ints(v)?.into_iter().map(Some).collect())
+    }
+
     /// Returns the constants that are not initializers, by value.
     pub(crate) fn derived<'a>(
         &'a self,

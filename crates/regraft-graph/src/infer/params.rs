@@ -221,6 +221,21 @@ pub fn slice(graph: &Graph, facts: &Facts, id: NodeId) -> Option<Vec<SliceRange>
     Some(ranges)
 }
 
+/// Returns the axes that a `Slice` node cuts, even where it cuts is only known when it runs.
+pub fn slice_axes(graph: &Graph, facts: &Facts, id: NodeId) -> Option<Vec<usize>> {
+    let cx = context(graph, facts, id);
+    let Op::Slice(attributes) = &cx.node.op else {
+        return None;
+    };
+    let rank = cx.shape(0)?.len();
+    let axes = match &attributes.axes {
+        Some(axes) => axes.clone(),
+        None if attributes.starts.is_none() && cx.node.input(3).is_some() => cx.ints(3)?,
+        None => return None,
+    };
+    axes.iter().map(|&a| normalize_axis(a, rank)).collect()
+}
+
 /// Returns begin and end padding of every axis of a `Pad` node; negative numbers cut.
 pub fn pads(graph: &Graph, facts: &Facts, id: NodeId) -> Option<Vec<(i64, i64)>> {
     let cx = context(graph, facts, id);

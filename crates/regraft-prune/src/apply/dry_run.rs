@@ -50,7 +50,10 @@ pub(super) fn weights(
         node: graph.node(id),
         touched: &never,
     };
-    (rules::seed(&site), rules::contraction(&site))
+    (
+        rules::seed(&site),
+        rules::contractions(&site).into_iter().next(),
+    )
 }
 
 fn inconsistent(graph: &Graph, id: NodeId, reason: String) -> PruneError {

@@ -6,25 +6,33 @@ use regraft_graph::infer::{InferOptions, infer};
 use regraft_graph::op::{BinaryOp, UnaryOp};
 use regraft_graph::{Graph, Op, Tensor, ValueId};
 
+use super::mask_nodes::mask_node;
 use crate::blocks::mask_blocks;
 use crate::{Groups, Plan, PruneError};
 
 /// Returns the dense graph with the slices of removed units set to zero.
 ///
 /// What sums over a removed channel gets zero weights, so its outputs equal those of the pruned
-/// graph up to rounding. What makes the channel (weights, biases, normalisation scales) is zeroed
+/// graph up to rounding. Products of two computed values get masked inputs, and a layer
+/// normalisation over removed channels takes its statistics over the others. What makes the channel (weights, biases, normalisation scales) is zeroed
 /// too, but not in groups where a zero could become a division by zero on its way: 0 times a number
 /// that is not finite is not 0. What a removed block adds is multiplied by zero. Running variances, slopes and other constants stay.
 /// # Errors
 /// [`PruneError`] if the plan does not fit the groups or the network.
 pub fn mask(graph: &Graph, groups: &Groups, plan: &Plan) -> Result<Graph, PruneError> {
     let kept = plan.resolve(graph, groups)?;
+    let facts = infer(graph, &InferOptions::default()).map_err(PruneError::Graph)?;
     let mut edit = graph.edit();
-    let summed: BTreeSet<(ValueId, usize)> = groups
+    let mut summed: BTreeSet<(ValueId, usize)> = groups
         .groups
         .iter()
         .flat_map(|g| g.consumers.iter().map(|c| (c.weight, c.weight_axis)))
         .collect();
+    // Hidden units feed back even where their states are no output.
+    let recurrent = graph
+        .nodes()
+        .filter(|(_, n)| matches!(n.op, Op::Recurrent(_)));
+    summed.extend(recurrent.filter_map(|(_, n)| Some((n.input(2)?, 2))));
     let made = made_axes(graph, groups);
     for (&value, init) in graph.initializers() {
         let mut tensor: Option<Tensor> = None;
@@ -39,11 +47,13 @@ pub fn mask(graph: &Graph, groups: &Groups, plan: &Plan) -> Result<Graph, PruneE
             edit.set_initializer(value, tensor);
         }
     }
+    for (id, _) in graph.nodes() {
+        mask_node(graph, &facts, &kept, id, &mut edit)?;
+    }
     let masked = edit.finish().map_err(PruneError::Graph)?;
     if plan.removed_blocks.is_empty() {
         return Ok(masked);
     }
-    let facts = infer(graph, &InferOptions::default()).map_err(PruneError::Graph)?;
     mask_blocks(&masked, &plan.blocks(graph, &facts)?)
 }
 

@@ -2,6 +2,7 @@
 
 mod dry_run;
 mod mask;
+mod mask_nodes;
 mod params;
 #[cfg(test)]
 mod random;

@@ -1,10 +1,10 @@
 //! Settings that count channels: shapes, cuts, pads, groups, indices.
 
 use regraft_graph::infer::{Facts, params};
-use regraft_graph::op::SliceAttributes;
+use regraft_graph::op::{BinaryOp, Recurrent, SliceAttributes};
 use regraft_graph::{DType, Dim, Graph, GraphEdit, Node, NodeId, Op, Tensor, ValueId};
 
-use crate::rules::{front, reshape_target};
+use crate::rules::{Port, front, reshape_target, uniform_state};
 use crate::{Kept, PruneError};
 
 /// Since this operator set `Split` takes its sizes as an input.
@@ -69,6 +69,8 @@ impl Rewrite<'_> {
             Op::Slice(attributes) => self.slice(attributes, edit)?,
             Op::Pad { pads, .. } => self.pad(pads.as_deref(), edit)?,
             Op::Gather { axis } => self.gather(*axis, edit)?,
+            Op::Shape { start, .. } => self.shape(*start, edit)?,
+            Op::Recurrent(r) => self.recurrent(r, edit)?,
             Op::Conv(_)
             | Op::ConvTranspose(_)
             | Op::Gemm(_)
@@ -89,7 +91,6 @@ impl Rewrite<'_> {
             | Op::Softmax { .. }
             | Op::Reduce { .. }
             | Op::ArgExtremum { .. }
-            | Op::Shape { .. }
             | Op::Size
             | Op::Flatten { .. }
             | Op::Transpose { .. }
@@ -100,8 +101,38 @@ impl Rewrite<'_> {
             | Op::Constant { .. }
             | Op::Range
             | Op::Cast { .. }
-            | Op::Recurrent(_)
             | Op::Opaque { .. } => {}
+        }
+        Some(())
+    }
+
+    fn recurrent(&self, r: &Recurrent, edit: &mut GraphEdit) -> Option<()> {
+        let hidden_size = self.kept.width(self.node.input(2)?, 2, r.hidden_size);
+        if hidden_size == r.hidden_size {
+            return Some(());
+        }
+        let op = Recurrent {
+            hidden_size,
+            ..r.clone()
+        };
+        edit.set_op(self.id, Op::Recurrent(op));
+        for port in [5, 6] {
+            if !uniform_state(self.graph, self.node, Port::In(port)) {
+                continue;
+            }
+            let state = self.node.input(port)?;
+            let name = format!("{}_state", self.graph.node_label(self.id));
+            let cut = edit.add_value(&name);
+            let end = i64::try_from(hidden_size).ok()?;
+            let bounds = [("starts", 0), ("ends", end), ("axes", 2)];
+            let bounds = bounds.map(|(what, n)| {
+                let list = Tensor::i64_list(vec![n]);
+                Some(edit.add_initializer(&format!("{name}_{what}"), list))
+            });
+            let inputs = std::iter::once(Some(state)).chain(bounds).collect();
+            let slice = Op::Slice(SliceAttributes::default());
+            edit.add_op(slice, inputs, vec![Some(cut)]);
+            edit.set_input(self.id, port, Some(cut));
         }
         Some(())
     }
@@ -128,28 +159,91 @@ impl Rewrite<'_> {
     fn reshape(&self, allowzero: bool, edit: &mut GraphEdit) -> Option<()> {
         let x = self.new_shape(self.node.input(0)?)?;
         let y = self.new_shape(self.node.output(0)?)?;
-        self.set_ints(1, "shape", &reshape_target(&x, &y, allowzero)?, edit)
+        match reshape_target(&x, &y, allowzero) {
+            Some(list) => self.set_ints(1, "shape", &list, edit),
+            None => self.mend_shape(1, edit),
+        }
     }
 
-    /// `Expand` and `ConstantOfShape`: the shape is constant, else the axis would be frozen.
+    /// `Expand` and `ConstantOfShape`: extents that shrink are numbers in the shape, else the axis
+    /// would be frozen.
     fn output_shape(&self, edit: &mut GraphEdit) -> Option<()> {
-        let port = usize::from(self.node.op == Op::Expand);
+        self.mend_shape(usize::from(self.node.op == Op::Expand), edit)
+    }
+
+    /// Gives the shape at an input port the extents that are left of the output. Where some of its
+    /// entries are only known when the network runs, what is missing is added to the others.
+    fn mend_shape(&self, port: usize, edit: &mut GraphEdit) -> Option<()> {
         let y = self.node.output(0)?;
-        let mut list = self.facts.ints(self.node.input(port)?)?;
-        let rank = self.facts.shape(y)?.len();
-        let skipped = rank.checked_sub(list.len())?;
-        let mut changed = false;
-        for axis in skipped..rank {
-            if let Some(kept) = self.kept.get(y, axis)
-                && list[axis - skipped] != 1
+        let given = self.node.input(port)?;
+        let old = self.facts.known_ints(given)?;
+        let skipped = self.facts.shape(y)?.len().checked_sub(old.len())?;
+        let mut new = old.clone();
+        for (i, entry) in new.iter_mut().enumerate() {
+            // 1 is repeated, 0 copied, -1 inferred: they follow by themselves.
+            if let Some(kept) = self.kept.get(y, i + skipped)
+                && (*entry)? > 1
             {
-                list[axis - skipped] = i64::try_from(kept.len()).ok()?;
-                changed = true;
+                *entry = i64::try_from(kept.len()).ok();
             }
         }
-        if changed {
-            self.set_ints(port, "shape", &list, edit)?;
+        if new == old {
+            return Some(());
         }
+        if let Some(list) = new.iter().copied().collect::<Option<Vec<i64>>>() {
+            return self.set_ints(port, "shape", &list, edit);
+        }
+        let missing = |(new, old): (&Option<i64>, &Option<i64>)| Some((*new)? - (*old)?);
+        let delta: Vec<i64> = new
+            .iter()
+            .zip(&old)
+            .map(|p| missing(p).unwrap_or(0))
+            .collect();
+        let mended = self.shifted(given, "shape", &delta, edit)?;
+        edit.set_input(self.id, port, Some(mended));
+        Some(())
+    }
+
+    /// A value of integers with a constant added.
+    fn shifted(
+        &self,
+        value: ValueId,
+        what: &str,
+        delta: &[i64],
+        edit: &mut GraphEdit,
+    ) -> Option<ValueId> {
+        let dtype = self.facts.dtype(value).unwrap_or(DType::I64);
+        let name = format!("{}_{what}", self.graph.node_label(self.id));
+        let delta = edit.add_initializer(&format!("{name}_change"), ints(dtype, delta)?);
+        let sum = edit.add_value(&name);
+        let inputs = vec![Some(value), Some(delta)];
+        edit.add_op(Op::Binary(BinaryOp::Add), inputs, vec![Some(sum)]);
+        Some(sum)
+    }
+
+    /// Whoever reads a number of channels goes on reading the dense one; shapes made from it are
+    /// mended where they are used.
+    fn shape(&self, start: i64, edit: &mut GraphEdit) -> Option<()> {
+        let (x, y) = (self.node.input(0)?, self.node.output(0)?);
+        let dims = self.facts.shape(x)?;
+        let n = i64::try_from(dims.len()).ok()?;
+        let start = (if start < 0 { start + n } else { start }).clamp(0, n);
+        let start = usize::try_from(start).ok()?;
+        let len = self.facts.shape(y)?.first()?.fixed()?;
+        let gone = |axis: usize| {
+            let extent = dims.get(axis)?.fixed()?;
+            i64::try_from(extent - self.kept.width(x, axis, extent)).ok()
+        };
+        let delta: Vec<i64> = (start..start + len).map(|a| gone(a).unwrap_or(0)).collect();
+        if delta.iter().all(|d| *d == 0) {
+            return Some(());
+        }
+        let name = format!("{}_pruned", self.graph.node_label(self.id));
+        let now = edit.add_value(&name);
+        edit.set_output(self.id, 0, Some(now));
+        let dense = edit.add_initializer(&format!("{name}_change"), ints(DType::I64, &delta)?);
+        let inputs = vec![Some(now), Some(dense)];
+        edit.add_op(Op::Binary(BinaryOp::Add), inputs, vec![Some(y)]);
         Some(())
     }
 
@@ -193,6 +287,10 @@ impl Rewrite<'_> {
 
     fn slice(&self, attributes: &SliceAttributes, edit: &mut GraphEdit) -> Option<()> {
         let x = self.node.input(0)?;
+        let axes = params::slice_axes(self.graph, self.facts, self.id);
+        if axes.is_some_and(|axes| axes.iter().all(|a| self.kept.get(x, *a).is_none())) {
+            return Some(());
+        }
         let ranges = params::slice(self.graph, self.facts, self.id)?;
         let shrunk = |r: &params::SliceRange| self.kept.get(x, r.axis).is_some();
         if !ranges.iter().any(shrunk) {

@@ -4,6 +4,8 @@
 //! of each op; indices that correspond are joined. A set of joined indices is a *unit*: the smallest
 //! thing that can be removed. Units that share an axis of a value form a *group*.
 
+#[cfg(test)]
+mod attention_tests;
 mod collect;
 mod dump;
 mod elements;

@@ -1,6 +1,6 @@
 //! Following channels from the weights that make them through the graph.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use regraft_graph::infer::Facts;
 use regraft_graph::{Graph, NodeId, ValueId};
@@ -9,6 +9,9 @@ use super::elements::Elements;
 use super::{Consumer, Producer};
 use crate::PruneError;
 use crate::rules::{self, Link, Port, Site};
+
+/// Axes looked at before a choice is taken to be good.
+const MAX_LOOKED_AT: usize = 256;
 
 /// Elements with all joins made, and the nodes that make or sum over channels.
 #[derive(Debug)]
@@ -23,6 +26,17 @@ struct Search<'a> {
     facts: &'a Facts,
     elements: Elements,
     queue: VecDeque<(ValueId, usize)>,
+    // Regroupings of which any of several axes could carry the channels.
+    open: VecDeque<Open>,
+}
+
+/// An axis at a node that waits for the choice of an axis on its other side.
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    node: NodeId,
+    port: Port,
+    value: ValueId,
+    axis: usize,
 }
 
 pub(crate) fn search(graph: &Graph, facts: &Facts) -> Result<Found, PruneError> {
@@ -31,6 +45,7 @@ pub(crate) fn search(graph: &Graph, facts: &Facts) -> Result<Found, PruneError> 
         facts,
         elements: Elements::default(),
         queue: VecDeque::new(),
+        open: VecDeque::new(),
     };
     let never = |_: ValueId, _: usize| false;
     let mut producers = Vec::new();
@@ -55,8 +70,15 @@ pub(crate) fn search(graph: &Graph, facts: &Facts) -> Result<Found, PruneError> 
             });
         }
     }
-    while let Some((value, axis)) = search.queue.pop_front() {
-        search.follow(value, axis)?;
+    loop {
+        while let Some((value, axis)) = search.queue.pop_front() {
+            search.follow(value, axis)?;
+        }
+        // All that can be said without a choice is said: it may have made some choices.
+        let Some(open) = search.open.pop_front() else {
+            break;
+        };
+        search.decide(open)?;
     }
     let consumers = search.consumers();
     Ok(Found {
@@ -126,13 +148,120 @@ impl Search<'_> {
     ) -> Result<(), PruneError> {
         let elements = &self.elements;
         let touched = |v: ValueId, a: usize| elements.get(v, a).is_some();
-        let site = Site {
+        let site = self.site(id, &touched);
+        if rules::choices(&site, port, axis).is_some() {
+            self.open.push_back(Open {
+                node: id,
+                port,
+                value,
+                axis,
+            });
+            return Ok(());
+        }
+        self.ask_now(id, port, value, axis)
+    }
+
+    fn site<'s>(&'s self, id: NodeId, touched: &'s dyn Fn(ValueId, usize) -> bool) -> Site<'s> {
+        Site {
             graph: self.graph,
             facts: self.facts,
             id,
             node: self.graph.node(id),
-            touched: &touched,
+            touched,
+        }
+    }
+
+    /// Takes the first axis from which nothing that must stay is reached: of `heads × width` the
+    /// heads, of `3 × heads × width` too, since the three are picked apart by an index.
+    fn decide(&mut self, open: Open) -> Result<(), PruneError> {
+        let elements = &self.elements;
+        let touched = |v: ValueId, a: usize| elements.get(v, a).is_some();
+        let site = self.site(open.node, &touched);
+        let chosen = rules::choices(&site, open.port, open.axis).and_then(|(port, axes)| {
+            let value = site.value(port)?;
+            let free = axes.iter().find(|a| self.is_free(value, **a));
+            Some((value, free.or(axes.first()).copied()?))
+        });
+        if let Some((value, axis)) = chosen {
+            self.touch(value, axis)?;
+        }
+        self.ask_now(open.node, open.port, open.value, open.axis)
+    }
+
+    /// Returns true if none of the axes that correspond to this one has to stay, as far as
+    /// [`MAX_LOOKED_AT`] axes show. Axes already reached are not looked at again.
+    fn is_free(&self, value: ValueId, axis: usize) -> bool {
+        let mut seen = BTreeSet::from([(value, axis)]);
+        let mut work = VecDeque::from([(value, axis)]);
+        while let Some((value, axis)) = work.pop_front() {
+            let Some(next) = self.corresponding(value, axis, &seen) else {
+                return false;
+            };
+            for place in next {
+                if seen.len() >= MAX_LOOKED_AT {
+                    return true;
+                }
+                let new = self.elements.get(place.0, place.1).is_none() && seen.insert(place);
+                if new {
+                    work.push_back(place);
+                }
+            }
+        }
+        true
+    }
+
+    /// The axes that a node links with this one; `None` if it has to stay.
+    fn corresponding(
+        &self,
+        value: ValueId,
+        axis: usize,
+        seen: &BTreeSet<(ValueId, usize)>,
+    ) -> Option<Vec<(ValueId, usize)>> {
+        let graph = self.graph;
+        self.facts.shape(value)?.get(axis)?.fixed()?;
+        let is_input = graph.inputs().contains(&value) && graph.tensor(value).is_none();
+        if is_input || graph.outputs().contains(&value) {
+            return None;
+        }
+        let touched =
+            |v: ValueId, a: usize| self.elements.get(v, a).is_some() || seen.contains(&(v, a));
+        let mut found = Vec::new();
+        let mut links = |id: NodeId, port: Port| -> Option<()> {
+            let site = self.site(id, &touched);
+            for link in rules::links(&site, port, axis).ok()? {
+                for (port, axis) in [link.a, link.b] {
+                    found.extend(site.value(port).map(|v| (v, axis)));
+                }
+            }
+            Some(())
         };
+        if let Some(id) = graph.producer(value) {
+            for port in ports(&graph.node(id).outputs, value) {
+                links(id, Port::Out(port))?;
+            }
+        }
+        for &id in graph.consumers(value) {
+            let node = graph.node(id);
+            if node.captures.contains(&value) {
+                return None;
+            }
+            for port in ports(&node.inputs, value) {
+                links(id, Port::In(port))?;
+            }
+        }
+        Some(found)
+    }
+
+    fn ask_now(
+        &mut self,
+        id: NodeId,
+        port: Port,
+        value: ValueId,
+        axis: usize,
+    ) -> Result<(), PruneError> {
+        let elements = &self.elements;
+        let touched = |v: ValueId, a: usize| elements.get(v, a).is_some();
+        let site = self.site(id, &touched);
         match rules::links(&site, port, axis) {
             Ok(links) => {
                 for link in &links {
@@ -199,16 +328,16 @@ impl Search<'_> {
                 node,
                 touched: &never,
             };
-            if let Some(c) = rules::contraction(&site)
-                && self.elements.get(c.weight, c.weight_axis).is_some()
-            {
-                list.push(Consumer {
-                    node: id,
-                    weight: c.weight,
-                    weight_axis: c.weight_axis,
-                    input: c.input,
-                    input_axis: c.input_axis,
-                });
+            for c in rules::contractions(&site) {
+                if self.elements.get(c.weight, c.weight_axis).is_some() {
+                    list.push(Consumer {
+                        node: id,
+                        weight: c.weight,
+                        weight_axis: c.weight_axis,
+                        input: c.input,
+                        input_axis: c.input_axis,
+                    });
+                }
             }
         }
         list

@@ -378,20 +378,6 @@ const FROZEN: &[FrozenCase] = &[
         };
         t.op(op, &["p"], "c");
     }),
-    ("reads the number of channels", |t| {
-        let op = Op::Shape {
-            start: 0,
-            end: None,
-        };
-        t.op(op, &["p"], "c");
-    }),
-    ("multiplies two activations", |t| {
-        t.ints("rows", &[0, 2, 36]);
-        t.op(Op::Reshape { allowzero: false }, &["p", "rows"], "f");
-        let perm = Some(vec![0, 2, 1]);
-        t.op(Op::Transpose { perm }, &["f"], "g");
-        t.op(Op::MatMul, &["f", "g"], "c");
-    }),
     ("no other channel", |t| {
         t.conv("p", "one", (2, 1, 1));
         t.conv("one", "c", (1, 2, 1));

@@ -5,8 +5,6 @@ use regraft_graph::op::Gemm;
 
 use super::{Contraction, Link, Port, Seed, Site, Verdict};
 
-const ACTIVATIONS: &str = "multiplies two activations";
-
 /// Row, sum and column axes of `Gemm`: (A rows, A sum, B sum, B columns).
 fn gemm_axes(gemm: &Gemm) -> (usize, usize, usize, usize) {
     let (a_row, a_sum) = if gemm.trans_a { (1, 0) } else { (0, 1) };
@@ -19,9 +17,6 @@ pub(super) fn gemm(site: &Site<'_>, gemm: &Gemm, port: Port, axis: usize) -> Ver
     let (a, b, y) = (Port::In(0), Port::In(1), Port::Out(0));
     let at = (port, axis);
     if at == (a, a_sum) || at == (b, b_sum) {
-        if !site.is_constant(0) && !site.is_constant(1) {
-            return site.freeze(ACTIVATIONS);
-        }
         return Ok(vec![Link::same((a, a_sum), (b, b_sum))]);
     }
     let y_axis = match at {
@@ -92,9 +87,6 @@ pub(super) fn matmul(site: &Site<'_>, port: Port, axis: usize) -> Verdict {
     if from_end >= 2 {
         return Ok(batch_axes(site, from_end));
     }
-    if !site.is_constant(0) && !site.is_constant(1) {
-        return site.freeze(ACTIVATIONS);
-    }
     let sum = Link::same((a, ra - 1), (b, rb - 2));
     let rows = Link::same((a, ra - 2), (y, ry - 2));
     let columns = Link::same((b, rb - 1), (y, ry - 1));
@@ -152,4 +144,18 @@ pub(super) fn matmul_contraction(site: &Site<'_>) -> Option<Contraction> {
         input: site.node.input(1 - which)?,
         input_axis: site.rank(Port::In(1 - which))? - input_end,
     })
+}
+
+/// The axes that `Gemm` of two computed values sums over.
+pub(super) fn gemm_sum(site: &Site<'_>, gemm: &Gemm) -> Option<[(Port, usize); 2]> {
+    let (_, a_sum, b_sum, _) = gemm_axes(gemm);
+    let computed = !site.is_constant(0) && !site.is_constant(1);
+    computed.then_some([(Port::In(0), a_sum), (Port::In(1), b_sum)])
+}
+
+/// The axes that `MatMul` of two computed values sums over.
+pub(super) fn matmul_sum(site: &Site<'_>) -> Option<[(Port, usize); 2]> {
+    let (a, b) = (site.rank(Port::In(0))?, site.rank(Port::In(1))?);
+    let computed = !site.is_constant(0) && !site.is_constant(1);
+    (computed && a >= 2 && b >= 2).then_some([(Port::In(0), a - 1), (Port::In(1), b - 2)])
 }

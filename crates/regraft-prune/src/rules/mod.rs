@@ -15,6 +15,7 @@ mod reshape;
 mod shape;
 
 pub(crate) use index::IndexMap;
+pub(crate) use recurrent::uniform_state;
 use regraft_graph::infer::Facts;
 use regraft_graph::{Dim, Graph, Node, NodeId, Op, ValueId};
 pub(crate) use reshape::target as reshape_target;
@@ -155,7 +156,7 @@ pub(crate) fn links(site: &Site<'_>, port: Port, axis: usize) -> Verdict {
             keepdims,
             ..
         } => reduce::arg_extremum(site, *over, *keepdims, port, axis),
-        Op::Shape { start, end } => shape::shape(site, *start, *end, port, axis),
+        Op::Shape { .. } => shape::shape(site, port),
         Op::Size => site.freeze("counts the elements"),
         Op::Reshape { allowzero } => reshape::reshape(site, *allowzero, port, axis),
         Op::Flatten { .. } => reshape::flatten(site, port, axis),
@@ -171,10 +172,10 @@ pub(crate) fn links(site: &Site<'_>, port: Port, axis: usize) -> Verdict {
         Op::Gather { axis: along } => shape::gather(site, *along, port, axis),
         Op::Expand => shape::expand(site, port, axis),
         Op::Tile => shape::tile(site, port, axis),
-        Op::ConstantOfShape { .. } => shape::constant_of_shape(site, port),
+        Op::ConstantOfShape { .. } => shape::constant_of_shape(site, port, axis),
         Op::Constant { .. } => Ok(Vec::new()),
         Op::Range => site.freeze("makes a range of numbers"),
-        Op::Recurrent(_) => recurrent::recurrent(site, port, axis),
+        Op::Recurrent(r) => recurrent::recurrent(site, r, port, axis),
         Op::Opaque { reason, .. } => site.freeze(&format!("is not understood: {reason}")),
     }
 }
@@ -191,14 +192,34 @@ pub(crate) fn seed(site: &Site<'_>) -> Option<Seed> {
     }
 }
 
-/// Returns the weight axis that the node sums over together with an axis of its input.
-pub(crate) fn contraction(site: &Site<'_>) -> Option<Contraction> {
+/// Returns the weight axes that the node sums over together with an axis of a value, that of its
+/// first input first.
+pub(crate) fn contractions(site: &Site<'_>) -> Vec<Contraction> {
+    let one = |found: Option<Contraction>| found.into_iter().collect();
     match &site.node.op {
-        Op::Conv(conv) => conv::contraction(site, conv, 1),
-        Op::ConvTranspose(conv) => conv::contraction(site, conv, 0),
-        Op::Gemm(gemm) => linear::gemm_contraction(site, gemm),
-        Op::MatMul => linear::matmul_contraction(site),
-        Op::Recurrent(_) => recurrent::contraction(site),
+        Op::Conv(conv) => one(conv::contraction(site, conv, 1)),
+        Op::ConvTranspose(conv) => one(conv::contraction(site, conv, 0)),
+        Op::Gemm(gemm) => one(linear::gemm_contraction(site, gemm)),
+        Op::MatMul => one(linear::matmul_contraction(site)),
+        Op::Recurrent(_) => recurrent::contractions(site),
+        _ => Vec::new(),
+    }
+}
+
+/// Returns the ports and axes of two computed inputs that the node sums over with one another.
+pub(crate) fn product_sum(site: &Site<'_>) -> Option<[(Port, usize); 2]> {
+    match &site.node.op {
+        Op::Gemm(gemm) => linear::gemm_sum(site, gemm),
+        Op::MatMul => linear::matmul_sum(site),
+        _ => None,
+    }
+}
+
+/// Returns the axes of the other side of a regrouping any of which could carry the channels of the
+/// axis asked for, the likeliest first; `None` where there is nothing to choose.
+pub(crate) fn choices(site: &Site<'_>, port: Port, axis: usize) -> Option<(Port, Vec<usize>)> {
+    match &site.node.op {
+        Op::Reshape { .. } | Op::Flatten { .. } => reshape::choices(site, port, axis),
         _ => None,
     }
 }

@@ -41,16 +41,39 @@ fn per_channel(
     }
 }
 
+/// Statistics over the last axis alone are taken over the channels that are left; over several axes
+/// a channel is no longer one index of the parameters.
 pub(super) fn layer(site: &Site<'_>, from: i64, port: Port, axis: usize) -> Verdict {
-    let Some(from) = site.rank(Port::In(0)).and_then(|rank| front(from, rank)) else {
+    let Some(rank) = site.rank(Port::In(0)) else {
         return site.unknown_shape();
     };
-    match port {
+    let Some(from) = front(from, rank) else {
+        return site.unknown_shape();
+    };
+    let (x, y) = (Port::In(0), Port::Out(0));
+    let last = match port {
         Port::In(0) | Port::Out(0) if axis < from => {
-            Ok(vec![Link::same((Port::In(0), axis), (Port::Out(0), axis))])
+            return Ok(vec![Link::same((x, axis), (y, axis))]);
         }
-        Port::In(_) | Port::Out(_) => site.freeze("normalises over the channels"),
+        Port::In(0) | Port::Out(0) => from + 1 == rank,
+        Port::In(p) => from + 1 == rank && site.rank(Port::In(p)) == Some(1),
+        Port::Out(_) => false,
+    };
+    let others = (1..site.node.outputs.len()).any(|p| site.node.output(p).is_some());
+    if !last || others {
+        return site.freeze("normalises over the channels and other axes");
     }
+    let mut links = vec![Link::same((x, from), (y, from))];
+    for p in 1..site.node.inputs.len() {
+        if site.node.input(p).is_none() {
+            continue;
+        }
+        if site.rank(Port::In(p)) != Some(1) {
+            return site.freeze("has scales of a shape that is not understood");
+        }
+        links.push(Link::same((y, from), (Port::In(p), 0)));
+    }
+    Ok(links)
 }
 
 pub(super) fn softmax(

@@ -17,10 +17,18 @@ pub(super) fn reshape(site: &Site<'_>, allowzero: bool, port: Port, axis: usize)
     let (Some(x), Some(y)) = (site.shape(X), site.shape(Y)) else {
         return site.unknown_shape();
     };
-    if target(x, y, allowzero).is_none() {
+    let given = site.node.input(1).and_then(|v| site.facts.known_ints(v));
+    if target(x, y, allowzero).is_none() && !given.is_some_and(|g| states(&g, y)) {
         return site.freeze("has a target shape that cannot be written down");
     }
     regroup(site, port, axis)
+}
+
+/// True if every extent that may shrink is a number in the shape given, or inferred or copied there,
+/// so that the shape can be mended by adding a constant.
+fn states(given: &[Option<i64>], y: &[Dim]) -> bool {
+    let stated = |(n, dim): (&Option<i64>, &Dim)| dim.fixed().is_none() || n.is_some();
+    given.len() == y.len() && given.iter().zip(y).all(stated)
 }
 
 /// Returns a target shape for `Reshape` that gives `y` from `x`, run-time extents copied or
@@ -40,80 +48,143 @@ pub(crate) fn target(x: &[Dim], y: &[Dim], allowzero: bool) -> Option<Vec<i64>> 
     list.filter(|_| inferred <= 1)
 }
 
-fn regroup(site: &Site<'_>, port: Port, axis: usize) -> Verdict {
-    if port != X && port != Y {
-        return site.freeze("takes a shape from these channels");
+/// The flat positions that an axis spans inside its segment: from `low` below `high`, both products
+/// of extents counted from the segment's last axis.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    axis: usize,
+    low: usize,
+    high: usize,
+}
+
+impl Span {
+    /// True if each index of this axis is a set of whole indices of `other` or the reverse, and
+    /// `other` spans all that this one does.
+    fn inside(self, other: Self) -> bool {
+        other.low <= self.low
+            && self.high <= other.high
+            && self.low.is_multiple_of(other.low)
+            && other.high.is_multiple_of(self.high)
     }
+}
+
+/// Returns the spans of the axes of a segment whose extents are not 1.
+fn spans(dims: &[Dim], range: Range<usize>) -> Option<Vec<Span>> {
+    let mut low = 1usize;
+    let mut list = Vec::new();
+    for axis in range.rev() {
+        let high = low.checked_mul(dims[axis].fixed()?)?;
+        if high != low && high > 0 {
+            list.push(Span { axis, low, high });
+        }
+        low = high;
+    }
+    list.reverse();
+    Some(list)
+}
+
+/// What an axis of one side corresponds to on the other side.
+enum Match {
+    /// Index for index.
+    Same(usize),
+    /// One axis whose indices are sets of those asked for, or parts of them.
+    Coarser(Span, Span),
+    /// Several axes, each a finer or partly finer side; the axis asked for comes first.
+    Finer(Span, Vec<Span>),
+}
+
+fn matched(site: &Site<'_>, port: Port, axis: usize) -> Result<Match, String> {
     let (Some(x), Some(y)) = (site.shape(X), site.shape(Y)) else {
         return site.unknown_shape();
     };
     let Some((xs, ys)) = segment(x, y, port, axis) else {
         return site.freeze("regroups the channels with axes that are not known");
     };
-    let wide = |dims: &[Dim], range: Range<usize>| -> Vec<usize> {
-        range.filter(|&a| dims[a] != Dim::Fixed(1)).collect()
-    };
     if xs.len() == 1 && ys.len() == 1 {
-        return Ok(vec![Link::same((X, xs.start), (Y, ys.start))]);
+        let other = if port == X { ys.start } else { xs.start };
+        return Ok(Match::Same(other));
     }
-    let (x_wide, y_wide) = (wide(x, xs), wide(y, ys));
-    let is_wide = match port {
-        Port::In(_) => x_wide.contains(&axis),
-        Port::Out(_) => y_wide.contains(&axis),
+    let (Some(x), Some(y)) = (spans(x, xs), spans(y, ys)) else {
+        return site.freeze("regroups the channels with axes that are not known");
     };
-    if !is_wide {
+    let (own, others) = if port == X { (x, y) } else { (y, x) };
+    let Some(own) = own.into_iter().find(|s| s.axis == axis) else {
         return site.freeze("moves a channel axis of extent 1");
+    };
+    if let Some(coarse) = others.iter().find(|o| own.inside(**o)) {
+        return Ok(Match::Coarser(own, *coarse));
     }
-    match (x_wide.as_slice(), y_wide.as_slice()) {
-        (fine, &[coarse]) => spread(site, (X, fine), (Y, coarse), (port, axis)),
-        (&[coarse], fine) => spread(site, (Y, fine), (X, coarse), (port, axis)),
-        _ => site.freeze("regroups the channels in a way that is not understood"),
+    let finer: Vec<Span> = others.into_iter().filter(|o| o.inside(own)).collect();
+    if finer.is_empty() {
+        return site.freeze("regroups the channels in a way that is not understood");
     }
+    Ok(Match::Finer(own, finer))
 }
 
-fn spread(
-    site: &Site<'_>,
-    fine: (Port, &[usize]),
-    coarse: (Port, usize),
-    at: (Port, usize),
-) -> Verdict {
-    let (port, axes) = fine;
-    let extents: Option<Vec<usize>> = axes.iter().map(|&a| site.extent(port, a)).collect();
-    let Some(extents) = extents else {
-        return site.unknown_shape();
-    };
-    let chosen: Vec<usize> = if at.0 == port {
-        (0..axes.len()).filter(|&i| axes[i] == at.1).collect()
-    } else {
-        let touched = |&i: &usize| site.value(port).is_some_and(|v| (site.touched)(v, axes[i]));
-        let already: Vec<usize> = (0..axes.len()).filter(touched).collect();
-        if already.is_empty() {
-            vec![preferred(site, port, axes, &extents)]
-        } else {
-            already
+fn regroup(site: &Site<'_>, port: Port, axis: usize) -> Verdict {
+    let other = match port {
+        Port::In(0) => Y,
+        Port::Out(0) => X,
+        Port::In(_) | Port::Out(_) => {
+            return site.freeze("takes a shape from these channels");
         }
     };
-    let link = |i: usize| Link {
-        a: (port, axes[i]),
-        b: coarse,
+    let link = |fine: (Port, Span), coarse: (Port, Span)| Link {
+        a: (fine.0, fine.1.axis),
+        b: (coarse.0, coarse.1.axis),
         map: IndexMap::Spread {
-            outer: extents[..i].iter().product(),
-            inner: extents[i + 1..].iter().product(),
+            outer: coarse.1.high / fine.1.high,
+            inner: fine.1.low / coarse.1.low,
         },
     };
-    Ok(chosen.into_iter().map(link).collect())
+    Ok(match matched(site, port, axis)? {
+        Match::Same(there) => vec![Link::same((port, axis), (other, there))],
+        Match::Coarser(own, coarse) => vec![link((port, own), (other, coarse))],
+        Match::Finer(own, finer) => {
+            let touched = |s: &&Span| site.value(other).is_some_and(|v| (site.touched)(v, s.axis));
+            let mut chosen: Vec<Span> = finer.iter().filter(touched).copied().collect();
+            if chosen.is_empty() {
+                chosen.push(finer[preferred(site, other, &finer)]);
+            }
+            let links = chosen
+                .into_iter()
+                .map(|fine| link((other, fine), (port, own)));
+            links.collect()
+        }
+    })
+}
+
+/// Returns the axes of the other side any of which could carry the channels of the axis asked for,
+/// the likeliest first; `None` where there is nothing to choose.
+pub(super) fn choices(site: &Site<'_>, port: Port, axis: usize) -> Option<(Port, Vec<usize>)> {
+    let other = match port {
+        Port::In(0) => Y,
+        Port::Out(0) => X,
+        Port::In(_) | Port::Out(_) => return None,
+    };
+    let Ok(Match::Finer(_, finer)) = matched(site, port, axis) else {
+        return None;
+    };
+    let value = site.value(other)?;
+    if finer.len() < 2 || finer.iter().any(|s| (site.touched)(value, s.axis)) {
+        return None;
+    }
+    let first = finer[preferred(site, other, &finer)].axis;
+    let rest = finer.iter().map(|s| s.axis).filter(|a| *a != first);
+    Some((other, std::iter::once(first).chain(rest).collect()))
 }
 
 /// Which finer axis carries channels: the first where all axes after the batch are regrouped
 /// (`n → c × h × w`), else the widest (`c → groups × c/groups` of a channel shuffle).
-fn preferred(site: &Site<'_>, port: Port, axes: &[usize], extents: &[usize]) -> usize {
+fn preferred(site: &Site<'_>, port: Port, finer: &[Span]) -> usize {
     let last = site.rank(port).map(|rank| rank.saturating_sub(1));
-    if axes.last().copied() == last {
+    if finer.last().map(|s| s.axis) == last {
         return 0;
     }
+    let extent = |s: &Span| s.high / s.low;
     let mut best = 0;
-    for i in 1..extents.len() {
-        if extents[i] > extents[best] {
+    for i in 1..finer.len() {
+        if extent(&finer[i]) > extent(&finer[best]) {
             best = i;
         }
     }
@@ -143,7 +214,33 @@ fn segment(x: &[Dim], y: &[Dim], port: Port, axis: usize) -> Option<(Range<usize
         let place = |n: usize| n - back..n - back + 1;
         return Some((place(x.len()), place(y.len())));
     }
-    let (mut i, mut j) = (start, start);
+    from_front(x, y, (start, x_end), (start, y_end), port, axis)
+        .or_else(|| from_back(x, y, (start, x_end), (start, y_end), port, axis))
+}
+
+fn inside(
+    (xs, ys): (Range<usize>, Range<usize>),
+    port: Port,
+    axis: usize,
+) -> Option<(Range<usize>, Range<usize>)> {
+    let own = if matches!(port, Port::In(_)) {
+        &xs
+    } else {
+        &ys
+    };
+    own.contains(&axis).then_some((xs, ys))
+}
+
+/// Segments of equal products from the first regrouped axis on; `None` if an extent that is not
+/// known comes before the axis asked for.
+fn from_front(
+    x: &[Dim],
+    y: &[Dim],
+    (mut i, x_end): (usize, usize),
+    (mut j, y_end): (usize, usize),
+    port: Port,
+    axis: usize,
+) -> Option<(Range<usize>, Range<usize>)> {
     while i < x_end || j < y_end {
         let (i0, j0) = (i, j);
         let (mut a, mut b) = (1usize, 1usize);
@@ -166,12 +263,46 @@ fn segment(x: &[Dim], y: &[Dim], port: Port, axis: usize) -> Option<(Range<usize
                 return None;
             }
         }
-        let inside = match port {
-            Port::In(_) => (i0..i).contains(&axis),
-            Port::Out(_) => (j0..j).contains(&axis),
-        };
-        if inside {
-            return Some((i0..i, j0..j));
+        if let Some(found) = inside((i0..i, j0..j), port, axis) {
+            return Some(found);
+        }
+    }
+    None
+}
+
+/// The same from the last regrouped axis back: extents that are not known often come first.
+fn from_back(
+    x: &[Dim],
+    y: &[Dim],
+    (x_start, mut i): (usize, usize),
+    (y_start, mut j): (usize, usize),
+    port: Port,
+    axis: usize,
+) -> Option<(Range<usize>, Range<usize>)> {
+    while i > x_start || j > y_start {
+        let (i0, j0) = (i, j);
+        let (mut a, mut b) = (1usize, 1usize);
+        if i > x_start {
+            i -= 1;
+            a = x[i].fixed()?;
+        }
+        if j > y_start {
+            j -= 1;
+            b = y[j].fixed()?;
+        }
+        while a != b {
+            if a < b && i > x_start {
+                i -= 1;
+                a = a.checked_mul(x[i].fixed()?)?;
+            } else if b < a && j > y_start {
+                j -= 1;
+                b = b.checked_mul(y[j].fixed()?)?;
+            } else {
+                return None;
+            }
+        }
+        if let Some(found) = inside((i..i0, j..j0), port, axis) {
+            return Some(found);
         }
     }
     None

@@ -2,7 +2,6 @@
 
 use regraft_graph::infer::params;
 use regraft_graph::op::PadMode;
-use regraft_graph::{Op, ValueId};
 
 use super::{IndexMap, Link, Port, Site, Verdict, front};
 
@@ -13,52 +12,14 @@ fn same(axis_x: usize, axis_y: usize) -> Vec<Link> {
     vec![Link::same((X, axis_x), (Y, axis_y))]
 }
 
-/// `Shape` does not matter while only the extents of other axes are read from it.
-pub(super) fn shape(
-    site: &Site<'_>,
-    start: i64,
-    end: Option<i64>,
-    port: Port,
-    axis: usize,
-) -> Verdict {
-    let (Some(rank), Some(y)) = (site.rank(X), site.node.output(0)) else {
-        return site.unknown_shape();
-    };
-    if port != X {
-        return site.freeze("makes a shape");
+/// What reads the number of channels goes on reading the dense one: a constant is added to it. Shapes
+/// that are made from it are mended where they are used.
+pub(super) fn shape(site: &Site<'_>, port: Port) -> Verdict {
+    let is_output = |v| site.graph.outputs().contains(&v);
+    if port != X || site.node.output(0).is_none_or(is_output) {
+        return site.freeze("makes a shape that leaves the network");
     }
-    let n = rank as i64;
-    let clamp = |a: i64| (if a < 0 { a + n } else { a }).clamp(0, n);
-    let (start, end) = (clamp(start), clamp(end.unwrap_or(n)));
-    let at = axis as i64 - start;
-    if at < 0 || axis as i64 >= end || reads_other_entries(site, y, at, end - start) {
-        return Ok(Vec::new());
-    }
-    site.freeze("reads the number of channels")
-}
-
-fn reads_other_entries(site: &Site<'_>, y: ValueId, at: i64, len: i64) -> bool {
-    if site.graph.outputs().contains(&y) {
-        return false;
-    }
-    site.graph.consumers(y).iter().all(|&id| {
-        let node = site.graph.node(id);
-        if node.input(0) != Some(y) || node.reads().filter(|v| *v == y).count() != 1 {
-            return false;
-        }
-        match &node.op {
-            Op::Gather { .. } => node
-                .input(1)
-                .and_then(|v| site.facts.ints(v))
-                .is_some_and(|list| list.iter().all(|&i| i != at && i + len != at)),
-            Op::Slice(_) => params::slice(site.graph, site.facts, id).is_some_and(|ranges| {
-                ranges
-                    .iter()
-                    .any(|r| (0..r.len as i64).all(|i| r.start + i * r.step != at))
-            }),
-            _ => false,
-        }
-    })
+    Ok(Vec::new())
 }
 
 pub(super) fn transpose(site: &Site<'_>, port: Port, axis: usize) -> Verdict {
@@ -182,6 +143,10 @@ pub(super) fn slice(site: &Site<'_>, port: Port, axis: usize) -> Verdict {
     if port != X && port != Y {
         return site.freeze("takes a setting from these channels");
     }
+    let axes = params::slice_axes(site.graph, site.facts, site.id);
+    if axes.is_some_and(|axes| !axes.contains(&axis)) {
+        return Ok(same(axis, axis));
+    }
     let Some(ranges) = params::slice(site.graph, site.facts, site.id) else {
         return site.freeze("cuts at a place that is not known before it runs");
     };
@@ -298,15 +263,20 @@ pub(super) fn gather(site: &Site<'_>, along: i64, port: Port, axis: usize) -> Ve
     }])
 }
 
-pub(super) fn expand(site: &Site<'_>, port: Port, axis: usize) -> Verdict {
-    if site
-        .node
-        .input(1)
-        .and_then(|v| site.facts.ints(v))
-        .is_none()
-    {
-        return site.freeze("has a target shape that is not known before it runs");
+/// True if the extent of an axis of the output stands as a number in the shape at an input port.
+fn states(site: &Site<'_>, shape_port: usize, axis: usize) -> bool {
+    let given = site.node.input(shape_port);
+    let (Some(given), Some(rank)) = (given.and_then(|v| site.facts.known_ints(v)), site.rank(Y))
+    else {
+        return false;
+    };
+    match (axis + given.len()).checked_sub(rank) {
+        Some(at) => given.get(at).is_some_and(Option::is_some),
+        None => true,
     }
+}
+
+pub(super) fn expand(site: &Site<'_>, port: Port, axis: usize) -> Verdict {
     let (Some(rank_x), Some(rank_y)) = (site.rank(X), site.rank(Y)) else {
         return site.unknown_shape();
     };
@@ -315,10 +285,15 @@ pub(super) fn expand(site: &Site<'_>, port: Port, axis: usize) -> Verdict {
         Port::Out(0) => Some(((axis + rank_x).checked_sub(rank_y), axis)),
         Port::In(_) | Port::Out(_) => None,
     };
-    match places {
-        None => site.freeze("takes a setting from these channels"),
-        Some((None, _)) => Ok(Vec::new()),
-        Some((Some(x), y)) => match (site.extent(X, x), site.extent(Y, y)) {
+    let Some((x, y)) = places else {
+        return site.freeze("takes a setting from these channels");
+    };
+    if !states(site, 1, y) {
+        return site.freeze("has a target shape that is not known before it runs");
+    }
+    match x {
+        None => Ok(Vec::new()),
+        Some(x) => match (site.extent(X, x), site.extent(Y, y)) {
             (Some(a), Some(b)) if a == b => Ok(same(x, y)),
             (Some(1), Some(_)) => Ok(Vec::new()),
             _ => site.unknown_shape(),
@@ -341,13 +316,8 @@ pub(super) fn tile(site: &Site<'_>, port: Port, axis: usize) -> Verdict {
     }])
 }
 
-pub(super) fn constant_of_shape(site: &Site<'_>, port: Port) -> Verdict {
-    let known = site
-        .node
-        .input(0)
-        .and_then(|v| site.facts.ints(v))
-        .is_some();
-    if port == Y && known {
+pub(super) fn constant_of_shape(site: &Site<'_>, port: Port, axis: usize) -> Verdict {
+    if port == Y && states(site, 0, axis) {
         return Ok(Vec::new());
     }
     site.freeze("makes a tensor of a shape that is not known before it runs")
