@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::arguments::Arguments;
 use crate::process::{self, Measured, cargo};
-use crate::python;
+use crate::python::{self, Environment};
 
 /// Batch of the latency figure.
 const LATENCY_BATCH: &str = "32";
@@ -83,7 +83,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
         let folder = options.shared.display();
         format!("no `tools/judge.py` in `{folder}`: name the folder with `--shared`")
     })?;
-    let python = python::interpreter(root, options.python.as_deref())?;
+    let python = python::interpreter(root, Environment::Peers, options.python.as_deref())?;
     process::run(cargo(root).args(["build", "--release", "--locked", "-p", "regraft-cli"]))?;
     let mut bench = Bench {
         binary: process::target_dir(root).join("release/regraft"),

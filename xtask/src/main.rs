@@ -13,6 +13,7 @@ mod peers;
 mod process;
 mod python;
 mod tidy;
+mod zoo;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -37,6 +38,14 @@ usage: cargo xtask TASK
       --threads N        threads for each side (2)
       --runs N           timed runs of each side of the executor (15)
       --python FILE      as above
+  zoo                    docs/coverage.md: networks of torchvision, transformers and timm, each exported
+                         with random weights, pruned and judged; a run that was ended goes on
+      --library NAME     `torchvision`, `transformers` or `timm` alone
+      --only TEXT        only the networks whose name contains TEXT
+      --again            also those that did not pass before
+      --page             write the page from the records alone
+      --seconds N        for each step of a network (600)
+      --python FILE      an interpreter with the packages of xtask/zoo/requirements.txt
 ";
 
 fn main() -> ExitCode {
@@ -70,6 +79,11 @@ fn run() -> Result<()> {
             let options = peers::Options::from_arguments(&mut arguments)?;
             arguments.finish()?;
             peers::run(&root, &options)
+        }
+        Some("zoo") => {
+            let options = zoo::Options::from_arguments(&mut arguments)?;
+            arguments.finish()?;
+            zoo::run(&root, &options)
         }
         Some("help" | "--help" | "-h") => {
             print!("{USAGE}");

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use crate::arguments::Arguments;
 use crate::figures::processor;
 use crate::process::{self, cargo};
-use crate::python;
+use crate::python::{self, Environment};
 
 /// The page of the figures.
 const PAGE: &str = "docs/benchmarks.md";
@@ -56,7 +56,7 @@ impl Options {
 /// # Errors
 /// Where a side cannot be built or run, or where outputs differ.
 pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
-    let python = python::interpreter(root, options.python.as_deref())?;
+    let python = python::interpreter(root, Environment::Peers, options.python.as_deref())?;
     let page = root.join(PAGE);
     for part in [Part::Executor, Part::Solvers] {
         if options.only.is_none_or(|only| only == part) {

@@ -104,8 +104,17 @@ pub(crate) fn measure(command: &mut Command) -> Result<Measured> {
 
 /// Returns the peak resident memory of a running process, from `/proc`.
 fn peak_of(id: u32) -> Option<u64> {
+    memory_of(id, "VmHWM:")
+}
+
+/// Returns the resident memory of a running process, from `/proc`.
+pub(crate) fn resident_bytes(id: u32) -> Option<u64> {
+    memory_of(id, "VmRSS:")
+}
+
+fn memory_of(id: u32, what: &str) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|l| l.strip_prefix(what))?;
     let kib = line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?;
     Some(kib * 1024)
 }

@@ -1,4 +1,4 @@
-//! The Python environment that judges from outside: pinned packages in `target/peers-venv`.
+//! The Python environments that judge from outside: pinned packages below the target folder.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,18 +7,40 @@ use anyhow::{Context, Result};
 
 use crate::process;
 
-/// Returns an interpreter that has the packages of `xtask/peers/requirements.txt`.
+/// A set of pinned packages.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Environment {
+    /// `xtask/peers/requirements.txt`, in `target/peers-venv`.
+    Peers,
+    /// `xtask/zoo/requirements.txt`, in `target/zoo-venv`.
+    Zoo,
+}
+
+impl Environment {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Peers => "peers",
+            Self::Zoo => "zoo",
+        }
+    }
+}
+
+/// Returns an interpreter that has the packages of an environment.
 ///
 /// `given` is used as it is. Otherwise the environment below the target folder is made on the first
 /// call, and again when the pinned versions change.
-pub(crate) fn interpreter(root: &Path, given: Option<&str>) -> Result<PathBuf> {
+pub(crate) fn interpreter(
+    root: &Path,
+    environment: Environment,
+    given: Option<&str>,
+) -> Result<PathBuf> {
     if let Some(path) = given {
         return Ok(PathBuf::from(path));
     }
-    let requirements = root.join("xtask/peers/requirements.txt");
+    let requirements = root.join(format!("xtask/{}/requirements.txt", environment.name()));
     let wanted = std::fs::read_to_string(&requirements)
         .with_context(|| format!("cannot read `{}`", requirements.display()))?;
-    let folder = process::target_dir(root).join("peers-venv");
+    let folder = process::target_dir(root).join(format!("{}-venv", environment.name()));
     let python = folder.join("bin/python");
     let stamp = folder.join("requirements.txt");
     if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {

@@ -188,13 +188,15 @@ pub(crate) struct PlanArgs {
 
 /// Remove the channels of a plan, without rebuilding.
 ///
-/// The result is verified against the masked dense network on random inputs, and on samples and
-/// their accuracy where there is --data.
+/// The result is verified against the masked dense network: on random tensors for every input, by
+/// its type and shape, or on those of --inputs; with --data on samples too, with their accuracy.
+/// Where this program does not run the network, ONNX Runtime verifies, if it is found.
 #[derive(Debug, Args)]
 #[command(mut_arg("output", |a| a.help("The network to write [default: the network's name, ending in .pruned.onnx]")))]
 #[command(after_help = "\
-Example:
-  regraft apply resnet20.onnx half.toml -o pruned.onnx")]
+Examples:
+  regraft apply resnet20.onnx half.toml -o pruned.onnx
+  regraft apply bert.onnx half.toml --inputs sentences.npz --masked masked.onnx")]
 pub(crate) struct ApplyArgs {
     /// The trained network, an ONNX file
     #[arg(value_hint = ValueHint::FilePath)]
@@ -204,6 +206,18 @@ pub(crate) struct ApplyArgs {
     pub(crate) plan: PathBuf,
     #[command(flatten)]
     pub(crate) data: DataOptions,
+    /// Arrays to verify with, one for each input by its name [default: random ones]
+    #[arg(long, value_name = "FILE.npz", value_hint = ValueHint::FilePath,
+          help_heading = "Data", conflicts_with = "data")]
+    pub(crate) inputs: Option<PathBuf>,
+    /// The ONNX Runtime library to verify in [default: looked for where it is needed]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath,
+          conflicts_with = "data")]
+    pub(crate) onnxruntime: Option<PathBuf>,
+    /// Also write the masked dense network that the pruned one is compared with
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath,
+          help_heading = "Output")]
+    pub(crate) masked: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) run: RunOptions,
     #[command(flatten)]

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use clap::CommandFactory;
 use regraft::report::TerminalStyle;
-use regraft::{InspectOptions, Outcome, PlanFile, Recipe, RunOptions};
+use regraft::{ApplyOptions, InspectOptions, Outcome, PlanFile, Recipe, RunOptions};
 use serde::Serialize;
 
 use crate::args::{
@@ -188,9 +188,16 @@ fn apply(args: &ApplyArgs, talk: TalkOptions) -> Result<(), Failure> {
             .cloned()
             .collect(),
         force: args.output.force,
+        onnxruntime: args.onnxruntime.clone(),
         ..options()
     };
-    let applied = watched(talk, |p| regraft::apply(&recipe, &plan, &options, p))?;
+    let wanted = ApplyOptions {
+        inputs: args.inputs.clone(),
+        masked: args.masked.clone(),
+    };
+    let applied = watched(talk, |p| {
+        regraft::apply(&recipe, &plan, &wanted, &options, p)
+    })?;
     show(&applied, talk, |style| applied.to_terminal(style))
 }
 

@@ -18,6 +18,15 @@ impl Elements {
         matches!(self, Self::U8(_))
     }
 
+    /// Returns the number of values.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::U8(v) => v.len(),
+            Self::F16(v) => v.len(),
+            Self::F32(v) => v.len(),
+        }
+    }
+
     /// Returns how the values are kept, in words.
     pub(crate) fn type_name(&self) -> &'static str {
         match self {

@@ -32,6 +32,7 @@ mod idx;
 mod image_file;
 mod limits;
 mod metrics;
+mod named_arrays;
 mod npy;
 mod npz;
 mod pixels;
@@ -49,6 +50,7 @@ pub use metrics::{
     confusion_matrix, mean_squared_error, precision_recall_curve, precision_recall_f1, softmax,
     top_k_accuracy,
 };
+pub use named_arrays::{ArrayValues, NamedArray, read_npz};
 pub use preprocess::{ChannelOrder, Color, Layout, Preprocess, Scale, Size};
 pub use source::{Assignment, DataSource, OpenOptions, Split, open};
 pub use split::{CalibrationSplit, SplitMix64, split_calibration};

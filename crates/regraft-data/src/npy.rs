@@ -46,6 +46,43 @@ pub(crate) fn read_values(
     })
 }
 
+/// Reads integers and truth values after `header`, in row-major order.
+///
+/// # Errors
+/// `Value` for an unsigned integer past the range of `i64`.
+pub(crate) fn read_integers(
+    stream: &mut Stream<'_>,
+    header: &Header,
+    budget: &mut Budget,
+) -> Result<Vec<i64>, DataError> {
+    let file = stream.name().to_owned();
+    let item_bytes = header.number.bytes();
+    let bytes = checked_bytes(&file, &header.shape, item_bytes, budget)?;
+    budget.spend(&file, (bytes / item_bytes).saturating_mul(8))?;
+    let mut out: Vec<i64> = Vec::new();
+    stream.for_chunks(bytes, |chunk| {
+        reserve(&mut out, chunk.len() / item_bytes as usize, &file)?;
+        for item in chunk.chunks_exact(item_bytes as usize) {
+            let value = header.number.integer(item, header.big_endian);
+            if header.number == Number::U64 && value == i64::MAX {
+                return Err(DataError::Value {
+                    file: file.clone(),
+                    what: "an integer past the range of 64 signed bits".to_owned(),
+                    place: format!("element {}", out.len()),
+                });
+            }
+            out.push(value);
+        }
+        Ok(())
+    })?;
+    stream.expect_end("npy")?;
+    if !header.fortran_order || header.shape.len() < 2 {
+        return Ok(out);
+    }
+    let shape = usize_shape(&file, &header.shape)?;
+    to_row_major(&out, &shape, &file)
+}
+
 /// Reads integer class labels.
 ///
 /// # Errors

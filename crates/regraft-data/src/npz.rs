@@ -13,7 +13,8 @@ use crate::elements::Elements;
 use crate::error::DataError;
 use crate::file::{Stream, open_file, sniff};
 use crate::limits::{self, Budget};
-use crate::npy::{self, Header};
+use crate::named_arrays::{ArrayValues, NamedArray};
+use crate::npy::{self, Header, Number};
 
 /// An open archive and the headers of its arrays by name.
 pub(crate) struct Npz {
@@ -88,6 +89,31 @@ impl Npz {
         let mut stream = self.entry(index, budget)?;
         npy::read_header(&mut stream, &budget.limits)?;
         npy::read_labels(&mut stream, &header, budget)
+    }
+
+    /// Reads the array `name` in the type of its kind.
+    pub(crate) fn named_array(
+        &mut self,
+        name: &str,
+        budget: &mut Budget,
+    ) -> Result<NamedArray, DataError> {
+        let (index, header) = self.array(name)?;
+        let mut stream = self.entry(index, budget)?;
+        npy::read_header(&mut stream, &budget.limits)?;
+        let shape = npy::usize_shape(stream.name(), &header.shape)?;
+        let values = if header.number.is_integer() {
+            let integers = npy::read_integers(&mut stream, &header, budget)?;
+            match header.number {
+                Number::Bool => ArrayValues::Bool(integers.iter().map(|&x| x != 0).collect()),
+                _ => ArrayValues::I64(integers),
+            }
+        } else {
+            let elements = npy::read_values(&mut stream, &header, budget)?;
+            let mut floats = Vec::new();
+            elements.append_to(0, elements.len(), &mut floats);
+            ArrayValues::F32(floats)
+        };
+        Ok(NamedArray { shape, values })
     }
 
     fn array(&self, name: &str) -> Result<(usize, Header), DataError> {

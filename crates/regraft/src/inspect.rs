@@ -1,10 +1,11 @@
 //! `inspect`: what a model costs, which channels belong together, what cannot be pruned and why,
 //! and with data what matters.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use regraft_graph::cost::node_macs;
-use regraft_prune::find_groups;
+use regraft_prune::{Groups, find_groups};
 use serde::Serialize;
 
 use crate::importance::{Importance, InspectOptions, importance};
@@ -28,6 +29,8 @@ pub struct Inspection {
     pub opset: Option<i64>,
     /// Floating-point parameters, batch normalisation folded.
     pub params: u64,
+    /// Those of weights that shrink with a group that can be pruned.
+    pub prunable_params: u64,
     /// Multiply-accumulates for one sample.
     pub macs: u64,
     /// Bytes of the file.
@@ -146,6 +149,7 @@ fn look(model: &Model, progress: &dyn Progress) -> Result<Inspection, Error> {
         sha256: model.sha256.clone(),
         opset: model.graph.header().opset(),
         params: cost.params,
+        prunable_params: prunable_params(model, &found),
         macs: cost.macs,
         bytes: model.bytes.len() as u64,
         nodes: model.graph.n_nodes(),
@@ -156,6 +160,20 @@ fn look(model: &Model, progress: &dyn Progress) -> Result<Inspection, Error> {
         opaque: opaque(model),
         importance: None,
     })
+}
+
+/// Returns the parameters of every weight with an axis that can shrink.
+fn prunable_params(model: &Model, groups: &Groups) -> u64 {
+    let mut shrinking = BTreeSet::new();
+    for group in groups.groups.iter().filter(|g| g.n_free() > 0) {
+        let members = group.units.iter().flat_map(|u| &u.members);
+        shrinking.extend(members.map(|m| m.value));
+        shrinking.extend(group.producers.iter().map(|p| p.weight));
+        shrinking.extend(group.consumers.iter().map(|c| c.weight));
+    }
+    let tensors = shrinking.iter().filter_map(|v| model.graph.tensor(*v));
+    let floats = tensors.filter(|t| t.dtype().is_float());
+    floats.map(|t| t.len() as u64).sum()
 }
 
 fn ops(model: &Model) -> Vec<(String, usize)> {

@@ -17,6 +17,7 @@
 //! # Ok::<(), regraft::Error>(())
 //! ```
 
+mod apply;
 mod bench;
 mod demo;
 mod error;
@@ -27,8 +28,8 @@ mod latency;
 mod model;
 mod outputs;
 mod pipeline;
+mod plan;
 mod plan_file;
-mod plan_verbs;
 mod progress;
 mod recipe;
 pub mod report;
@@ -37,6 +38,7 @@ mod selection;
 mod storage;
 mod verify;
 
+pub use apply::{Applied, ApplyOptions, apply};
 pub use bench::{Benchmark, Evaluation, bench, eval};
 pub use demo::demo;
 pub use error::{Error, ErrorKind};
@@ -46,8 +48,9 @@ pub use importance::{
 };
 pub use inspect::{InspectedGroup, Inspection, inspect, inspect_on_data};
 pub use pipeline::{Files, Outcome, RunOptions, rebuild, shrink};
+pub use plan::plan;
 pub use plan_file::{PlanFile, PlanGroup, PlanKeeps};
-pub use plan_verbs::{Applied, apply, plan};
+
 pub use progress::{Progress, Quiet};
 pub use recipe::{
     AllocationName, AugmentName, AutoName, DEFAULT_CALIB, DEFAULT_DAMPING, DEFAULT_EPOCHS,

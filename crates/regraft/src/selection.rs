@@ -1,6 +1,7 @@
 //! From a budget to a plan: orders and error curves of all groups, then widths under the budget.
 
 mod by_time;
+mod by_weights;
 mod time_model;
 
 use regraft_graph::cost::Cost;
@@ -20,6 +21,7 @@ use crate::samples::Samples;
 use crate::{Error, ErrorKind, Recipe};
 pub(crate) use by_time::TimeSelection;
 use by_time::{Setting, select_by_time};
+pub(crate) use by_weights::{check_without_data, select_by_weights};
 
 /// Rows of each layer's Gram when the order of removal is decided.
 const ORDER_ROWS: usize = 100_000;

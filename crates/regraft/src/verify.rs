@@ -1,10 +1,19 @@
 //! The check of every run: the physically pruned model equals the masked dense one.
 
-use regraft_exec::{ExecOptions, HostTensor};
+mod feeds;
+mod given;
+mod runtimes;
+#[cfg(test)]
+mod tests;
+
+use regraft_exec::{ExecOptions, HostData, HostTensor};
 use regraft_graph::{Graph, ValueId};
 use regraft_rebuild::Activations;
 
-use crate::evaluate::{Outputs, outputs};
+pub(crate) use feeds::{Attempts, Feeds};
+pub(crate) use given::read_feeds;
+pub(crate) use runtimes::{Probe, Runtimes, in_any_runtime};
+
 use crate::model::ModelInput;
 use crate::report::VerifyFigures;
 use crate::{Error, ErrorKind};
@@ -14,6 +23,15 @@ pub(crate) const LIMIT: f64 = 1e-4;
 
 /// Samples of each kind that are compared.
 const SAMPLES: usize = 32;
+
+/// The two networks that must agree, with the same numbers for the same values.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Networks<'a> {
+    /// The dense network with what goes set to zero.
+    pub(crate) masked: &'a Graph,
+    /// The network without it.
+    pub(crate) pruned: &'a Graph,
+}
 
 /// Compares the two models on random and on calibration samples.
 pub(crate) fn verify(
@@ -26,16 +44,19 @@ pub(crate) fn verify(
 ) -> Result<VerifyFigures, Error> {
     let real = first_samples(calibration, input.batch.unwrap_or(SAMPLES));
     let random = random_like(&real, seed);
-    let mut worst: f64 = 0.0;
-    for samples in [&random, &real] {
-        worst = worst.max(difference(masked, pruned, input.value, samples, exec)?);
-    }
+    let sets: Vec<Feeds> = [&random, &real]
+        .into_iter()
+        .flat_map(|samples| &samples.chunks)
+        .map(|chunk| vec![(input.value, chunk.clone())])
+        .collect();
+    let worst = runtimes::in_executor(Networks { masked, pruned }, &sets, exec)?;
     let count = |a: &Activations| a.chunks.iter().filter_map(|c| c.shape.first()).sum();
     Ok(VerifyFigures {
         max_relative_difference: Some(worst),
         limit: LIMIT,
         random_samples: count(&random),
         calibration_samples: count(&real),
+        ..VerifyFigures::default()
     })
 }
 
@@ -55,44 +76,53 @@ pub(crate) fn require(checked: &VerifyFigures) -> Result<(), Error> {
     .with_hint("nothing was written; this is a fault of regraft: please report it with the model"))
 }
 
-/// Returns samples of zeros and ones in turn, for a check without data: only their shape counts.
-pub(crate) fn made_samples(input: &ModelInput) -> Activations {
-    let sample: Vec<usize> = input.sample.iter().map(|d| d.unwrap_or(1)).collect();
-    let n = input.batch.unwrap_or(SAMPLES);
-    let values: Vec<f32> = (0..n * sample.iter().product::<usize>())
-        .map(|i| (i % 2) as f32)
-        .collect();
-    Activations::from_samples(&values, &sample, n)
+/// Returns the largest difference of an output of the first run from the same of the second,
+/// relative to the largest number of that output over all sets; infinite where shapes, whole
+/// numbers or truth values differ.
+fn difference(a: &[Vec<HostTensor>], b: &[Vec<HostTensor>]) -> f64 {
+    if a.len() != b.len() {
+        return f64::INFINITY;
+    }
+    let n_outputs = a.first().map_or(0, Vec::len);
+    let mut worst = 0.0f64;
+    for output in 0..n_outputs {
+        let mut scale = f64::MIN_POSITIVE;
+        let mut largest = 0.0f64;
+        for (x, y) in a.iter().zip(b) {
+            let (Some(x), Some(y)) = (x.get(output), y.get(output)) else {
+                return f64::INFINITY;
+            };
+            scale = scale.max(largest_number(x));
+            largest = largest.max(absolute(x, y));
+        }
+        worst = worst.max(largest / scale);
+    }
+    worst
 }
 
-fn difference(
-    masked: &Graph,
-    pruned: &Graph,
-    input: ValueId,
-    samples: &Activations,
-    exec: ExecOptions,
-) -> Result<f64, Error> {
-    let a: Outputs = outputs(masked, input, samples, exec)?;
-    let b: Outputs = outputs(pruned, input, samples, exec)?;
-    if a.data.len() != b.data.len() {
-        return Ok(f64::INFINITY);
+fn largest_number(x: &HostTensor) -> f64 {
+    let numbers = x.as_f32().unwrap_or(&[]).iter();
+    let finite = numbers.map(|v| f64::from(v.abs())).filter(|v| v.is_finite());
+    finite.fold(0.0, f64::max)
+}
+
+fn absolute(a: &HostTensor, b: &HostTensor) -> f64 {
+    let (HostData::F32(x), HostData::F32(y)) = (&a.data, &b.data) else {
+        return if a == b { 0.0 } else { f64::INFINITY };
+    };
+    if a.shape != b.shape {
+        return f64::INFINITY;
     }
-    let scale = a
-        .data
-        .iter()
-        .fold(0.0f64, |m, x| m.max(f64::from(x.abs())))
-        .max(f64::MIN_POSITIVE);
     let mut worst = 0.0f64;
-    for (x, y) in a.data.iter().zip(&b.data) {
+    for (x, y) in x.iter().zip(y) {
+        // Two infinities of one sign, or two values that are not numbers, are no difference.
+        if x == y || (x.is_nan() && y.is_nan()) {
+            continue;
+        }
         let d = f64::from((x - y).abs());
-        // A value that is not finite on one side only is a difference, whatever its size.
-        worst = if d.is_nan() && x.is_nan() != y.is_nan() {
-            f64::INFINITY
-        } else {
-            worst.max(d)
-        };
+        worst = if d.is_nan() { f64::INFINITY } else { worst.max(d) };
     }
-    Ok(worst / scale)
+    worst
 }
 
 fn first_samples(all: &Activations, n: usize) -> Activations {
@@ -110,8 +140,7 @@ fn first_samples(all: &Activations, n: usize) -> Activations {
 
 /// Normal numbers with the mean and spread of the samples, from a seed.
 fn random_like(samples: &Activations, seed: u64) -> Activations {
-    let mut random = regraft_data::SplitMix64::new(seed ^ 0x7665_7269_6679);
-    let mut uniform = move || (random.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+    let mut random = feeds::Random::new(seed ^ 0x7665_7269_6679);
     let mut chunks = Vec::new();
     for chunk in &samples.chunks {
         let data = chunk.as_f32().unwrap_or(&[]);
@@ -124,15 +153,16 @@ fn random_like(samples: &Activations, seed: u64) -> Activations {
             / n)
             .sqrt()
             .max(1e-3);
-        let mut normal = || {
-            let (a, b): (f64, f64) = (uniform(), uniform());
-            (-2.0 * (1.0 - a).ln()).sqrt() * (std::f64::consts::TAU * b).cos()
-        };
         let values: Vec<f32> = data
             .iter()
-            .map(|_| (mean + spread * normal()) as f32)
+            .map(|_| (mean + spread * random.normal()) as f32)
             .collect();
         chunks.push(HostTensor::f32(chunk.shape.clone(), values));
     }
     Activations { chunks }
+}
+
+/// Returns the name of a value, for messages.
+fn name(graph: &Graph, value: ValueId) -> &str {
+    graph.value(value).name.as_str()
 }

@@ -47,6 +47,14 @@ pub(crate) enum LatencyError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
+    /// An input or output holds elements that are not passed between us and ONNX Runtime.
+    #[error("`{name}` holds {what}, which is not compared")]
+    Element {
+        /// The input or output.
+        name: String,
+        /// Its elements.
+        what: String,
+    },
     /// An input has another number of values than its shape says.
     #[error("input `{name}` has {found} values, its shape {shape:?} has {expected}")]
     Input {
@@ -70,12 +78,12 @@ impl LatencyError {
             }
             Self::OtherLoaded { .. } => Some("name one library only"),
             Self::Model { .. } => Some("use a newer ONNX Runtime, or our own executor"),
-            Self::Run { .. } | Self::Input { .. } => None,
+            Self::Run { .. } | Self::Input { .. } | Self::Element { .. } => None,
         }
     }
 
     /// Returns the message with its causes and its hint, on one line.
-    pub(super) fn note(&self) -> String {
+    pub(crate) fn note(&self) -> String {
         let mut text = self.to_string();
         let mut source = self.source();
         while let Some(cause) = source {

@@ -5,13 +5,14 @@
 //! small model will run in; otherwise the caller's own executor is. The result says which, and a
 //! library that was found but could not be used is named in the note with the reason.
 //!
-//! ONNX Runtime also serves as an outside judge: [`OnnxSession::run`] gives its outputs.
+//! ONNX Runtime also serves as an outside judge: [`OnnxSession::run_tensors`] gives its outputs.
 
 mod clock;
 mod elf;
 mod error;
 mod find;
 mod runtime;
+mod tensors;
 mod timing;
 
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ pub(crate) use error::LatencyError;
 use find::RuntimeSearch;
 pub(crate) use runtime::Feed;
 use runtime::{OnnxRuntime, OnnxSession};
+pub(crate) use tensors::NamedTensor;
 pub(crate) use timing::{MeasureConfig, measure_interleaved};
 use timing::{Quartiles, Timing};
 
@@ -109,7 +111,6 @@ pub(crate) fn measure<E>(
 ///
 /// # Errors
 /// [`LatencyError`] if no library can be used, or it does not take the model.
-#[cfg_attr(not(test), allow(dead_code, reason = "the outside judge of `eval`"))]
 pub(crate) fn open_in_onnx_runtime(
     model: &[u8],
     threads: usize,

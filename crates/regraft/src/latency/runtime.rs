@@ -123,8 +123,8 @@ impl OnnxRuntime {
 /// A model in ONNX Runtime.
 #[derive(Debug)]
 pub(crate) struct OnnxSession {
-    session: Session,
-    version: String,
+    pub(super) session: Session,
+    pub(super) version: String,
 }
 
 impl OnnxSession {
@@ -226,7 +226,7 @@ fn version(path: &Path, build_info: &str) -> String {
 /// Returns what `work` returns; a panic in the bindings is an error as any other.
 ///
 /// They panic where a library breaks its own interface, as a damaged one may.
-fn guarded<T, E>(work: impl FnOnce() -> Result<T, E>) -> Result<T, Box<dyn Error + Send + Sync>>
+pub(super) fn guarded<T, E>(work: impl FnOnce() -> Result<T, E>) -> Result<T, Box<dyn Error + Send + Sync>>
 where
     E: Into<Box<dyn Error + Send + Sync>>,
 {

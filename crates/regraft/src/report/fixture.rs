@@ -248,6 +248,8 @@ pub(crate) fn resnet56() -> Report {
         limit: 1e-4,
         random_samples: 8,
         calibration_samples: 64,
+        runtime: None,
+        note: None,
     });
     report.latency = Some(LatencyFigures {
         ratio_quartiles: Some([0.74, 0.78]),

@@ -367,8 +367,14 @@ pub struct VerifyFigures {
     pub limit: f64,
     /// Random inputs compared.
     pub random_samples: usize,
-    /// Calibration inputs compared.
+    /// Calibration inputs compared, or those that the user gave.
     pub calibration_samples: usize,
+    /// What ran both, if it was not regraft: `ONNX Runtime 1.32.0`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<String>,
+    /// Why regraft did not run them, if it was to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 impl VerifyFigures {

@@ -122,7 +122,7 @@ proptest! {
         prop_assert!(!plan.groups.is_empty());
         // The text a person edits says the same.
         let plan = PlanFile::from_toml(&plan.to_toml().unwrap()).unwrap();
-        let applied = match apply(&recipe, &plan, &RunOptions::default(), &Quiet) {
+        let applied = match apply(&recipe, &plan, &ApplyOptions::default(), &RunOptions::default(), &Quiet) {
             Ok(applied) => applied,
             // A group across a concatenation: the draw left one of its parts without a channel.
             Err(e) if e.to_string().contains("no channel would be left") => {

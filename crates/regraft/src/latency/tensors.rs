@@ -1,0 +1,149 @@
+//! Tensors of any number of inputs to ONNX Runtime and of all outputs back.
+
+use std::error::Error;
+
+use ort::session::SessionInputValue;
+use ort::value::{DynValue, Tensor, TensorElementType, ValueType};
+use regraft_exec::{HostData, HostTensor};
+use regraft_graph::DType;
+
+use super::error::LatencyError;
+use super::runtime::{OnnxSession, guarded};
+
+/// One input: what a model declares, and what it is fed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NamedTensor<'a> {
+    /// Name of the input.
+    pub(crate) name: &'a str,
+    /// The element type that the model declares.
+    pub(crate) dtype: Option<DType>,
+    /// The values, in the type of their kind.
+    pub(crate) tensor: &'a HostTensor,
+}
+
+impl OnnxSession {
+    /// Returns `ONNX Runtime` with its version.
+    pub(crate) fn runtime(&self) -> String {
+        format!("ONNX Runtime {}", self.version)
+    }
+
+    /// Returns all outputs for `inputs`, in the model's order.
+    ///
+    /// # Errors
+    /// [`LatencyError::Element`] for an input or output whose elements are not compared,
+    /// [`LatencyError::Run`] if ONNX Runtime refuses an input or fails.
+    pub(crate) fn run_tensors(
+        &mut self,
+        inputs: &[NamedTensor<'_>],
+    ) -> Result<Vec<HostTensor>, LatencyError> {
+        let failed = |version: &str, source: Box<dyn Error + Send + Sync>| LatencyError::Run {
+            version: version.to_owned(),
+            source,
+        };
+        let mut fed = Vec::new();
+        for input in inputs {
+            let value = guarded(|| input_value(input)).map_err(|e| failed(&self.version, e))?;
+            let value = value.ok_or_else(|| LatencyError::Element {
+                name: input.name.to_owned(),
+                what: input.dtype.map_or_else(|| "no declared elements".to_owned(), |t| t.to_string()),
+            })?;
+            fed.push((input.name, value));
+        }
+        let session = &mut self.session;
+        let run = || -> ort::Result<Vec<(String, Result<HostTensor, String>)>> {
+            let outputs = session.run(fed)?;
+            let mut found = Vec::with_capacity(outputs.len());
+            for (name, value) in &outputs {
+                found.push((name.to_owned(), output_tensor(&value)?));
+            }
+            Ok(found)
+        };
+        let found = guarded(run).map_err(|e| failed(&self.version, e))?;
+        found
+            .into_iter()
+            .map(|(name, tensor)| tensor.map_err(|what| LatencyError::Element { name, what }))
+            .collect()
+    }
+}
+
+/// Returns the tensor in the declared type; nothing for types that no values are made of here.
+fn input_value(input: &NamedTensor<'_>) -> ort::Result<Option<SessionInputValue<'static>>> {
+    let shape = input.tensor.shape.clone();
+    let value: SessionInputValue<'static> = match (&input.tensor.data, input.dtype) {
+        (HostData::F32(v), Some(DType::F32)) => Tensor::from_array((shape, v.clone()))?.into(),
+        (HostData::F32(v), Some(DType::F64)) => {
+            let wide: Vec<f64> = v.iter().map(|&x| f64::from(x)).collect();
+            Tensor::from_array((shape, wide))?.into()
+        }
+        (HostData::I64(v), Some(DType::I64)) => Tensor::from_array((shape, v.clone()))?.into(),
+        (HostData::I64(v), Some(DType::I32)) => {
+            Tensor::from_array((shape, narrow(v, |x| x as i32)))?.into()
+        }
+        (HostData::I64(v), Some(DType::I16)) => {
+            Tensor::from_array((shape, narrow(v, |x| x as i16)))?.into()
+        }
+        (HostData::I64(v), Some(DType::I8)) => {
+            Tensor::from_array((shape, narrow(v, |x| x as i8)))?.into()
+        }
+        (HostData::I64(v), Some(DType::U64)) => {
+            Tensor::from_array((shape, narrow(v, |x| x as u64)))?.into()
+        }
+        (HostData::I64(v), Some(DType::U32)) => {
+            Tensor::from_array((shape, narrow(v, |x| x as u32)))?.into()
+        }
+        (HostData::I64(v), Some(DType::U16)) => {
+            Tensor::from_array((shape, narrow(v, |x| x as u16)))?.into()
+        }
+        (HostData::I64(v), Some(DType::U8)) => {
+            Tensor::from_array((shape, narrow(v, |x| x as u8)))?.into()
+        }
+        (HostData::Bool(v), Some(DType::Bool)) => Tensor::from_array((shape, v.clone()))?.into(),
+        _ => return Ok(None),
+    };
+    Ok(Some(value))
+}
+
+fn narrow<T>(values: &[i64], to: impl Fn(i64) -> T) -> Vec<T> {
+    values.iter().map(|&x| to(x)).collect()
+}
+
+/// Returns an output in the type of its kind, or in words what it is instead.
+fn output_tensor(value: &DynValue) -> ort::Result<Result<HostTensor, String>> {
+    let ValueType::Tensor { ty, .. } = value.dtype() else {
+        return Ok(Err("no tensor".to_owned()));
+    };
+    macro_rules! integers {
+        ($type:ty) => {{
+            let (shape, values) = value.try_extract_tensor::<$type>()?;
+            let wide = values.iter().map(|&x| x as i64).collect();
+            HostTensor::i64(extents(shape), wide)
+        }};
+    }
+    Ok(Ok(match ty {
+        TensorElementType::Float32 => {
+            let (shape, values) = value.try_extract_tensor::<f32>()?;
+            HostTensor::f32(extents(shape), values.to_vec())
+        }
+        TensorElementType::Float64 => {
+            let (shape, values) = value.try_extract_tensor::<f64>()?;
+            HostTensor::f32(extents(shape), values.iter().map(|&x| x as f32).collect())
+        }
+        TensorElementType::Bool => {
+            let (shape, values) = value.try_extract_tensor::<bool>()?;
+            HostTensor::bool(extents(shape), values.to_vec())
+        }
+        TensorElementType::Int64 => integers!(i64),
+        TensorElementType::Int32 => integers!(i32),
+        TensorElementType::Int16 => integers!(i16),
+        TensorElementType::Int8 => integers!(i8),
+        TensorElementType::Uint64 => integers!(u64),
+        TensorElementType::Uint32 => integers!(u32),
+        TensorElementType::Uint16 => integers!(u16),
+        TensorElementType::Uint8 => integers!(u8),
+        other => return Ok(Err(format!("elements of {other}"))),
+    }))
+}
+
+fn extents(shape: &[i64]) -> Vec<usize> {
+    shape.iter().map(|&n| usize::try_from(n).unwrap_or(0)).collect()
+}
