@@ -223,7 +223,7 @@ fn order(
     };
     let found = found.map_err(RebuildError::solve(&label))?;
     let removals: Vec<usize> = found.removals.iter().map(|r| r.unit).collect();
-    let batched = in_class_batches(group, &removals, multiple_of);
+    let batched = in_class_batches(group, &removals, group.units_in(multiple_of));
     let batched = groups.spare_last(which, &batched);
     if batched == removals {
         return Ok(found);

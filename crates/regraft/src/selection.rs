@@ -250,6 +250,7 @@ fn width_curves(
                 errors: s.errors.clone(),
                 min_kept: least.min(n),
                 max_kept: n,
+                unit_width: group.unit_width,
             });
             removal.push(s.order.clone());
         } else {
@@ -257,6 +258,7 @@ fn width_curves(
                 errors: vec![0.0; n + 1],
                 min_kept: n,
                 max_kept: n,
+                unit_width: group.unit_width,
             });
             removal.push(Vec::new());
         }

@@ -98,6 +98,12 @@ fn heads_go_whole() {
         "{}",
         members(&graph, &groups, "q", 1)
     );
+    // Two heads are eight channels: widths stay on multiples of eight with every second head.
+    assert_eq!(groups.groups[0].unit_width, 4);
+    assert_eq!(
+        [1, 4, 8, 16].map(|m| groups.groups[0].units_in(m)),
+        [1, 1, 2, 4]
+    );
     let pruned = removed(&graph, &groups, "q", &[0, 2]);
     assert_eq!(shape_of(&pruned, "scores")[1], Dim::Fixed(2));
     assert_eq!(shape_of(&pruned, "flat")[2], Dim::Fixed(8));
