@@ -60,7 +60,8 @@ def export(library, arguments) -> dict:
     torch.manual_seed(arguments.seed)
     model, inputs = library.build(arguments.name)
     randomize.randomize(model, arguments.seed)
-    randomize.settle_batch_norms(model, lambda: model(*inputs.values()), arguments.seed)
+    many = [randomize.several(value) for value in inputs.values()]
+    randomize.settle_batch_norms(model, lambda: model(*many), arguments.seed)
     model.requires_grad_(False)
     arguments.folder.mkdir(parents=True, exist_ok=True)
     named = {name: value.numpy() for name, value in inputs.items()}

@@ -4,6 +4,9 @@ import torch
 
 # Fewer values than this say nothing about a channel's spread.
 LEAST_VALUES = 8
+# Samples that statistics are taken of, and the most values of all of them.
+SAMPLES = 16
+SETTLING_VALUES = 2_500_000
 
 
 def randomize(model: torch.nn.Module, seed: int) -> None:
@@ -25,6 +28,17 @@ def randomize(model: torch.nn.Module, seed: int) -> None:
                 parameter.copy_(0.2 * (noise - 0.5))
             else:
                 parameter.copy_(0.5 + noise)
+
+
+def several(value: torch.Tensor) -> torch.Tensor:
+    """Returns a batch like an input of one picture, so that its statistics are not those of one.
+
+    A deep network that is normalised to a single picture magnifies every rounding on others.
+    """
+    batch = min(SAMPLES, SETTLING_VALUES // max(value.numel(), 1))
+    if value.dim() < 4 or value.shape[0] != 1 or batch < 2:
+        return value
+    return torch.randn(batch, *value.shape[1:])
 
 
 def settle_batch_norms(model: torch.nn.Module, run, seed: int) -> None:
@@ -57,4 +71,4 @@ def _settle(module: torch.nn.Module, x: torch.Tensor, generator: torch.Generator
     off = lambda: torch.rand(channels, generator=generator)
     var = torch.maximum(var, 0.05 * whole)
     module.running_mean.copy_(mean + 0.2 * var.sqrt() * (off() - 0.5))
-    module.running_var.copy_(var * (0.5 + off()))
+    module.running_var.copy_(var * (0.75 + 0.5 * off()))

@@ -130,6 +130,10 @@ def build(name: str):
     config = getattr(t, config)(**settings)
     # Plain attention exports with both exporters.
     config._attn_implementation = "eager"
+    if name == "mixtral":
+        # Experts by their numbers: the default is a kernel that no exporter knows, and a loop over
+        # experts would be traced for one routing.
+        config._experts_implementation = "batched_mm"
     model = getattr(t, maker)(config).eval()
     inputs = _inputs(reads, model)
     return Tensors(model, list(inputs), reads), inputs

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod importance;
+mod inputs;
 mod material;
 mod memory;
 mod refusals;

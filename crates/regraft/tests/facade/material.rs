@@ -40,11 +40,18 @@ pub(crate) struct Net {
 impl Net {
     /// A network that takes grey images, `batch` of them or any number.
     pub(crate) fn new(seed: u64, batch: Option<usize>) -> Self {
+        let mut net = Self::without_input(seed);
+        net.input("x", batch);
+        net
+    }
+
+    /// A network that takes nothing yet.
+    pub(crate) fn without_input(seed: u64) -> Self {
         let opsets = vec![OperatorSet {
             domain: String::new(),
             version: 17,
         }];
-        let mut net = Self {
+        Self {
             b: GraphBuilder::new(Header {
                 ir_version: 8,
                 opsets,
@@ -52,9 +59,7 @@ impl Net {
             }),
             random: Random(seed),
             n_nodes: 0,
-        };
-        net.input("x", batch);
-        net
+        }
     }
 
     pub(crate) fn input(&mut self, name: &str, batch: Option<usize>) {
@@ -67,7 +72,7 @@ impl Net {
         self.b.input(name, Some(declared));
     }
 
-    fn weight(&mut self, name: &str, shape: &[usize]) {
+    pub(crate) fn weight(&mut self, name: &str, shape: &[usize]) {
         let n: usize = shape.iter().product();
         let fan_in: usize = shape[1..].iter().product::<usize>().max(1);
         let scale = (2.0 / fan_in as f32).sqrt();

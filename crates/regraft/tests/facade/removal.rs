@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use proptest::prelude::*;
-use regraft::{PlanFile, PlanGroup, Quiet, Recipe, RunOptions, apply, inspect};
+use regraft::{ApplyOptions, PlanFile, PlanGroup, Quiet, Recipe, RunOptions, apply, inspect};
 use regraft_graph::Graph;
 use regraft_graph::infer::{InferOptions, infer};
 use regraft_prune::blocks::find_blocks;
