@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use regraft_exec::{ExecOptions, HostTensor};
-use regraft_graph::infer::Facts;
+use regraft_graph::infer::{InferOptions, infer};
 use regraft_graph::{Graph, NodeId, Tensor, ValueId};
 use regraft_prune::{Group, Groups};
 use regraft_solve::obs::{Consumer, Elimination, ObsConfig, eliminate, eliminate_in_order};
@@ -82,7 +82,6 @@ struct Reader<'a> {
 /// [`RebuildError::Solve`] or [`RebuildError::Run`]; [`RebuildError::Interrupted`] if asked for.
 pub fn sensitivities(
     graph: &Graph,
-    facts: &Facts,
     layers: &[Layer],
     groups: &Groups,
     calibration: &Calibration,
@@ -95,7 +94,7 @@ pub fn sensitivities(
         return Ok(vec![None; groups.groups.len()]);
     };
     let reference = stream.all_chunks(output)?;
-    let cells = find_cells(graph, facts);
+    let cells = find_cells(graph, &infer(graph, &InferOptions::default())?);
     // Groups in the order of their first reader, so that the stream only moves forward.
     let mut work: Vec<(usize, Vec<Reader<'_>>)> = Vec::new();
     for (i, group) in groups.groups.iter().enumerate() {

@@ -78,7 +78,7 @@ pub fn apply(
     let real = match &recipe.data {
         Some(data) => {
             let input = model.input()?;
-            let samples = prepare(&open_data(data)?, &input, recipe)?;
+            let samples = prepare(&open_data(data, &model, &input)?, &model, &input, recipe)?;
             Some((input, samples))
         }
         None => None,
@@ -87,7 +87,7 @@ pub fn apply(
     let verify = verified(&model, &removed, real.as_ref(), recipe, wanted, options)?;
     crate::verify::require(&verify)?;
     let quality = |graph| match &real {
-        Some((input, samples)) => quality(graph, input, samples, recipe),
+        Some((_, samples)) => quality(graph, samples, recipe),
         None => Ok(None),
     };
     let (dense_metrics, small_metrics) = (quality(&model.graph)?, quality(&removed.pruned)?);
@@ -182,17 +182,12 @@ fn verified(
     in_any_runtime(networks, &probe, Runtimes { exec, options })
 }
 
-fn quality(
-    graph: &Graph,
-    input: &ModelInput,
-    samples: &Samples,
-    recipe: &Recipe,
-) -> Result<Option<Metrics>, Error> {
+fn quality(graph: &Graph, samples: &Samples, recipe: &Recipe) -> Result<Option<Metrics>, Error> {
     if samples.n_evaluation() == 0 {
         return Ok(None);
     }
     let exec = Stages::exec(recipe);
-    let found = outputs(graph, input.value, &samples.evaluation, exec)?;
+    let found = outputs(graph, &samples.evaluation, exec)?;
     let labels = samples.labels.as_deref();
     metrics(&found, None, labels, &samples.class_names).map(Some)
 }

@@ -4,16 +4,19 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use regraft_exec::{ExecOptions, Executor, HostTensor};
-use regraft_graph::Graph;
+use regraft_graph::{Graph, ValueId};
 use serde::Serialize;
 
 use crate::evaluate::{metrics, outputs};
-use crate::latency::{Candidates, Latency, MeasureConfig, measure, measure_interleaved};
+use crate::latency::{
+    Candidates, Latency, MeasureConfig, NamedTensor, measure, measure_interleaved,
+};
 use crate::model::{Model, ModelInput};
 use crate::pipeline::{RunOptions, Stages, latency_figures};
 use crate::progress::Progress;
 use crate::report::{LatencyFigures, Metrics, TerminalStyle};
-use crate::samples::{EvaluationSamples, open_data, prepare_evaluation};
+use crate::samples::{EvaluationSamples, Fed, open_data, prepare_evaluation};
+use crate::verify::{Feeds, random_batch};
 use crate::{Error, ErrorKind, Recipe};
 
 /// Times of two models, or of one against itself.
@@ -46,6 +49,7 @@ pub fn bench(
     let latency_of = LatencyOf {
         dense: &first,
         input: &input,
+        samples: None,
         recipe,
         threads: recipe.threads.unwrap_or(1),
         options,
@@ -68,6 +72,9 @@ pub fn bench(
 pub(crate) struct LatencyOf<'a> {
     pub(crate) dense: &'a Model,
     pub(crate) input: &'a ModelInput,
+    /// What a batch is taken from where the model has other inputs than one of floats; random
+    /// numbers if there are none.
+    pub(crate) samples: Option<&'a Fed>,
     pub(crate) recipe: &'a Recipe,
     pub(crate) threads: usize,
     pub(crate) options: &'a RunOptions,
@@ -88,28 +95,50 @@ impl LatencyOf<'_> {
         small_bytes: &[u8],
         config: &MeasureConfig,
     ) -> Result<Latency, Error> {
-        let shape = self.shape();
-        let data = noise(shape.iter().product(), 0);
+        let batch = self.input.batch.unwrap_or(self.recipe.latency_batch);
+        let feeds = self.feeds(batch)?;
+        let graph = &self.dense.graph;
+        let declared = |v: ValueId| graph.value(v).declared.as_ref().map(|t| t.dtype);
+        let named: Vec<NamedTensor<'_>> = feeds
+            .iter()
+            .map(|(v, tensor)| NamedTensor {
+                name: &graph.value(*v).name,
+                dtype: declared(*v),
+                tensor,
+            })
+            .collect();
         let candidates = Candidates {
             dense: &self.dense.bytes,
             small: small_bytes,
-            input: &self.dense.graph.value(self.input.value).name,
-            shape: &shape,
-            data: &data,
+            inputs: &named,
+            batch,
             threads: self.threads,
             library: self.options.onnxruntime.as_deref(),
             folders: &self.options.library_dirs,
         };
         measure(&candidates, config, || {
-            in_our_executor(self.dense, small, self.input, &candidates, config)
+            in_our_executor(self.dense, small, &feeds, &candidates, config)
         })
+    }
+
+    /// One batch for every input.
+    fn feeds(&self, batch: usize) -> Result<Feeds, Error> {
+        if !self.input.named {
+            let shape = self.shape();
+            let data = noise(shape.iter().product(), 0);
+            return Ok(vec![(self.input.value, HostTensor::f32(shape, data))]);
+        }
+        match self.samples.filter(|s| s.n_samples() > 0) {
+            Some(samples) => Ok(samples.batch(batch, &self.input.others)),
+            None => random_batch(&self.dense.graph, &self.dense.facts, batch),
+        }
     }
 }
 
 fn in_our_executor(
     dense: &Model,
     small: &Graph,
-    input: &ModelInput,
+    feeds: &Feeds,
     candidates: &Candidates<'_>,
     config: &MeasureConfig,
 ) -> Result<Latency, Error> {
@@ -124,18 +153,20 @@ fn in_our_executor(
         )
     };
     let (a, b) = (exec(&dense.graph)?, exec(small)?);
-    let small_input = small.find_value(candidates.input).unwrap_or(input.value);
-    let tensor = || HostTensor::f32(candidates.shape.to_vec(), candidates.data.to_vec());
-    let (feed, small_feed) = ([(input.value, tensor())], [(small_input, tensor())]);
+    let in_small = |(v, tensor): &(ValueId, HostTensor)| {
+        let name = &dense.graph.value(*v).name;
+        (small.find_value(name).unwrap_or(*v), tensor.clone())
+    };
+    let small_feeds: Feeds = feeds.iter().map(in_small).collect();
     let timing = measure_interleaved(
-        &mut || a.run(&feed).map(|_| ()).map_err(Error::from),
-        &mut || b.run(&small_feed).map(|_| ()).map_err(Error::from),
+        &mut || a.run(feeds).map(|_| ()).map_err(Error::from),
+        &mut || b.run(&small_feeds).map(|_| ()).map_err(Error::from),
         config,
     )?;
     Ok(Latency::new(
         "regraft executor",
         timing,
-        candidates.shape[0],
+        candidates.batch,
         threads,
     ))
 }
@@ -216,7 +247,7 @@ pub fn eval(
     progress.stage("read");
     let model = Model::open(path, recipe)?;
     let input = model.input()?;
-    let source = open_data(data)?;
+    let source = open_data(data, &model, &input)?;
     let EvaluationSamples {
         samples,
         labels,
@@ -224,12 +255,12 @@ pub fn eval(
     } = prepare_evaluation(&source, &input, recipe)?;
     progress.stage("judge");
     let exec = Stages::exec(recipe);
-    let found = outputs(&model.graph, input.value, &samples, exec)?;
+    let found = outputs(&model.graph, &samples, exec)?;
     let dense = match teacher {
         Some(path) => {
             let teacher = Model::open(path, recipe)?;
-            let input = teacher.input()?;
-            Some(outputs(&teacher.graph, input.value, &samples, exec)?)
+            let samples = samples.for_model(&model.graph, &teacher)?;
+            Some(outputs(&teacher.graph, &samples, exec)?)
         }
         None => None,
     };
@@ -237,7 +268,7 @@ pub fn eval(
     Ok(Evaluation {
         regraft: env!("CARGO_PKG_VERSION").to_owned(),
         model: model.name.clone(),
-        data: source.describe(),
+        data: source.describe(&model),
         metrics: judged(&found, dense.as_ref())?,
         teacher: dense.as_ref().map(|d| judged(d, None)).transpose()?,
     })

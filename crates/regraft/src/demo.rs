@@ -7,6 +7,7 @@ use regraft_data::{OpenOptions, open};
 use crate::model::Model;
 use crate::pipeline::{DemoData, Outcome, RunOptions, shrink_demo};
 use crate::progress::Progress;
+use crate::samples::Source;
 use crate::{Error, ErrorKind, Recipe};
 
 const MODEL: &[u8] = include_bytes!("../demo/digits.onnx");
@@ -67,5 +68,13 @@ pub fn demo(
         force: true,
         ..options.clone()
     };
-    shrink_demo(&DemoData { model, source }, &recipe, &options, progress)
+    shrink_demo(
+        &DemoData {
+            model,
+            source: Source::Set(Box::new(source)),
+        },
+        &recipe,
+        &options,
+        progress,
+    )
 }

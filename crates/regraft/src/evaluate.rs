@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use regraft_data::{agreement, precision_recall_curve, softmax};
 use regraft_exec::{ExecOptions, Executor, HostTensor};
-use regraft_graph::{Graph, ValueId};
-use regraft_rebuild::Activations;
+use regraft_graph::Graph;
 
 use crate::report::{ClassMetrics, Metrics, PrPoint};
+use crate::samples::Fed;
 use crate::{Error, ErrorKind};
 
 /// Points of a precision-recall curve in the report.
@@ -23,13 +23,13 @@ pub(crate) struct Outputs {
 
 impl Outputs {
     /// Returns the outputs that belong to the chunks of `samples`.
-    pub(crate) fn of(samples: &Activations, found: &[HostTensor]) -> Result<Self, Error> {
+    pub(crate) fn of(samples: &Fed, found: &[HostTensor]) -> Result<Self, Error> {
         let mut result = Self {
             n: 0,
             width: 0,
             data: Vec::new(),
         };
-        for (chunk, tensor) in samples.chunks.iter().zip(found) {
+        for (chunk, tensor) in samples.main().chunks.iter().zip(found) {
             result.append(chunk, tensor)?;
         }
         Ok(result)
@@ -52,12 +52,7 @@ impl Outputs {
 }
 
 /// Returns the model's first output for all samples.
-pub(crate) fn outputs(
-    graph: &Graph,
-    input: ValueId,
-    samples: &Activations,
-    exec: ExecOptions,
-) -> Result<Outputs, Error> {
+pub(crate) fn outputs(graph: &Graph, samples: &Fed, exec: ExecOptions) -> Result<Outputs, Error> {
     let executor = Executor::new(graph, exec)?;
     let Some(&output) = graph.outputs().first() else {
         return Err(Error::new(ErrorKind::Model, "the model has no output"));
@@ -67,9 +62,8 @@ pub(crate) fn outputs(
         width: 0,
         data: Vec::new(),
     };
-    for chunk in &samples.chunks {
-        let mut found: BTreeMap<_, _> =
-            executor.run_captured(&[(input, chunk.clone())], &[output])?;
+    for (i, chunk) in samples.main().chunks.iter().enumerate() {
+        let mut found: BTreeMap<_, _> = executor.run_captured(&samples.chunk(i), &[output])?;
         if let Some(tensor) = found.remove(&output) {
             result.append(chunk, &tensor)?;
         }

@@ -85,50 +85,60 @@ impl Model {
         total(&self.graph, &self.facts)
     }
 
-    /// Returns the one input that data is fed to.
+    /// Returns the inputs that data is fed to.
     pub(crate) fn input(&self) -> Result<ModelInput, Error> {
         let inputs = self.graph.required_inputs();
-        let [value] = inputs[..] else {
-            let names: Vec<&str> = inputs
+        let refuse =
+            |what: String, hint: &str| Err(Error::new(ErrorKind::Input, what).with_hint(hint));
+        let shape = |v: ValueId| self.facts.shape(v).map(<[Dim]>::to_vec);
+        let Some(&value) = inputs
+            .iter()
+            .find(|v| shape(**v).is_some_and(|s| !s.is_empty()))
+        else {
+            let names: Vec<String> = inputs
                 .iter()
-                .map(|v| self.graph.value(*v).name.as_str())
+                .map(|v| format!("`{}`", self.graph.value(*v).name))
                 .collect();
-            return Err(Error::new(
-                ErrorKind::Input,
+            return refuse(
                 format!(
-                    "the model has {} inputs ({}), data can feed one",
-                    inputs.len(),
+                    "no input declares a shape with a batch axis: {}",
                     names.join(", ")
                 ),
-            )
-            .with_hint("export the model with one input, the others as constants"));
+                "export the model with the shape of its inputs",
+            );
         };
         let name = self.graph.value(value).name.clone();
-        let shape = self.facts.shape(value).map(<[Dim]>::to_vec);
-        let Some(shape) = shape.filter(|s| !s.is_empty()) else {
-            return Err(Error::new(
-                ErrorKind::Input,
-                format!("input `{name}` declares no shape with a batch axis"),
-            )
-            .with_hint("export the model with the shape of its input"));
-        };
-        if self.facts.dtype(value) != Some(DType::F32) {
-            return Err(Error::new(
-                ErrorKind::Input,
-                format!("input `{name}` does not take 32-bit floats"),
-            )
-            .with_hint("only 32-bit floats are read so far: export the model with such an input"));
+        let shape = shape(value).unwrap_or_default();
+        for &v in &inputs {
+            let dims = self.facts.shape(v).unwrap_or(&[]);
+            if dims.iter().any(|d| d.fixed() == Some(0)) {
+                let name = &self.graph.value(v).name;
+                let what = format!("input `{name}` has an extent of 0: nothing can be fed to it");
+                return Err(Error::new(ErrorKind::Input, what));
+            }
+            let fed = |t: DType| t.is_float() || t == DType::Bool || t.is_integer();
+            if !self.facts.dtype(v).is_some_and(fed) {
+                return refuse(
+                    format!("input `{name}` takes neither numbers nor truth values"),
+                    "export the model with inputs of floats or integers",
+                );
+            }
         }
-        if shape.iter().any(|d| d.fixed() == Some(0)) {
-            return Err(Error::new(
-                ErrorKind::Input,
-                format!("input `{name}` has an extent of 0: nothing can be fed to it"),
-            ));
-        }
+        let batch = &shape[0];
+        let others = inputs.iter().copied().filter(|v| *v != value);
+        let others: Vec<(ValueId, Option<usize>)> = others
+            .map(|v| {
+                let dims = self.facts.shape(v).unwrap_or(&[]);
+                let free_first = dims.first().filter(|d| d.fixed().is_none()).map(|_| 0);
+                (v, dims.iter().position(|d| d == batch).or(free_first))
+            })
+            .collect();
         Ok(ModelInput {
             value,
-            batch: shape[0].fixed(),
+            batch: batch.fixed(),
             sample: shape[1..].iter().map(Dim::fixed).collect(),
+            named: !others.is_empty() || self.facts.dtype(value) != Some(DType::F32),
+            others,
         })
     }
 }
@@ -146,7 +156,8 @@ pub(crate) fn data_files(model: &Path, bytes: &[u8]) -> Vec<PathBuf> {
     names.iter().map(|name| folder.join(name)).collect()
 }
 
-/// The input that data is fed to.
+/// The inputs that data is fed to; the fields are those of the one whose leading axis counts the
+/// samples.
 #[derive(Clone, Debug)]
 pub(crate) struct ModelInput {
     pub(crate) value: ValueId,
@@ -154,4 +165,8 @@ pub(crate) struct ModelInput {
     pub(crate) batch: Option<usize>,
     /// The shape of one sample, `None` for free axes.
     pub(crate) sample: Vec<Option<usize>>,
+    /// The other inputs, each with the axis of the samples; `None` where all share one value.
+    pub(crate) others: Vec<(ValueId, Option<usize>)>,
+    /// True if the data is an archive of arrays by input name: for several inputs, or integers.
+    pub(crate) named: bool,
 }

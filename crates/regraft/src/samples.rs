@@ -1,14 +1,21 @@
 //! From a data set to the tensors a model takes.
 
+mod fed;
+mod named;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::path::Path;
 
 use regraft_data::{Assignment, DataSource, Dataset, OpenOptions, Preprocess, Scale, Size, open};
+use regraft_exec::HostData;
 use regraft_graph::ValueId;
 use regraft_rebuild::Activations;
 
-use crate::model::ModelInput;
+pub(crate) use fed::Fed;
+use named::NamedSource;
+
+use crate::model::{Model, ModelInput};
 use crate::{Error, Recipe};
 
 /// Samples of a chunk: one batch of tuning, and what is held in memory at a time.
@@ -27,7 +34,7 @@ pub(crate) struct Samples {
     /// Things the user should know.
     pub(crate) notes: Vec<String>,
     /// The calibration samples, those held out last.
-    pub(crate) calibration: Activations,
+    pub(crate) calibration: Fed,
     /// Calibration samples, without those held out.
     pub(crate) n_fit: usize,
     /// Samples held out.
@@ -35,7 +42,7 @@ pub(crate) struct Samples {
     /// Chunks held out.
     pub(crate) held_out_chunks: usize,
     /// The evaluation samples.
-    pub(crate) evaluation: Activations,
+    pub(crate) evaluation: Fed,
     /// Their labels.
     pub(crate) labels: Option<Vec<u32>>,
     /// Class names, possibly empty.
@@ -44,57 +51,66 @@ pub(crate) struct Samples {
 
 impl Samples {
     pub(crate) fn n_evaluation(&self) -> usize {
-        self.evaluation
-            .chunks
-            .iter()
-            .filter_map(|c| c.shape.first())
-            .sum()
+        self.evaluation.n_samples()
     }
 
     /// Returns a digest of the samples that decide the result.
     pub(crate) fn digest(&self) -> String {
-        let floats = self
-            .calibration
-            .chunks
-            .iter()
-            .filter_map(regraft_exec::HostTensor::as_f32)
-            .flatten();
-        let bytes: Vec<u8> = floats.flat_map(|x| x.to_le_bytes()).collect();
+        let mut bytes = Vec::new();
+        for tensor in self.calibration.tensors() {
+            match &tensor.data {
+                HostData::F32(v) => bytes.extend(v.iter().flat_map(|x| x.to_le_bytes())),
+                HostData::I64(v) => bytes.extend(v.iter().flat_map(|x| x.to_le_bytes())),
+                HostData::Bool(v) => bytes.extend(v.iter().map(|x| u8::from(*x))),
+            }
+        }
         crate::storage::sha256_hex(&bytes)
     }
 
     /// Returns the calibration samples as what is fed to a model.
-    pub(crate) fn feeds(&self, input: &ModelInput) -> BTreeMap<ValueId, Activations> {
-        [(input.value, self.calibration.clone())].into()
+    pub(crate) fn feeds(&self) -> BTreeMap<ValueId, Activations> {
+        self.calibration.all()
     }
 
     /// Returns only the chunks held out.
-    pub(crate) fn held_out_feeds(&self, input: &ModelInput) -> BTreeMap<ValueId, Activations> {
-        let n = self.calibration.chunks.len() - self.held_out_chunks;
-        let chunks = self.calibration.chunks[n..].to_vec();
-        [(input.value, Activations { chunks })].into()
+    pub(crate) fn held_out_feeds(&self) -> BTreeMap<ValueId, Activations> {
+        let n = self.calibration.n_chunks();
+        self.calibration.chunks(n - self.held_out_chunks.min(n)..n)
     }
 
     /// Returns only the fitted chunks, at most `limit` of them.
-    pub(crate) fn fit_feeds(
-        &self,
-        input: &ModelInput,
-        limit: usize,
-    ) -> BTreeMap<ValueId, Activations> {
-        let n = (self.calibration.chunks.len() - self.held_out_chunks).min(limit.max(1));
-        [(
-            input.value,
-            Activations {
-                chunks: self.calibration.chunks[..n].to_vec(),
-            },
-        )]
-        .into()
+    pub(crate) fn fit_feeds(&self, limit: usize) -> BTreeMap<ValueId, Activations> {
+        let n = self.calibration.n_chunks();
+        let fit = n - self.held_out_chunks.min(n);
+        self.calibration.chunks(0..fit.min(limit.max(1)))
     }
 }
 
-/// Opens the data of a recipe.
-pub(crate) fn open_data(path: &Path) -> Result<DataSource, Error> {
-    Ok(open(path, &OpenOptions::default())?)
+/// Where samples come from.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// A data set for a model with one input of floats.
+    Set(Box<DataSource>),
+    /// Arrays by input name.
+    Named(NamedSource),
+}
+
+impl Source {
+    /// Returns what was found, in words.
+    pub(crate) fn describe(&self, model: &Model) -> String {
+        match self {
+            Self::Set(set) => set.describe(),
+            Self::Named(named) => named.describe(&model.graph),
+        }
+    }
+}
+
+/// Opens the data of a recipe for the inputs of a model.
+pub(crate) fn open_data(path: &Path, model: &Model, input: &ModelInput) -> Result<Source, Error> {
+    if input.named {
+        return Ok(Source::Named(NamedSource::open(path, model, input)?));
+    }
+    Ok(Source::Set(Box::new(open(path, &OpenOptions::default())?)))
 }
 
 /// Returns how many of `calib` samples are held out: an eighth, in whole chunks where there are
@@ -110,10 +126,18 @@ fn held_out(calib: usize, input: &ModelInput) -> usize {
 
 /// Returns calibration and evaluation samples in the form the model takes.
 pub(crate) fn prepare(
-    source: &DataSource,
+    source: &Source,
+    model: &Model,
     input: &ModelInput,
     recipe: &Recipe,
 ) -> Result<Samples, Error> {
+    match source {
+        Source::Set(set) => prepare_set(set, input, recipe),
+        Source::Named(named) => named.prepare(&model.graph, input, recipe),
+    }
+}
+
+fn prepare_set(source: &DataSource, input: &ModelInput, recipe: &Recipe) -> Result<Samples, Error> {
     let chunk_len = input.batch.unwrap_or(CHUNK_LEN);
     let available = source.splits.first().map_or(0, |s| s.data.len());
     let mut notes = Vec::new();
@@ -174,11 +198,14 @@ pub(crate) fn prepare(
         ),
         remarks: source.notes.clone(),
         notes,
-        calibration,
+        calibration: Fed::one(input.value, calibration),
         n_fit: fit.len(),
         n_held_out: held.len(),
         held_out_chunks,
-        evaluation: activations(assigned.evaluation, judged, &settings, chunk_len)?,
+        evaluation: Fed::one(
+            input.value,
+            activations(assigned.evaluation, judged, &settings, chunk_len)?,
+        ),
         labels: assigned.evaluation.labels_of(judged)?,
         class_names: assigned.evaluation.class_names().to_vec(),
     })
@@ -192,14 +219,15 @@ fn different(calibration: &Activations) -> Result<Option<String>, Error> {
     let mut hashes = BTreeSet::new();
     let mut total = 0usize;
     for chunk in &calibration.chunks {
-        let (Some(data), Some(&n)) = (chunk.as_f32(), chunk.shape.first()) else {
-            return Ok(None);
+        let n = chunk.shape.first().copied().unwrap_or(0).max(1);
+        let bits: Vec<u64> = match &chunk.data {
+            HostData::F32(v) => v.iter().map(|x| u64::from(x.to_bits())).collect(),
+            HostData::I64(v) => v.iter().map(|x| *x as u64).collect(),
+            HostData::Bool(v) => v.iter().map(|x| u64::from(*x)).collect(),
         };
-        for sample in data.chunks_exact((data.len() / n.max(1)).max(1)) {
+        for sample in bits.chunks_exact((bits.len() / n).max(1)) {
             let mut hasher = std::hash::DefaultHasher::new();
-            for x in sample {
-                x.to_bits().hash(&mut hasher);
-            }
+            sample.hash(&mut hasher);
             hashes.insert(hasher.finish());
             total += 1;
         }
@@ -230,18 +258,22 @@ fn too_few_batches(batch: usize, samples: usize) -> Error {
 
 /// Samples to judge a model by.
 pub(crate) struct EvaluationSamples {
-    pub(crate) samples: Activations,
+    pub(crate) samples: Fed,
     pub(crate) labels: Option<Vec<u32>>,
     pub(crate) class_names: Vec<String>,
 }
 
 /// Returns all evaluation samples of a source, for `eval`: its test split, else everything.
 pub(crate) fn prepare_evaluation(
-    source: &DataSource,
+    source: &Source,
     input: &ModelInput,
     recipe: &Recipe,
 ) -> Result<EvaluationSamples, Error> {
     use regraft_data::Role;
+    let source = match source {
+        Source::Set(set) => set,
+        Source::Named(named) => return named.first(input, usize::MAX),
+    };
     let roles = [Role::Test, Role::Validation, Role::All, Role::Train];
     let Some(data) = roles.into_iter().find_map(|r| source.split(r)) else {
         return Err(Error::new(
@@ -259,7 +291,7 @@ pub(crate) fn prepare_evaluation(
     let settings = preprocess(recipe).fit_to(data, &input.sample)?;
     let samples = activations(data, &indices, &settings, chunk_len)?;
     Ok(EvaluationSamples {
-        samples,
+        samples: Fed::one(input.value, samples),
         labels: data.labels_of(&indices)?,
         class_names: data.class_names().to_vec(),
     })
@@ -268,10 +300,14 @@ pub(crate) fn prepare_evaluation(
 /// Returns `calib` samples of the training split, drawn as calibration draws them, to look at a
 /// model without touching the samples that judge; and what the user should know.
 pub(crate) fn prepare_training(
-    source: &DataSource,
+    source: &Source,
     input: &ModelInput,
     recipe: &Recipe,
 ) -> Result<(EvaluationSamples, Vec<String>), Error> {
+    let source = match source {
+        Source::Set(set) => set,
+        Source::Named(named) => return Ok((named.first(input, recipe.calib)?, Vec::new())),
+    };
     let available = source.splits.first().map_or(0, |s| s.data.len());
     let mut notes = Vec::new();
     let mut n = recipe.calib;
@@ -292,7 +328,10 @@ pub(crate) fn prepare_training(
     let settings = preprocess(recipe).fit_to(assigned.train, &input.sample)?;
     let indices = &assigned.calibration.calibration;
     let found = EvaluationSamples {
-        samples: activations(assigned.train, indices, &settings, chunk_len)?,
+        samples: Fed::one(
+            input.value,
+            activations(assigned.train, indices, &settings, chunk_len)?,
+        ),
         labels: assigned.train.labels_of(indices)?,
         class_names: assigned.train.class_names().to_vec(),
     };

@@ -116,7 +116,7 @@ pub(crate) fn select(
         max_rows: ORDER_ROWS,
         exec,
     };
-    let feeds = samples.fit_feeds(input, usize::MAX);
+    let feeds = samples.fit_feeds(usize::MAX);
     let calibration = calibrate(
         &model.graph,
         &model.facts,
@@ -132,10 +132,9 @@ pub(crate) fn select(
         multiple_of: recipe.multiple_of,
         exec,
     };
-    let feeds = samples.fit_feeds(input, MEASURED_CHUNKS);
+    let feeds = samples.fit_feeds(MEASURED_CHUNKS);
     let sensitivities = sensitivities(
         &model.graph,
-        &model.facts,
         &layers,
         &groups,
         &calibration,

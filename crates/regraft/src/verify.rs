@@ -8,14 +8,14 @@ mod tests;
 
 use regraft_exec::{ExecOptions, HostData, HostTensor};
 use regraft_graph::{Graph, ValueId};
-use regraft_rebuild::Activations;
 
-pub(crate) use feeds::{Attempts, Feeds};
+pub(crate) use feeds::{Attempts, Feeds, random_batch};
 pub(crate) use given::read_feeds;
 pub(crate) use runtimes::{Probe, Runtimes, in_any_runtime};
 
 use crate::model::ModelInput;
 use crate::report::VerifyFigures;
+use crate::samples::Fed;
 use crate::{Error, ErrorKind};
 
 /// Largest relative difference that rounding explains: two ways of adding the same f32 products.
@@ -38,24 +38,24 @@ pub(crate) fn verify(
     masked: &Graph,
     pruned: &Graph,
     input: &ModelInput,
-    calibration: &Activations,
+    calibration: &Fed,
     seed: u64,
     exec: ExecOptions,
 ) -> Result<VerifyFigures, Error> {
-    let real = first_samples(calibration, input.batch.unwrap_or(SAMPLES));
+    let real = if input.named {
+        calibration.chunk(0)
+    } else {
+        first_samples(calibration, input.batch.unwrap_or(SAMPLES))
+    };
     let random = random_like(&real, seed);
-    let sets: Vec<Feeds> = [&random, &real]
-        .into_iter()
-        .flat_map(|samples| &samples.chunks)
-        .map(|chunk| vec![(input.value, chunk.clone())])
-        .collect();
+    let count = feeds::n_samples(&real);
+    let sets: Vec<Feeds> = vec![random, real];
     let worst = runtimes::in_executor(Networks { masked, pruned }, &sets, exec)?;
-    let count = |a: &Activations| a.chunks.iter().filter_map(|c| c.shape.first()).sum();
     Ok(VerifyFigures {
         max_relative_difference: Some(worst),
         limit: LIMIT,
-        random_samples: count(&random),
-        calibration_samples: count(&real),
+        random_samples: count,
+        calibration_samples: count,
         ..VerifyFigures::default()
     })
 }
@@ -102,7 +102,9 @@ fn difference(a: &[Vec<HostTensor>], b: &[Vec<HostTensor>]) -> f64 {
 
 fn largest_number(x: &HostTensor) -> f64 {
     let numbers = x.as_f32().unwrap_or(&[]).iter();
-    let finite = numbers.map(|v| f64::from(v.abs())).filter(|v| v.is_finite());
+    let finite = numbers
+        .map(|v| f64::from(v.abs()))
+        .filter(|v| v.is_finite());
     finite.fold(0.0, f64::max)
 }
 
@@ -120,30 +122,39 @@ fn absolute(a: &HostTensor, b: &HostTensor) -> f64 {
             continue;
         }
         let d = f64::from((x - y).abs());
-        worst = if d.is_nan() { f64::INFINITY } else { worst.max(d) };
+        worst = if d.is_nan() {
+            f64::INFINITY
+        } else {
+            worst.max(d)
+        };
     }
     worst
 }
 
-fn first_samples(all: &Activations, n: usize) -> Activations {
-    let Some(first) = all.chunks.first() else {
-        return Activations::default();
-    };
-    let take = first.shape.first().copied().unwrap_or(0).min(n);
-    let len = first.len() / first.shape.first().copied().unwrap_or(1).max(1);
-    let data = first
-        .as_f32()
-        .map(|d| d[..take * len].to_vec())
-        .unwrap_or_default();
-    Activations::from_samples(&data, &first.shape[1..], take.max(1))
+fn first_samples(all: &Fed, n: usize) -> Feeds {
+    let mut feeds = all.chunk(0);
+    for (_, first) in &mut feeds {
+        let held = first.shape.first().copied().unwrap_or(0);
+        let len = first.len() / held.max(1);
+        let take = held.min(n);
+        if let Some(data) = first.as_f32() {
+            let mut shape = first.shape.clone();
+            shape[0] = take;
+            *first = HostTensor::f32(shape, data[..take * len].to_vec());
+        }
+    }
+    feeds
 }
 
-/// Normal numbers with the mean and spread of the samples, from a seed.
-fn random_like(samples: &Activations, seed: u64) -> Activations {
+/// Normal numbers with the mean and spread of the samples, from a seed; whole numbers and truth
+/// values as they are, since they index and choose.
+fn random_like(samples: &Feeds, seed: u64) -> Feeds {
     let mut random = feeds::Random::new(seed ^ 0x7665_7269_6679);
-    let mut chunks = Vec::new();
-    for chunk in &samples.chunks {
-        let data = chunk.as_f32().unwrap_or(&[]);
+    let mut like = samples.clone();
+    for (_, tensor) in &mut like {
+        let Some(data) = tensor.as_f32() else {
+            continue;
+        };
         let n = data.len().max(1) as f64;
         let mean = data.iter().map(|x| f64::from(*x)).sum::<f64>() / n;
         let spread = (data
@@ -157,9 +168,9 @@ fn random_like(samples: &Activations, seed: u64) -> Activations {
             .iter()
             .map(|_| (mean + spread * random.normal()) as f32)
             .collect();
-        chunks.push(HostTensor::f32(chunk.shape.clone(), values));
+        *tensor = HostTensor::f32(tensor.shape.clone(), values);
     }
-    Activations { chunks }
+    like
 }
 
 /// Returns the name of a value, for messages.

@@ -183,7 +183,10 @@ impl Run<'_> {
         let with = |more: &[&'static str]| -> Vec<&str> { [&base[..], more].concat() };
         let mut words = [&base[..], &["--masked", &masked]].concat();
         let mut outcome = self.regraft("apply", &words)?;
-        if outcome.as_ref().is_err_and(|f| f.reason.contains("external data")) {
+        if outcome
+            .as_ref()
+            .is_err_and(|f| f.reason.contains("external data"))
+        {
             self.note("the masked file would exceed 2 GiB: judged by regraft alone");
             words = with(&[]);
             outcome = self.regraft("apply", &words)?;

@@ -34,12 +34,20 @@ pub(crate) struct Cell {
     pub(crate) n_in: usize,
     pub(crate) hidden: usize,
     n_gates: usize,
-    /// The last gate reads input and state apart.
-    split: bool,
-    /// The last gate does not read the state itself and stays as it is.
-    masked_state: bool,
+    last_gate: LastGate,
     reverse: bool,
     batch_first: bool,
+}
+
+/// How the last gate of a cell reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LastGate {
+    /// As the others do.
+    Joint,
+    /// Input and state apart: a reset gate multiplies the state's part.
+    Split,
+    /// Not the state itself but a part of it that varies: its weights there stay as they are.
+    Masked,
 }
 
 /// Rows of a cell that read the same columns.
@@ -76,7 +84,15 @@ fn cell(graph: &Graph, facts: &Facts, id: NodeId, node: &Node) -> Option<Cell> {
     let n_in = facts.shape(w)?.get(2)?.fixed()?;
     // Sequences of different lengths have rows that mean nothing.
     let plain = op.direction != Direction::Bidirectional && node.input(4).is_none();
-    let gru = |lbr: bool| matches!(op.kind, RecurrentKind::Gru { linear_before_reset } if linear_before_reset == lbr);
+    let last_gate = match op.kind {
+        RecurrentKind::Gru {
+            linear_before_reset: true,
+        } => LastGate::Split,
+        RecurrentKind::Gru {
+            linear_before_reset: false,
+        } => LastGate::Masked,
+        RecurrentKind::Lstm | RecurrentKind::Rnn => LastGate::Joint,
+    };
     (plain && n_in > 0 && op.hidden_size > 0).then_some(Cell {
         node: id,
         input,
@@ -88,8 +104,7 @@ fn cell(graph: &Graph, facts: &Facts, id: NodeId, node: &Node) -> Option<Cell> {
         n_in,
         hidden: op.hidden_size,
         n_gates: op.n_gates(),
-        split: gru(true),
-        masked_state: gru(false),
+        last_gate,
         reverse: op.direction == Direction::Reverse,
         batch_first: op.batch_first,
     })
@@ -105,17 +120,15 @@ impl Cell {
     pub(crate) fn blocks(&self) -> Vec<RowBlock> {
         let block = |gates, columns| RowBlock { gates, columns };
         let (n, d) = (self.n_gates, self.d());
-        if self.split {
-            return vec![
+        match self.last_gate {
+            LastGate::Joint => vec![block(0..n, 0..d)],
+            LastGate::Split => vec![
                 block(0..n - 1, 0..d),
                 block(n - 1..n, 0..self.n_in),
                 block(n - 1..n, self.n_in..d),
-            ];
+            ],
+            LastGate::Masked => vec![block(0..n - 1, 0..d), block(n - 1..n, 0..self.n_in)],
         }
-        if self.masked_state {
-            return vec![block(0..n - 1, 0..d), block(n - 1..n, 0..self.n_in)];
-        }
-        vec![block(0..n, 0..d)]
     }
 
     /// Returns the values to fetch for [`joined`](Self::joined).

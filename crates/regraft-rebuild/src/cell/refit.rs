@@ -46,37 +46,17 @@ pub(crate) fn refit_cell(
         return Ok(None);
     };
     let rows = moments.pruned.n;
-    let problems = problems(walk, cell, &dense, moments).map_err(solve)?;
+    let problems = problems(walk, cell, &dense, &moments).map_err(solve)?;
+    drop(moments);
     let (Some(old), old_biases) = (cell.weights(walk.pruned), cell.biases(walk.pruned)) else {
         return Ok(None);
     };
-    let mut new = old.clone();
-    let mut biases = old_biases.clone();
-    let config = RefitConfig::starting_at(walk.config.damping);
-    let (mut damping, mut steps, mut dead, mut clamped) = (0.0f64, 0, 0, 0);
-    for Problem { block, problem } in &problems {
-        let (w, b) = cell.part(block, &old, &old_biases);
-        let columns: Vec<usize> = block.columns.clone().collect();
-        let anchor = OldWeights {
-            weights: &w,
-            bias: Some(&b),
-        };
-        let fit = refit(problem, &columns, Some(anchor), &config).map_err(solve)?;
-        let first = block.gates.start * cell.hidden;
-        for o in 0..w.rows {
-            new.row_mut(first + o)[block.columns.clone()].copy_from_slice(fit.weights.row(o));
-            let (side, other) = cell.sides(block, &old_biases, first + o);
-            biases[side][first + o] = fit.bias.as_ref().map_or(b[o], |b| b[o]) - other;
-        }
-        damping = damping.max(fit.damping);
-        steps += fit.ladder_steps;
-        dead += fit.dead_inputs.len();
-        clamped += fit.eigen_clamp.as_ref().map_or(0, |c| c.clamped);
-    }
+    let solved = solve_blocks(cell, &problems, (&old, &old_biases), walk.config.damping);
+    let solved = solved.map_err(solve)?;
     let judge = |problems: &[Problem]| -> Result<(f64, f64), SolveError> {
         Ok((
             error(cell, problems, &old, &old_biases)?,
-            error(cell, problems, &new, &biases)?,
+            error(cell, problems, &solved.weights, &solved.biases)?,
         ))
     };
     let (error_before, error_after) = judge(&problems).map_err(solve)?;
@@ -85,14 +65,14 @@ pub(crate) fn refit_cell(
     let Some(held) = self::moments(walk, cell, &dense, &label, held)? else {
         return Ok(None);
     };
-    let held = self::problems(walk, cell, &dense, held).map_err(solve)?;
+    let held = self::problems(walk, cell, &dense, &held).map_err(solve)?;
     let (held_out_before, held_out_after) = judge(&held).map_err(solve)?;
     if error_before.max(held_out_before) < NOTHING_TO_MEND {
         return Ok(None);
     }
     let kept = held_out_after < held_out_before;
     if kept {
-        let tensors = cell.tensors(walk.pruned, &new, &biases)?;
+        let tensors = cell.tensors(walk.pruned, &solved.weights, &solved.biases)?;
         walk.set(tensors)?;
     }
     Ok(Some(LayerRefit {
@@ -104,16 +84,65 @@ pub(crate) fn refit_cell(
         held_out_before,
         held_out_after,
         kept,
-        damping,
-        damping_steps: steps,
-        dead_inputs: dead,
-        clamped,
+        damping: solved.damping,
+        damping_steps: solved.steps,
+        dead_inputs: solved.dead,
+        clamped: solved.clamped,
         rows,
         swaps: 0,
         swaps_skipped: false,
         residual: 0.0,
         mask: None,
     }))
+}
+
+/// A cell's new weights over all its blocks.
+struct Solved {
+    weights: Matrix,
+    biases: [Vec<f64>; 2],
+    damping: f64,
+    steps: usize,
+    dead: usize,
+    clamped: usize,
+}
+
+fn solve_blocks(
+    cell: &Cell,
+    problems: &[Problem],
+    (old, old_biases): (&Matrix, &[Vec<f64>; 2]),
+    damping: f64,
+) -> Result<Solved, SolveError> {
+    let mut solved = Solved {
+        weights: old.clone(),
+        biases: old_biases.clone(),
+        damping: 0.0,
+        steps: 0,
+        dead: 0,
+        clamped: 0,
+    };
+    let config = RefitConfig::starting_at(damping);
+    for Problem { block, problem } in problems {
+        let (w, b) = cell.part(block, old, old_biases);
+        let columns: Vec<usize> = block.columns.clone().collect();
+        let anchor = OldWeights {
+            weights: &w,
+            bias: Some(&b),
+        };
+        let fit = refit(problem, &columns, Some(anchor), &config)?;
+        let first = block.gates.start * cell.hidden;
+        for (o, old) in b.iter().enumerate() {
+            solved.weights.row_mut(first + o)[block.columns.clone()]
+                .copy_from_slice(fit.weights.row(o));
+            let (side, other) = cell.sides(block, old_biases, first + o);
+            let new = fit.bias.as_ref().map_or(*old, |b| b[o]);
+            solved.biases[side][first + o] = new - other;
+        }
+        solved.damping = solved.damping.max(fit.damping);
+        solved.steps += fit.ladder_steps;
+        solved.dead += fit.dead_inputs.len();
+        solved.clamped += fit.eigen_clamp.as_ref().map_or(0, |c| c.clamped);
+    }
+    Ok(solved)
 }
 
 fn moments(
@@ -163,7 +192,7 @@ fn problems(
     walk: &Walk<'_>,
     cell: &Cell,
     dense: &Cell,
-    moments: Moments,
+    moments: &Moments,
 ) -> Result<Vec<Problem>, SolveError> {
     let none = || SolveError::Shape {
         what: "the dense cell's weights",
@@ -191,7 +220,7 @@ fn problems(
         }
         let of_row = |o: &usize| dense.bias_of(&of_dense, &biases, *o);
         let bias: Vec<f64> = rows.iter().map(of_row).collect();
-        let cross = targets_cross(&moments, &targets, &bias);
+        let cross = targets_cross(moments, &targets, &bias);
         Ok(Problem {
             block,
             problem: LeastSquares::of_statistics(moments.pruned.clone(), cross, Bias::Fit)?,

@@ -48,14 +48,14 @@ pub(crate) fn importance(
         .as_deref()
         .ok_or_else(|| Error::usage("no data is given"))?;
     let input = model.input()?;
-    let source = open_data(data)?;
+    let source = open_data(data, model, &input)?;
     let (samples, mut notes) = prepare_training(&source, &input, recipe)?;
     let groups = find_groups(&model.graph, &model.facts)?;
     let mut parts = parts(model, &groups)?;
     let (ablations, runs): (Vec<_>, Vec<_>) =
         std::mem::take(&mut parts.ablations).into_iter().unzip();
     progress.stage("measure");
-    let feeds: BTreeMap<_, _> = [(input.value, samples.samples.clone())].into();
+    let feeds: BTreeMap<_, _> = samples.samples.all();
     let mut judge = Judge {
         samples: &samples,
         dense: None,
@@ -95,13 +95,8 @@ pub(crate) fn importance(
     let mut correlations = correlations("groups", &parts.list);
     correlations.extend(self::correlations("layers", &layers));
     Ok(Importance {
-        data: source.describe(),
-        samples: samples
-            .samples
-            .chunks
-            .iter()
-            .filter_map(|c| c.shape.first())
-            .sum(),
+        data: source.describe(model),
+        samples: samples.samples.n_samples(),
         labelled: dense.accuracy.is_some(),
         share: SHARE,
         order: "L2 norm of the channel's weights, lowest first".to_owned(),

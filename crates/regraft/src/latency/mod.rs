@@ -73,12 +73,10 @@ pub(crate) struct Candidates<'a> {
     pub(crate) dense: &'a [u8],
     /// The small model, likewise.
     pub(crate) small: &'a [u8],
-    /// Name of the input of both.
-    pub(crate) input: &'a str,
-    /// Its extents, samples first.
-    pub(crate) shape: &'a [usize],
-    /// Its values in row-major order.
-    pub(crate) data: &'a [f32],
+    /// One batch for every input of both.
+    pub(crate) inputs: &'a [NamedTensor<'a>],
+    /// Samples in it.
+    pub(crate) batch: usize,
     /// Threads of the runtime.
     pub(crate) threads: usize,
     /// The library, or its directory, if the user named one; then nothing else is tried.
@@ -127,17 +125,13 @@ fn in_onnx_runtime(
     let runtime = OnnxRuntime::open(&search(candidates.library, candidates.folders))?;
     let mut dense = runtime.session(candidates.dense, candidates.threads)?;
     let mut small = runtime.session(candidates.small, candidates.threads)?;
-    let feed = Feed {
-        name: candidates.input,
-        shape: candidates.shape,
-        data: candidates.data,
-    };
+    let inputs = dense.prepared(candidates.inputs)?;
     let timing = measure_interleaved(
-        &mut || dense.run_discarding(&feed),
-        &mut || small.run_discarding(&feed),
+        &mut || dense.run_prepared(&inputs),
+        &mut || small.run_prepared(&inputs),
         config,
     )?;
-    let batch = candidates.shape.first().copied().unwrap_or(1);
+    let batch = candidates.batch;
     Ok(Latency::new(
         &runtime.name(),
         timing,

@@ -1,7 +1,5 @@
 //! Tensors of any number of inputs to ONNX Runtime and of all outputs back.
 
-use std::error::Error;
-
 use ort::session::SessionInputValue;
 use ort::value::{DynValue, Tensor, TensorElementType, ValueType};
 use regraft_exec::{HostData, HostTensor};
@@ -9,6 +7,9 @@ use regraft_graph::DType;
 
 use super::error::LatencyError;
 use super::runtime::{OnnxSession, guarded};
+
+/// Inputs by name, in ONNX Runtime's memory.
+pub(crate) type Prepared = Vec<(String, DynValue)>;
 
 /// One input: what a model declares, and what it is fed.
 #[derive(Debug, Clone, Copy)]
@@ -27,6 +28,42 @@ impl OnnxSession {
         format!("ONNX Runtime {}", self.version)
     }
 
+    /// Returns the inputs in the form in which they can be run any number of times.
+    ///
+    /// # Errors
+    /// [`LatencyError::Element`] for an input whose elements are not fed, [`LatencyError::Run`] if
+    /// ONNX Runtime refuses one.
+    pub(crate) fn prepared(&self, inputs: &[NamedTensor<'_>]) -> Result<Prepared, LatencyError> {
+        let mut fed = Vec::new();
+        for input in inputs {
+            let value = guarded(|| input_value(input)).map_err(|source| LatencyError::Run {
+                version: self.version.clone(),
+                source,
+            })?;
+            let value = value.ok_or_else(|| LatencyError::Element {
+                name: input.name.to_owned(),
+                what: input
+                    .dtype
+                    .map_or_else(|| "no declared elements".to_owned(), |t| t.to_string()),
+            })?;
+            fed.push((input.name.to_owned(), value));
+        }
+        Ok(fed)
+    }
+
+    /// Runs prepared inputs for the time that it takes.
+    ///
+    /// # Errors
+    /// [`LatencyError::Run`] if ONNX Runtime refuses an input or fails.
+    pub(crate) fn run_prepared(&mut self, inputs: &Prepared) -> Result<(), LatencyError> {
+        let session = &mut self.session;
+        let run = || session.run(views(inputs)).map(|_| ());
+        guarded(run).map_err(|source| LatencyError::Run {
+            version: self.version.clone(),
+            source,
+        })
+    }
+
     /// Returns all outputs for `inputs`, in the model's order.
     ///
     /// # Errors
@@ -36,29 +73,19 @@ impl OnnxSession {
         &mut self,
         inputs: &[NamedTensor<'_>],
     ) -> Result<Vec<HostTensor>, LatencyError> {
-        let failed = |version: &str, source: Box<dyn Error + Send + Sync>| LatencyError::Run {
-            version: version.to_owned(),
-            source,
-        };
-        let mut fed = Vec::new();
-        for input in inputs {
-            let value = guarded(|| input_value(input)).map_err(|e| failed(&self.version, e))?;
-            let value = value.ok_or_else(|| LatencyError::Element {
-                name: input.name.to_owned(),
-                what: input.dtype.map_or_else(|| "no declared elements".to_owned(), |t| t.to_string()),
-            })?;
-            fed.push((input.name, value));
-        }
+        let fed = self.prepared(inputs)?;
         let session = &mut self.session;
         let run = || -> ort::Result<Vec<(String, Result<HostTensor, String>)>> {
-            let outputs = session.run(fed)?;
+            let outputs = session.run(views(&fed))?;
             let mut found = Vec::with_capacity(outputs.len());
             for (name, value) in &outputs {
                 found.push((name.to_owned(), output_tensor(&value)?));
             }
             Ok(found)
         };
-        let found = guarded(run).map_err(|e| failed(&self.version, e))?;
+        let version = self.version.clone();
+        let failed = |source| LatencyError::Run { version, source };
+        let found = guarded(run).map_err(failed)?;
         found
             .into_iter()
             .map(|(name, tensor)| tensor.map_err(|what| LatencyError::Element { name, what }))
@@ -67,40 +94,49 @@ impl OnnxSession {
 }
 
 /// Returns the tensor in the declared type; nothing for types that no values are made of here.
-fn input_value(input: &NamedTensor<'_>) -> ort::Result<Option<SessionInputValue<'static>>> {
+fn input_value(input: &NamedTensor<'_>) -> ort::Result<Option<DynValue>> {
     let shape = input.tensor.shape.clone();
-    let value: SessionInputValue<'static> = match (&input.tensor.data, input.dtype) {
-        (HostData::F32(v), Some(DType::F32)) => Tensor::from_array((shape, v.clone()))?.into(),
+    let value: DynValue = match (&input.tensor.data, input.dtype) {
+        (HostData::F32(v), Some(DType::F32)) => Tensor::from_array((shape, v.clone()))?.into_dyn(),
         (HostData::F32(v), Some(DType::F64)) => {
             let wide: Vec<f64> = v.iter().map(|&x| f64::from(x)).collect();
-            Tensor::from_array((shape, wide))?.into()
+            Tensor::from_array((shape, wide))?.into_dyn()
         }
-        (HostData::I64(v), Some(DType::I64)) => Tensor::from_array((shape, v.clone()))?.into(),
+        (HostData::I64(v), Some(DType::I64)) => Tensor::from_array((shape, v.clone()))?.into_dyn(),
         (HostData::I64(v), Some(DType::I32)) => {
-            Tensor::from_array((shape, narrow(v, |x| x as i32)))?.into()
+            Tensor::from_array((shape, narrow(v, |x| x as i32)))?.into_dyn()
         }
         (HostData::I64(v), Some(DType::I16)) => {
-            Tensor::from_array((shape, narrow(v, |x| x as i16)))?.into()
+            Tensor::from_array((shape, narrow(v, |x| x as i16)))?.into_dyn()
         }
         (HostData::I64(v), Some(DType::I8)) => {
-            Tensor::from_array((shape, narrow(v, |x| x as i8)))?.into()
+            Tensor::from_array((shape, narrow(v, |x| x as i8)))?.into_dyn()
         }
         (HostData::I64(v), Some(DType::U64)) => {
-            Tensor::from_array((shape, narrow(v, |x| x as u64)))?.into()
+            Tensor::from_array((shape, narrow(v, |x| x as u64)))?.into_dyn()
         }
         (HostData::I64(v), Some(DType::U32)) => {
-            Tensor::from_array((shape, narrow(v, |x| x as u32)))?.into()
+            Tensor::from_array((shape, narrow(v, |x| x as u32)))?.into_dyn()
         }
         (HostData::I64(v), Some(DType::U16)) => {
-            Tensor::from_array((shape, narrow(v, |x| x as u16)))?.into()
+            Tensor::from_array((shape, narrow(v, |x| x as u16)))?.into_dyn()
         }
         (HostData::I64(v), Some(DType::U8)) => {
-            Tensor::from_array((shape, narrow(v, |x| x as u8)))?.into()
+            Tensor::from_array((shape, narrow(v, |x| x as u8)))?.into_dyn()
         }
-        (HostData::Bool(v), Some(DType::Bool)) => Tensor::from_array((shape, v.clone()))?.into(),
+        (HostData::Bool(v), Some(DType::Bool)) => {
+            Tensor::from_array((shape, v.clone()))?.into_dyn()
+        }
         _ => return Ok(None),
     };
     Ok(Some(value))
+}
+
+fn views(inputs: &Prepared) -> Vec<(&str, SessionInputValue<'_>)> {
+    inputs
+        .iter()
+        .map(|pair| (pair.0.as_str(), SessionInputValue::from(&pair.1)))
+        .collect()
 }
 
 fn narrow<T>(values: &[i64], to: impl Fn(i64) -> T) -> Vec<T> {
@@ -145,5 +181,8 @@ fn output_tensor(value: &DynValue) -> ort::Result<Result<HostTensor, String>> {
 }
 
 fn extents(shape: &[i64]) -> Vec<usize> {
-    shape.iter().map(|&n| usize::try_from(n).unwrap_or(0)).collect()
+    shape
+        .iter()
+        .map(|&n| usize::try_from(n).unwrap_or(0))
+        .collect()
 }

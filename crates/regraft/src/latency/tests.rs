@@ -32,13 +32,12 @@ fn feed<'a>(shape: &'a [usize], data: &'a [f32]) -> Feed<'a> {
     Feed { name, shape, data }
 }
 
-fn candidates<'a>(library: &'a Path, data: &'a [f32]) -> Candidates<'a> {
+fn candidates<'a>(library: &'a Path, inputs: &'a [NamedTensor<'a>]) -> Candidates<'a> {
     Candidates {
         dense: DIGITS,
         small: DIGITS,
-        input: "image",
-        shape: &[4, 1, 8, 8],
-        data,
+        inputs,
+        batch: 4,
         threads: 1,
         library: Some(library),
         folders: &[],
@@ -180,9 +179,14 @@ fn the_demo_network_runs_in_onnx_runtime() {
     let again = session.run(&feed(&[3, 1, 8, 8], &data)).unwrap();
     assert_eq!(again, outputs);
 
-    let data = pixels(4);
+    let tensor = regraft_exec::HostTensor::f32(vec![4, 1, 8, 8], pixels(4));
+    let image = NamedTensor {
+        name: "image",
+        dtype: Some(regraft_graph::DType::F32),
+        tensor: &tensor,
+    };
     let never = || Err("our executor ran");
-    let latency = measure(&candidates(&runtime.path, &data), &CONFIG, never).unwrap();
+    let latency = measure(&candidates(&runtime.path, &[image]), &CONFIG, never).unwrap();
     assert_eq!((latency.runtime, latency.note), (name, None));
     assert_eq!((latency.runs, latency.batch, latency.threads), (11, 4, 1));
     assert!(latency.dense_ms > 0.0 && latency.small_ms > 0.0 && latency.ratio > 0.0);

@@ -135,6 +135,7 @@ fn measure(
     let latency_of = LatencyOf {
         dense: parts.model,
         input: parts.input,
+        samples: Some(&parts.samples.calibration),
         recipe: parts.recipe,
         threads: 1,
         options,

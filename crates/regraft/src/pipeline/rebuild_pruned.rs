@@ -51,9 +51,9 @@ pub fn rebuild(
     log.stage("read");
     let teacher = Model::open(path, recipe)?;
     let student = Model::open(pruned, recipe)?;
-    let source = open_data(data)?;
     let input = teacher.input()?;
-    let samples = prepare(&source, &input, recipe)?;
+    let source = open_data(data, &teacher, &input)?;
+    let samples = prepare(&source, &teacher, &input, recipe)?;
     log.note(&samples.description);
     for remark in &samples.remarks {
         log.note(remark);
@@ -76,7 +76,7 @@ pub fn rebuild(
     };
     let mut config = rebuild_config(recipe, &samples, exec(recipe));
     config.sparsity = held_zeros(&graph, &log)?;
-    let feeds = samples.feeds(&input);
+    let feeds = samples.feeds();
     let mut regrowth = None;
     if recipe.regrows() && config.sparsity.is_some() {
         let (sparsity, figures) = regrown(pair, &feeds, &config, recipe, &journal, &log)?;
@@ -93,7 +93,6 @@ pub fn rebuild(
         &teacher,
         &graph,
         &rebuilt.graph,
-        &input,
         &samples,
         exec(recipe),
         &log,

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use regraft_data::DataSource;
 use regraft_exec::ExecOptions;
 use regraft_graph::Graph;
 use regraft_graph::infer::{InferOptions, infer};
@@ -21,7 +20,7 @@ use crate::model::{Model, ModelInput};
 use crate::progress::{Adapter, Progress};
 use crate::recipe::{AugmentName, MixName, Tuning};
 use crate::report::VerifyFigures;
-use crate::samples::{Samples, open_data, prepare};
+use crate::samples::{Samples, Source, open_data, prepare};
 use crate::selection::{Selection, select};
 use crate::verify::verify;
 use crate::{Error, Recipe};
@@ -61,14 +60,14 @@ pub fn shrink(
     let log = Log::new(progress);
     log.stage("read");
     let model = Model::open(path, recipe)?;
-    let source = open_data(data)?;
+    let source = open_data(data, &model, &model.input()?)?;
     run(&model, &source, recipe, &files, options, &log).map_err(|e| e.in_model(path))
 }
 
 /// The embedded model and data of the demo.
 pub(crate) struct DemoData {
     pub(crate) model: Model,
-    pub(crate) source: DataSource,
+    pub(crate) source: Source,
 }
 
 /// Shrinks the embedded model.
@@ -151,7 +150,7 @@ fn check_regrowth(recipe: &Recipe) -> Result<(), Error> {
 
 fn run(
     model: &Model,
-    source: &DataSource,
+    source: &Source,
     recipe: &Recipe,
     files: &Files,
     options: &RunOptions,
@@ -159,7 +158,7 @@ fn run(
 ) -> Result<Outcome, Error> {
     let exec = exec(recipe);
     let input = model.input()?;
-    let samples = prepare(source, &input, recipe)?;
+    let samples = prepare(source, model, &input, recipe)?;
     log.note(&samples.description);
     for remark in &samples.remarks {
         log.note(remark);
@@ -191,11 +190,11 @@ fn run(
     log.check()?;
     let (pruned, applied, checked) = prune(model, &input, &samples, &selection, recipe, exec, log)?;
     let rebuilt = rebuild_stage(
-        model, &selection, &pruned, &applied, &input, &samples, recipe, exec, &journal, log,
+        model, &selection, &pruned, &applied, &samples, recipe, exec, &journal, log,
     )?;
     journal.check()?;
     log.check()?;
-    let judged = judge(model, &pruned, &rebuilt.graph, &input, &samples, exec, log)?;
+    let judged = judge(model, &pruned, &rebuilt.graph, &samples, exec, log)?;
     log.check()?;
     let parts = Parts {
         model,
@@ -228,7 +227,7 @@ fn run_sparse(work: &Work<'_>, files: &Files, options: &RunOptions) -> Result<Ou
     let found = sparsify(work)?;
     log.check()?;
     let (masked, rebuilt) = (&found.masked, &found.rebuilt.graph);
-    let judged = judge(model, masked, rebuilt, input, samples, exec, log)?;
+    let judged = judge(model, masked, rebuilt, samples, exec, log)?;
     log.check()?;
     let parts = Parts {
         model,
@@ -311,7 +310,6 @@ fn rebuild_stage(
     selection: &Selection,
     pruned: &Graph,
     applied: &ApplyReport,
-    input: &ModelInput,
     samples: &Samples,
     recipe: &Recipe,
     exec: ExecOptions,
@@ -341,7 +339,7 @@ fn rebuild_stage(
     let config = rebuild_config(recipe, samples, exec);
     Ok(rebuild(
         pair,
-        &samples.feeds(input),
+        &samples.feeds(),
         &config,
         journal,
         &Adapter::new(log),
@@ -380,7 +378,14 @@ pub(crate) fn rebuild_config(
 
 /// Returns how samples are varied: images by up to an eighth of their smaller side.
 fn augmentation(recipe: &Recipe, samples: &Samples) -> Augment {
-    let first = samples.calibration.chunks.first().map(|c| &c.shape[..]);
+    // What another input says of an image may not hold when it moves.
+    let first = samples
+        .calibration
+        .main()
+        .chunks
+        .first()
+        .map(|c| &c.shape[..]);
+    let first = first.filter(|_| !samples.calibration.has_others());
     let Some([_, channels, height, width]) = first else {
         return Augment::None;
     };
@@ -396,7 +401,13 @@ fn augmentation(recipe: &Recipe, samples: &Samples) -> Augment {
 
 /// Returns how samples are mixed: colour images are pasted into each other.
 fn mix(recipe: &Recipe, samples: &Samples) -> Mix {
-    let first = samples.calibration.chunks.first().map(|c| &c.shape[..]);
+    let first = samples
+        .calibration
+        .main()
+        .chunks
+        .first()
+        .map(|c| &c.shape[..]);
+    let first = first.filter(|_| !samples.calibration.has_others());
     let Some([_, channels, _, _]) = first else {
         return Mix::None;
     };
@@ -413,7 +424,6 @@ pub(crate) fn judge(
     model: &Model,
     pruned: &Graph,
     small: &Graph,
-    input: &ModelInput,
     samples: &Samples,
     exec: ExecOptions,
     log: &Log<'_>,
@@ -425,7 +435,7 @@ pub(crate) fn judge(
     }
     log.stage("judge");
     let labels = samples.labels.as_deref();
-    let run = |graph: &Graph| outputs(graph, input.value, &samples.evaluation, exec);
+    let run = |graph: &Graph| outputs(graph, &samples.evaluation, exec);
     let dense = run(&model.graph)?;
     log.step(1, 3, "dense");
     let before = run(pruned)?;

@@ -89,7 +89,7 @@ pub(crate) fn pattern(text: &str) -> Result<Pattern, Error> {
 pub(crate) fn sparsify(work: &Work<'_>) -> Result<Sparsified, Error> {
     let pattern = pattern(&work.recipe.pattern)?;
     let dense = &work.model.graph;
-    let feeds = work.samples.feeds(work.input);
+    let feeds = work.samples.feeds();
     let swap_passes = swap_passes(work, pattern);
     let n = steps(work.recipe, pattern);
     let free = sparse_layers(work, pattern)?;
@@ -324,7 +324,7 @@ impl Stage<'_> {
         let database = self.levels(layers)?;
         work.log.stage("sensitivity");
         let monitor = Adapter::new(work.log);
-        let fit = work.samples.fit_feeds(work.input, JUDGED_CHUNKS);
+        let fit = work.samples.fit_feeds(JUDGED_CHUNKS);
         let measured = measure_levels(graph, &database, &fit, work.exec, &monitor)?;
         work.log.stage("allocate");
         let config = AllocationConfig {
@@ -334,7 +334,7 @@ impl Stage<'_> {
             seed: work.recipe.seed,
             exec: work.exec,
         };
-        let held_out = work.samples.held_out_feeds(work.input);
+        let held_out = work.samples.held_out_feeds();
         let found = allocate_levels(
             graph, &database, &measured, &fit, &held_out, &config, &monitor,
         )?;
@@ -352,7 +352,7 @@ impl Stage<'_> {
             ..
         } = *self;
         let monitor = Adapter::new(work.log);
-        let feeds: BTreeMap<ValueId, Activations> = work.samples.fit_feeds(work.input, usize::MAX);
+        let feeds: BTreeMap<ValueId, Activations> = work.samples.fit_feeds(usize::MAX);
         work.log.stage("levels");
         let config = DatabaseConfig {
             pattern,

@@ -15,9 +15,9 @@ use regraft_graph::infer::{InferOptions, infer};
 use regraft_prune::apply::apply;
 use regraft_prune::blocks::{RemovableBlock, find_blocks};
 use regraft_prune::{Groups, Plan};
+use regraft_rebuild::Silent;
 use regraft_rebuild::depth::{BlockStep, block_order, output_error};
 use regraft_rebuild::rebuild::{KeptAxes, NoJournal, Pair, RebuildConfig, rebuild};
-use regraft_rebuild::{Activations, Silent};
 use regraft_solve::allocate::{AllocateConfig, GroupCurve, allocate};
 
 use super::time_model::{TimeModel, TimeParts, TimeTable};
@@ -121,13 +121,14 @@ pub(crate) fn select_by_time(
     let mut blocks = find_blocks(&model.graph, &model.facts);
     blocks.retain(|b| may_go(groups, may_shrink, b));
     setting.progress.stage("depth");
-    let feeds = setting.samples.fit_feeds(input, MEASURED_CHUNKS);
+    let feeds = setting.samples.fit_feeds(MEASURED_CHUNKS);
     let monitor = Adapter::new(setting.progress);
     let steps = block_order(&model.graph, &blocks, &feeds, setting.exec, &monitor)?;
     setting.progress.stage("time table");
     let latency = LatencyOf {
         dense: model,
         input,
+        samples: Some(&setting.samples.calibration),
         recipe: setting.recipe,
         threads: 1,
         options: setting.options,
@@ -295,12 +296,7 @@ impl Search<'_> {
 
     /// The relative squared error of the output after a closed-form rebuild on a part of the samples.
     fn trial(&self, candidate: &Candidate) -> Result<f64, Error> {
-        let Setting {
-            model,
-            input,
-            samples,
-            ..
-        } = self.setting;
+        let Setting { model, samples, .. } = self.setting;
         let (pruned, applied) = apply(&model.graph, &model.facts, self.groups, &candidate.plan)?;
         let kept: KeptAxes = applied
             .kept
@@ -313,13 +309,10 @@ impl Search<'_> {
             pruned: &pruned,
             kept: &kept,
         };
-        let chunks = &samples.calibration.chunks;
-        let feeds = |from: usize, n: usize| {
-            let part = chunks.iter().skip(from).take(n).cloned().collect();
-            [(input.value, Activations { chunks: part })].into()
-        };
+        let n_chunks = samples.calibration.n_chunks();
+        let feeds = |from: usize, n: usize| samples.calibration.chunks(from..from + n);
         // The last chunk of the fitted ones decides what is kept; the judges were not seen.
-        let n_fit = (TRIAL_FIT + 1).min(chunks.len().saturating_sub(1)).max(2);
+        let n_fit = (TRIAL_FIT + 1).min(n_chunks.saturating_sub(1)).max(2);
         let config = RebuildConfig {
             damping: self.setting.recipe.damping,
             max_rows: TRIAL_ROWS,
@@ -329,7 +322,7 @@ impl Search<'_> {
             exec: self.setting.exec,
         };
         let rebuilt = rebuild(pair, &feeds(0, n_fit), &config, &NoJournal, &Silent)?;
-        let judges = feeds(n_fit.min(chunks.len().saturating_sub(1)), TRIAL_JUDGE);
+        let judges = feeds(n_fit.min(n_chunks.saturating_sub(1)), TRIAL_JUDGE);
         Ok(output_error(
             &rebuilt.graph,
             &model.graph,

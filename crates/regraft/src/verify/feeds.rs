@@ -55,7 +55,7 @@ impl<'a> Attempts<'a> {
     pub(crate) fn sets(&self) -> impl Iterator<Item = Result<Vec<Feeds>, Error>> + '_ {
         self.extents.iter().map(|&extent| {
             let seeds = (0..SETS as u64).map(|i| self.seed.wrapping_add(i));
-            let set = |seed| random_feeds(self.graph, self.facts, extent, seed);
+            let set = |seed| random_feeds(self.graph, self.facts, (BATCH, extent), seed);
             seeds.map(set).collect()
         })
     }
@@ -67,33 +67,46 @@ pub(crate) fn n_samples(feeds: &Feeds) -> usize {
     first.copied().unwrap_or(1)
 }
 
+/// Returns one batch of random tensors for every input, other free axes as long as a sentence.
+pub(crate) fn random_batch(graph: &Graph, facts: &Facts, batch: usize) -> Result<Feeds, Error> {
+    random_feeds(graph, facts, (batch, EXTENTS[1]), 0)
+}
+
 fn random_feeds(
     graph: &Graph,
     facts: &Facts,
-    extent: usize,
+    (batch, extent): (usize, usize),
     seed: u64,
 ) -> Result<Feeds, Error> {
     let inputs = graph.required_inputs();
-    let extents = extents(facts, &inputs, extent);
+    let extents = extents(facts, &inputs, batch, extent);
     let mut random = Random::new(seed ^ 0x7665_7269_6679);
     let mut feeds = Vec::new();
     for value in inputs {
         let shape = bound_shape(graph, facts, value, &extents)?;
-        feeds.push((value, random_tensor(graph, facts, value, shape, &mut random)?));
+        feeds.push((
+            value,
+            random_tensor(graph, facts, value, shape, &mut random)?,
+        ));
     }
     Ok(feeds)
 }
 
 /// Returns an extent for every symbol: the batch where it is the first axis of an input.
-fn extents(facts: &Facts, inputs: &[ValueId], extent: usize) -> BTreeMap<String, usize> {
+fn extents(
+    facts: &Facts,
+    inputs: &[ValueId],
+    batch: usize,
+    extent: usize,
+) -> BTreeMap<String, usize> {
     let mut extents = BTreeMap::new();
     for &value in inputs {
         for (axis, dim) in facts.shape(value).unwrap_or(&[]).iter().enumerate() {
             if let Dim::Symbol(symbol) = dim {
-                let wanted = if axis == 0 { BATCH } else { extent };
+                let wanted = if axis == 0 { batch } else { extent };
                 let entry = extents.entry(symbol.to_string()).or_insert(wanted);
                 if axis == 0 {
-                    *entry = BATCH;
+                    *entry = batch;
                 }
             }
         }
@@ -175,7 +188,10 @@ fn random_tensor(
             let what = other.map_or_else(|| "no element type".to_owned(), |t| t.to_string());
             return Err(Error::new(
                 ErrorKind::Input,
-                format!("input `{}` has {what}, which nothing is fed to", name(graph, value)),
+                format!(
+                    "input `{}` has {what}, which nothing is fed to",
+                    name(graph, value)
+                ),
             ));
         }
     })

@@ -119,7 +119,10 @@ pub(super) fn in_executor(
         Ok(outputs.collect::<Result<_, _>>()?)
     };
     let masked = run(networks.masked)?;
-    Ok(difference(&masked, &run(networks.pruned).map_err(only_pruned)?))
+    Ok(difference(
+        &masked,
+        &run(networks.pruned).map_err(only_pruned)?,
+    ))
 }
 
 fn in_onnx_runtime(
