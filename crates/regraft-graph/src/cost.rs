@@ -55,6 +55,28 @@ pub fn node_macs(graph: &Graph, facts: &Facts, id: NodeId) -> u64 {
             let weights = elements(node.input(1), 0).zip(elements(node.input(2), 0));
             Some(steps).zip(weights.map(|(w, r)| w.saturating_add(r)))
         }
+        Op::Einsum { equation } => {
+            let factors = einsum_factors(graph, facts, id, equation);
+            let product = |list: Vec<(ValueId, usize)>| {
+                let extent = |(v, axis): (ValueId, usize)| {
+                    let dims = facts.shape(v).and_then(|s| s.get(axis));
+                    dims.and_then(Dim::fixed).unwrap_or(1) as u64
+                };
+                list.into_iter().map(extent).fold(1, u64::saturating_mul)
+            };
+            factors.map(|list| (1, product(list)))
+        }
+        Op::Attention(_) => {
+            // Products of queries and keys, and of their shares and values.
+            let keys = |v: Option<ValueId>| {
+                let shape = facts.shape(v?)?;
+                let axis = shape.len().checked_sub(2)?;
+                Some(shape.get(axis)?.fixed().unwrap_or(1) as u64)
+            };
+            let q = open_elements(facts, node.input(0));
+            let y = open_elements(facts, node.output(0));
+            keys(node.input(1)).zip(q.zip(y).map(|(q, y)| q.saturating_add(y)))
+        }
         Op::BatchNormalization { .. }
         | Op::LayerNormalization { .. }
         | Op::InstanceNormalization { .. }
@@ -95,9 +117,7 @@ pub fn node_macs(graph: &Graph, facts: &Facts, id: NodeId) -> u64 {
         | Op::Normalization(_)
         | Op::Index(_)
         | Op::Image(_)
-        | Op::Einsum { .. }
         | Op::Determinant
-        | Op::Attention(_)
         | Op::RotaryEmbedding(_)
         | Op::LabelLoss(_)
         | Op::DropoutMask
@@ -117,4 +137,57 @@ fn matmul(facts: &Facts, a: Option<ValueId>, b: Option<ValueId>) -> Option<(u64,
         rows,
         matrix.iter().map(fixed).fold(1u64, u64::saturating_mul),
     ))
+}
+
+/// The elements of one sample, extents that are not known counted as 1.
+fn open_elements(facts: &Facts, value: Option<ValueId>) -> Option<u64> {
+    let dims = facts.shape(value?)?.get(1..)?.iter();
+    let extents = dims.map(|d| d.fixed().unwrap_or(1) as u64);
+    Some(extents.fold(1, u64::saturating_mul))
+}
+
+/// Returns a value and axis for each name of an `Einsum` of two operands, the leading axis of the
+/// output left out where it is that of a computed operand, the batch; `None` for other equations.
+///
+/// The product of the extents is what the node multiplies for one sample.
+pub fn einsum_factors(
+    graph: &Graph,
+    facts: &Facts,
+    id: NodeId,
+    equation: &str,
+) -> Option<Vec<(ValueId, usize)>> {
+    let clean: String = equation.chars().filter(|c| !c.is_whitespace()).collect();
+    let (inputs, output) = clean.split_once("->")?;
+    let node = graph.node(id);
+    let mut computed = inputs.split(',').enumerate().filter(|(port, _)| {
+        let value = node.input(*port);
+        value.is_some_and(|v| facts.constant(v).is_none())
+    });
+    let first = output.chars().next();
+    let batch = first.filter(|_| computed.any(|(_, names)| names.chars().next() == first));
+    let mut factors: Vec<(char, ValueId, usize)> = Vec::new();
+    let mut operands = 0;
+    for (port, names) in inputs.split(',').enumerate() {
+        let value = node.input(port)?;
+        operands += 1;
+        if facts.shape(value)?.len() != names.len() || !names.is_ascii() {
+            return None;
+        }
+        for (axis, name) in names.chars().enumerate() {
+            match factors.iter_mut().find(|(n, ..)| *n == name) {
+                // An axis of extent 1 is repeated.
+                Some(found) if extent(facts, found.1, found.2) == Some(1) => {
+                    (found.1, found.2) = (value, axis);
+                }
+                Some(_) => {}
+                None if Some(name) == batch => {}
+                None => factors.push((name, value, axis)),
+            }
+        }
+    }
+    (operands == 2).then(|| factors.into_iter().map(|(_, v, a)| (v, a)).collect())
+}
+
+fn extent(facts: &Facts, value: ValueId, axis: usize) -> Option<usize> {
+    facts.shape(value)?.get(axis)?.fixed()
 }

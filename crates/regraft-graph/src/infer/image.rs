@@ -79,13 +79,12 @@ fn resized(cx: &Context<'_>, op: &Resize) -> Inferred {
         for (&axis, scale) in axes.iter().zip(scales) {
             shape[axis] = scaled(&x[axis], f64::from(scale));
         }
-    } else if let Some(sizes) = cx.ints(3).filter(|s| s.len() == axes.len()) {
-        let extent = |n: i64| match (op.aspect, usize::try_from(n)) {
-            (AspectPolicy::Stretch, Ok(n)) => Dim::Fixed(n),
-            _ => Dim::Unknown,
-        };
-        for (&axis, n) in axes.iter().zip(sizes) {
-            shape[axis] = extent(n);
+    } else if let Some(sizes) = cx.elems(3).filter(|s| s.data.len() == axes.len()) {
+        for (&axis, n) in axes.iter().zip(&sizes.data) {
+            shape[axis] = match op.aspect {
+                AspectPolicy::Stretch => n.to_dim().unwrap_or(Dim::Unknown),
+                AspectPolicy::NotLarger | AspectPolicy::NotSmaller => Dim::Unknown,
+            };
         }
     } else {
         for axis in axes {

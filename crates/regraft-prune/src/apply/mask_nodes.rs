@@ -2,7 +2,7 @@
 //! computed, statistics over the channels.
 
 use regraft_graph::infer::{Facts, params};
-use regraft_graph::op::{BinaryOp, ReduceKind, UnaryOp};
+use regraft_graph::op::{BinaryOp, Normalization, ReduceKind, UnaryOp};
 use regraft_graph::{DType, Graph, GraphEdit, NodeId, Op, Tensor, ValueId};
 
 use crate::rules::{self, Port, Site};
@@ -26,7 +26,7 @@ pub(super) fn mask_node(
         touched: &never,
     };
     let mut nodes = Nodes { facts, edit };
-    for (port, axis) in rules::product_sum(&site).into_iter().flatten() {
+    for (port, axis) in rules::sums(&site) {
         let Port::In(port) = port else { continue };
         if let Some(value) = node.input(port)
             && let Some(keep) = kept.get(value, axis)
@@ -47,10 +47,15 @@ pub(super) fn mask_node(
             nodes.edit.set_input(id, port, Some(masked));
         }
     }
-    if let (Op::LayerNormalization { epsilon, .. }, Some(x)) = (&node.op, node.input(0)) {
+    let normalised = match &node.op {
+        Op::LayerNormalization { epsilon, .. } => Some((true, *epsilon)),
+        Op::Normalization(Normalization::RootMeanSquare { epsilon, .. }) => Some((false, *epsilon)),
+        _ => None,
+    };
+    if let (Some((centre, epsilon)), Some(x)) = (normalised, node.input(0)) {
         let last = facts.shape(x).map_or(0, <[_]>::len).saturating_sub(1);
         if let Some(keep) = kept.get(x, last) {
-            nodes.layer_norm(id, (x, last), keep, *epsilon)?;
+            nodes.normalise(id, (x, last), keep, (centre, epsilon))?;
         }
     }
     if let (Op::Reduce { kind, keepdims, .. }, Some(x)) = (&node.op, node.input(0)) {
@@ -134,13 +139,14 @@ impl Nodes<'_> {
         Ok(())
     }
 
-    /// Normalisation by the statistics of the kept channels alone.
-    fn layer_norm(
+    /// Normalisation by the statistics of the kept channels alone; `centre` for the variance, else
+    /// the mean square.
+    fn normalise(
         &mut self,
         id: NodeId,
         (x, axis): (ValueId, usize),
         keep: &[usize],
-        epsilon: f32,
+        (centre, epsilon): (bool, f32),
     ) -> Result<(), PruneError> {
         let node = self.edit.graph().node(id).clone();
         let (Some(scale), Some(y)) = (node.input(1), node.output(0)) else {
@@ -162,10 +168,14 @@ impl Nodes<'_> {
         };
         self.edit.remove_node(id);
         let x = self.op(Op::Where, vec![mask, x, zero], None);
-        let total = self.op(sum(), vec![x, axes], None);
-        let mean = self.op(Op::Binary(BinaryOp::Mul), vec![total, share], None);
-        let centred = self.op(Op::Binary(BinaryOp::Sub), vec![x, mean], None);
-        let centred = self.op(Op::Where, vec![mask, centred, zero], None);
+        let centred = if centre {
+            let total = self.op(sum(), vec![x, axes], None);
+            let mean = self.op(Op::Binary(BinaryOp::Mul), vec![total, share], None);
+            let centred = self.op(Op::Binary(BinaryOp::Sub), vec![x, mean], None);
+            self.op(Op::Where, vec![mask, centred, zero], None)
+        } else {
+            x
+        };
         let square = self.op(Op::Binary(BinaryOp::Mul), vec![centred, centred], None);
         let total = self.op(sum(), vec![square, axes], None);
         let variance = self.op(Op::Binary(BinaryOp::Mul), vec![total, share], None);

@@ -1,7 +1,9 @@
 //! Settings that count channels: shapes, cuts, pads, groups, indices.
 
 use regraft_graph::infer::{Facts, params};
-use regraft_graph::op::{BinaryOp, Recurrent, SliceAttributes};
+use regraft_graph::op::{
+    Attention, BinaryOp, ImageOp, Normalization, Recurrent, RotaryEmbedding, SliceAttributes,
+};
 use regraft_graph::{DType, Dim, Graph, GraphEdit, Node, NodeId, Op, Tensor, ValueId};
 
 use crate::rules::{Port, front, reshape_target, uniform_state};
@@ -71,6 +73,46 @@ impl Rewrite<'_> {
             Op::Gather { axis } => self.gather(*axis, edit)?,
             Op::Shape { start, .. } => self.shape(*start, edit)?,
             Op::Recurrent(r) => self.recurrent(r, edit)?,
+            Op::Image(ImageOp::Resize(resize)) => {
+                // Scales of 1 stay; sizes count channels where they are given for all axes.
+                if !resize.scales_first && resize.axes.is_none() && self.node.input(3).is_some() {
+                    self.mend_shape(3, edit)?;
+                }
+            }
+            Op::Normalization(Normalization::Group {
+                n_groups,
+                epsilon,
+                per_group,
+            }) => {
+                let (now, n) = self.widths(0, 1)?;
+                let op = Normalization::Group {
+                    n_groups: now / (n / n_groups),
+                    epsilon: *epsilon,
+                    per_group: *per_group,
+                };
+                edit.set_op(self.id, Op::Normalization(op));
+            }
+            Op::Attention(op) if op.q_heads > 0 => {
+                let ((q, q_dense), (k, k_dense)) = (self.widths(0, 2)?, self.widths(1, 2)?);
+                let op = Attention {
+                    q_heads: q / (q_dense / op.q_heads),
+                    kv_heads: k / (k_dense / op.kv_heads),
+                    scale: Some(op.scale.unwrap_or_else(|| {
+                        let head = (q_dense / op.q_heads) as f32;
+                        1.0 / head.sqrt()
+                    })),
+                    ..op.clone()
+                };
+                edit.set_op(self.id, Op::Attention(op));
+            }
+            Op::RotaryEmbedding(op) if op.n_heads > 0 => {
+                let (now, n) = self.widths(0, 2)?;
+                let op = RotaryEmbedding {
+                    n_heads: now / (n / op.n_heads),
+                    ..op.clone()
+                };
+                edit.set_op(self.id, Op::RotaryEmbedding(op));
+            }
             Op::Conv(_)
             | Op::ConvTranspose(_)
             | Op::Gemm(_)
@@ -116,6 +158,13 @@ impl Rewrite<'_> {
             | Op::Opaque { .. } => {}
         }
         Some(())
+    }
+
+    /// The extents of an input's axis, left and dense.
+    fn widths(&self, port: usize, axis: usize) -> Option<(usize, usize)> {
+        let value = self.node.input(port)?;
+        let dense = self.facts.shape(value)?.get(axis)?.fixed()?;
+        (dense > 0).then(|| (self.kept.width(value, axis, dense), dense))
     }
 
     fn recurrent(&self, r: &Recurrent, edit: &mut GraphEdit) -> Option<()> {

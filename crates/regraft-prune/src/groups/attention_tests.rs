@@ -386,3 +386,131 @@ fn normalisations_in_single_steps() {
     let pruned = removed(&graph, &groups, "embed", &[1, 2, 6]);
     assert_eq!(shape_of(&pruned, "scaled")[2], Dim::Fixed(3));
 }
+
+/// Attention as one op, written with `Einsum`, with the heads of keys shared.
+#[test]
+fn heads_of_einsum_and_of_attention_ops() {
+    use regraft_graph::op::{Attention, Normalization, ScoreOutput};
+    let einsum = |equation: &str| Op::Einsum {
+        equation: equation.to_owned(),
+    };
+    let mut t = Toy::new(&[5, D]);
+    for name in ["q", "k", "v"] {
+        let w = format!("{name}.w");
+        t.weight(&w, &[D, 3, 4]);
+        t.op(einsum("bsd,dhe->bhse"), &["x", &w], name);
+    }
+    t.op(einsum("bhse,bhte->bhst"), &["q", "k"], "scores");
+    softmax(&mut t, "scores", "shares");
+    t.op(einsum("bhst,bhte->bshe"), &["shares", "v"], "context");
+    t.weight("o.w", &[3, 4, D]);
+    t.op(einsum("bshe,hed->bsd"), &["context", "o.w"], "out");
+    let (graph, _, groups) = t.done(&["out"]);
+    let group = &groups.groups[groups.find("q").expect("a group")];
+    assert_eq!(group.units.len(), 3, "{}", groups.dump(&graph));
+    removed(&graph, &groups, "q", &[2]);
+
+    let mut t = Toy::new(&[5, D]);
+    matmul(&mut t, "x", "stem", [D, 10]);
+    t.weight("scale", &[10]);
+    let norm = Normalization::RootMeanSquare {
+        axis: -1,
+        epsilon: 1e-5,
+    };
+    t.op(Op::Normalization(norm), &["stem", "scale"], "norm");
+    for (name, width) in [("q", 16), ("k", 8), ("v", 12)] {
+        matmul(&mut t, "norm", name, [10, width]);
+    }
+    let attention = Attention {
+        is_causal: true,
+        q_heads: 4,
+        kv_heads: 2,
+        scale: None,
+        softcap: 0.0,
+        score_output: ScoreOutput::Products,
+        softmax_precision: None,
+        left_window: -1,
+        right_window: -1,
+    };
+    t.op(Op::Attention(attention), &["q", "k", "v"], "y");
+    matmul(&mut t, "y", "out", [24, D]);
+    let (graph, _, groups) = t.done(&["out"]);
+    let group = &groups.groups[groups.find("q").expect("a group")];
+    assert_eq!(group.units.len(), 2, "{}", groups.dump(&graph));
+    let pruned = removed(&graph, &groups, "q", &[1]);
+    assert_eq!(shape_of(&pruned, "y")[2], Dim::Fixed(12));
+    removed(&graph, &groups, "stem", &[0, 1, 2, 7, 9]);
+}
+
+/// Maps that are resized, cut into blocks of channels, normalised by groups, sampled.
+#[test]
+fn maps() {
+    use regraft_graph::op::{
+        AspectPolicy, CoordinateMode, ImageOp, IndexOp, Interpolation, NearestMode, Normalization,
+        Resize,
+    };
+    let mut t = Toy::new(&[2, 6, 6]);
+    t.conv("x", "p", (2, 8, 3));
+    let resize = Resize {
+        mode: Interpolation::Nearest,
+        coordinates: CoordinateMode::Asymmetric,
+        nearest: NearestMode::Floor,
+        cubic_coeff_a: -0.75,
+        exclude_outside: false,
+        extrapolation_value: 0.0,
+        antialias: false,
+        axes: None,
+        aspect: AspectPolicy::Stretch,
+        scales_first: false,
+    };
+    // As exporters write it: batch and channels from the shape, sides as numbers.
+    let shape = Op::Shape {
+        start: 0,
+        end: None,
+    };
+    t.op(shape, &["p"], "dims");
+    for (name, at) in [("from", 0), ("to", 2), ("axis", 0)] {
+        t.ints(name, &[at]);
+    }
+    let slice = Op::Slice(regraft_graph::op::SliceAttributes::default());
+    t.op(slice, &["dims", "from", "to", "axis"], "front");
+    t.ints("sides", &[12, 12]);
+    t.op(Op::Concat { axis: 0 }, &["front", "sides"], "sizes");
+    t.op(
+        Op::Image(ImageOp::Resize(resize)),
+        &["p", "", "", "sizes"],
+        "r",
+    );
+    t.weight("scale", &[8]);
+    t.weight("shift", &[8]);
+    let norm = Normalization::Group {
+        n_groups: 4,
+        epsilon: 1e-5,
+        per_group: false,
+    };
+    t.op(Op::Normalization(norm), &["r", "scale", "shift"], "n");
+    t.conv("n", "q", (8, 12, 1));
+    let blocks = ImageOp::DepthToSpace {
+        block: 2,
+        column_row_depth: false,
+    };
+    t.op(Op::Image(blocks), &["q"], "d");
+    let back = ImageOp::SpaceToDepth { block: 2 };
+    t.op(Op::Image(back), &["d"], "s");
+    let sums = IndexOp::Cumulative {
+        product: false,
+        exclusive: false,
+        reverse: false,
+    };
+    t.ints("last", &[3]);
+    t.op(Op::Index(sums), &["s", "last"], "u");
+    t.conv("u", "out", (12, 2, 1));
+    let (graph, _, groups) = t.done(&["out"]);
+    assert_eq!(groups.groups.len(), 2, "{}", groups.dump(&graph));
+    assert_eq!(groups.groups[0].units.len(), 4);
+    assert_eq!(groups.groups[1].units.len(), 3);
+    let pruned = removed(&graph, &groups, "p", &[1, 3]);
+    assert_eq!(shape_of(&pruned, "r")[1], Dim::Fixed(4));
+    let pruned = removed(&graph, &groups, "q", &[0, 2]);
+    assert_eq!(shape_of(&pruned, "d")[1], Dim::Fixed(2));
+}

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use regraft_graph::cost::Cost;
+use regraft_graph::cost::{Cost, einsum_factors};
 use regraft_graph::infer::Facts;
 use regraft_graph::{Dim, Graph, NodeId, Op, ValueId};
 
@@ -281,6 +281,35 @@ fn node_products(graph: &Graph, facts: &Facts, groups: &Groups, id: NodeId) -> V
                 unknown: Some(1),
             };
             vec![vec![rows, matrix]]
+        }
+        Op::Einsum { equation } => match einsum_factors(graph, facts, id, equation) {
+            Some(list) => {
+                let factor = |(value, axis): (ValueId, usize)| Factor {
+                    value: Some(value),
+                    from: axis,
+                    to: axis + 1,
+                    unknown: Some(1),
+                };
+                vec![list.into_iter().map(factor).collect()]
+            }
+            None => Vec::new(),
+        },
+        Op::Attention(_) => {
+            let keys = rank(node.input(1)).saturating_sub(2);
+            let keys = || Factor {
+                value: node.input(1),
+                from: keys,
+                to: keys + 1,
+                unknown: Some(1),
+            };
+            let sample = |value: Option<ValueId>| Factor {
+                unknown: Some(1),
+                ..from(value, 1)
+            };
+            vec![
+                vec![keys(), sample(node.input(0))],
+                vec![keys(), sample(node.output(0))],
+            ]
         }
         Op::Recurrent(r) => {
             let time = usize::from(r.batch_first);

@@ -11,6 +11,19 @@ pub(super) fn unary(site: &Site<'_>, port: Port, axis: usize) -> Verdict {
     }
 }
 
+/// The values and the mask have the same axes.
+pub(super) fn dropout(site: &Site<'_>, port: Port, axis: usize) -> Verdict {
+    match port {
+        Port::In(0) | Port::Out(_) => {
+            let outputs = (0..2).filter(|p| site.node.output(*p).is_some());
+            Ok(outputs
+                .map(|p| Link::same((Port::In(0), axis), (Port::Out(p), axis)))
+                .collect())
+        }
+        Port::In(_) => site.freeze("takes a setting from these channels"),
+    }
+}
+
 /// Axes are matched from the last one on; an input axis of extent 1 serves every channel and is
 /// coupled with none.
 pub(super) fn broadcast(site: &Site<'_>, port: Port, axis: usize) -> Verdict {

@@ -4,8 +4,12 @@
 //! other ports, or with the reason why the axis has to stay as it is. What a rule does not
 //! understand it freezes.
 
+mod addressing;
+mod attention;
 mod conv;
+mod einsum;
 mod elementwise;
+mod image;
 mod index;
 mod linear;
 mod norm;
@@ -176,17 +180,17 @@ pub(crate) fn links(site: &Site<'_>, port: Port, axis: usize) -> Verdict {
         Op::ConstantOfShape { .. } => shape::constant_of_shape(site, port, axis),
         Op::Constant { .. } => Ok(Vec::new()),
         Op::Range => site.freeze("makes a range of numbers"),
+        Op::CastLike if port == Port::In(1) => Ok(Vec::new()),
         Op::CastLike | Op::FloatTest(_) => elementwise::unary(site, port, axis),
-        Op::ChannelPRelu
-        | Op::Normalization(_)
-        | Op::Index(_)
-        | Op::Image(_)
-        | Op::Einsum { .. }
-        | Op::Determinant
-        | Op::Attention(_)
-        | Op::RotaryEmbedding(_)
-        | Op::LabelLoss(_)
-        | Op::DropoutMask => site.freeze("has no channel rule"),
+        Op::ChannelPRelu => norm::per_channel(site, 2, port, axis, true),
+        Op::DropoutMask => elementwise::dropout(site, port, axis),
+        Op::Normalization(n) => norm::other(site, n, port, axis),
+        Op::Index(op) => addressing::index(site, op, port, axis),
+        Op::Image(op) => image::image(site, op, port, axis),
+        Op::Einsum { equation } => einsum::einsum(site, equation, port, axis),
+        Op::Attention(op) => attention::attention(site, op, port, axis),
+        Op::RotaryEmbedding(op) => attention::rotary(site, op, port, axis),
+        Op::Determinant | Op::LabelLoss(_) => site.freeze("has no rule for channels"),
         Op::Recurrent(r) => recurrent::recurrent(site, r, port, axis),
         Op::Opaque { reason, .. } => site.freeze(&format!("is not understood: {reason}")),
     }
@@ -199,6 +203,7 @@ pub(crate) fn seed(site: &Site<'_>) -> Option<Seed> {
         Op::ConvTranspose(conv) => conv::seed(site, usize::from(conv.group == 1)),
         Op::Gemm(gemm) => linear::gemm_seed(site, gemm),
         Op::MatMul => linear::matmul_seed(site),
+        Op::Einsum { equation } => einsum::seed(site, equation),
         Op::Recurrent(_) => recurrent::seed(site),
         _ => None,
     }
@@ -213,18 +218,28 @@ pub(crate) fn contractions(site: &Site<'_>) -> Vec<Contraction> {
         Op::ConvTranspose(conv) => one(conv::contraction(site, conv, 0)),
         Op::Gemm(gemm) => one(linear::gemm_contraction(site, gemm)),
         Op::MatMul => one(linear::matmul_contraction(site)),
+        Op::Einsum { equation } => one(einsum::contraction(site, equation)),
         Op::Recurrent(_) => recurrent::contractions(site),
         _ => Vec::new(),
     }
 }
 
-/// Returns the ports and axes of two computed inputs that the node sums over with one another.
-pub(crate) fn product_sum(site: &Site<'_>) -> Option<[(Port, usize); 2]> {
-    match &site.node.op {
-        Op::Gemm(gemm) => linear::gemm_sum(site, gemm),
-        Op::MatMul => linear::matmul_sum(site),
-        _ => None,
-    }
+/// Returns the ports and axes of computed inputs that the node sums over, with one another or alone:
+/// what stands there on a removed channel must count as zero.
+pub(crate) fn sums(site: &Site<'_>) -> Vec<(Port, usize)> {
+    let pair = |found: Option<[(Port, usize); 2]>| found.into_iter().flatten().collect();
+    let all = match &site.node.op {
+        Op::Gemm(gemm) => pair(linear::gemm_sum(site, gemm)),
+        Op::MatMul => pair(linear::matmul_sum(site)),
+        Op::Einsum { equation } => einsum::sums(site, equation),
+        Op::Normalization(n) => norm::length_axis(site, n).into_iter().collect(),
+        _ => Vec::new(),
+    };
+    let computed = |(port, _): &(Port, usize)| match port {
+        Port::In(p) => !site.is_constant(*p),
+        Port::Out(_) => false,
+    };
+    all.into_iter().filter(computed).collect()
 }
 
 /// Returns the axes of the other side of a regrouping any of which could carry the channels of the
