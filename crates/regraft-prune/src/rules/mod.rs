@@ -186,6 +186,7 @@ pub(crate) fn links(site: &Site<'_>, port: Port, axis: usize) -> Verdict {
         | Op::LabelLoss(_)
         | Op::DropoutMask => site.freeze("has no channel rule"),
         Op::Recurrent(_) => recurrent::recurrent(site, port, axis),
+        Op::If { .. } | Op::Loop { .. } | Op::Scan(_) => site.freeze("runs a subgraph"),
         Op::Opaque { reason, .. } => site.freeze(&format!("is not understood: {reason}")),
     }
 }
