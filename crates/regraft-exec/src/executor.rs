@@ -1,17 +1,13 @@
 //! Runs a graph, whole or in part.
 
-use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use regraft_graph::{Graph, Initializer, NodeId, ValueId};
+use regraft_graph::{Graph, ValueId};
 
 use crate::engine::{Float, on};
-use crate::error::{OpError, OpResult};
-use crate::kernels::KernelError;
-use crate::ops::{Context, Inputs};
-use crate::plan::plan;
+use crate::scope::{Bodies, Scope, Values, bodies_of, message_of, weights_of};
 use crate::silence::{install, silence_thread};
 use crate::value::Value;
 use crate::{Device, ExecError, HostData, HostTensor};
@@ -56,11 +52,10 @@ pub struct RunResult {
 pub struct Executor {
     pub(crate) graph: Graph,
     pub(crate) weights: BTreeMap<ValueId, Value>,
+    bodies: Bodies,
     pool: ThreadPool,
     options: ExecOptions,
 }
-
-pub(crate) type Values = BTreeMap<ValueId, Value>;
 
 impl Executor {
     /// Returns an executor of `graph`.
@@ -84,16 +79,13 @@ impl Executor {
         let mut executor = Self {
             graph: graph.clone(),
             weights: BTreeMap::new(),
+            bodies: Bodies::new(),
             pool,
             options: ExecOptions { threads, ..options },
         };
         executor.check_device()?;
-        executor.weights = executor.guarded(|| {
-            let read = |(id, i): (&ValueId, &Initializer)| {
-                Value::from_tensor(&i.tensor).ok().map(|value| (*id, value))
-            };
-            Ok(graph.initializers().iter().filter_map(read).collect())
-        })?;
+        (executor.weights, executor.bodies) =
+            executor.guarded(|| Ok((weights_of(graph), bodies_of(graph))))?;
         Ok(executor)
     }
 
@@ -297,125 +289,16 @@ impl Executor {
     /// Returns the values `wanted` and the peak of live bytes.
     pub(crate) fn evaluate(
         &self,
-        mut live: Values,
+        live: Values,
         wanted: &[ValueId],
     ) -> Result<(Values, usize), ExecError> {
         self.check_known(wanted)?;
-        let given = |id| live.contains_key(&id) || self.weights.contains_key(&id);
-        let plan = plan(&self.graph, given, wanted)?;
-        let mut uses = plan.uses;
-        let mut bytes: usize = live.values().map(Value::size_bytes).sum();
-        let mut peak = bytes;
-        for &id in &plan.nodes {
-            let node = self.graph.node(id);
-            let mut inputs = Vec::with_capacity(node.inputs.len());
-            for &read in &node.inputs {
-                inputs.push(read.and_then(|v| self.take(v, &mut live, &mut uses, &mut bytes)));
-            }
-            let outputs = self.run_node(id, inputs)?;
-            for (port, value) in node.outputs.iter().zip(outputs) {
-                if let Some(v) = port.filter(|v| uses.contains_key(v)) {
-                    bytes += value.size_bytes();
-                    live.insert(v, value);
-                }
-            }
-            peak = peak.max(bytes);
-        }
-        let mut results = Values::new();
-        for &id in wanted {
-            match live.get(&id).or_else(|| self.weights.get(&id)) {
-                Some(value) => {
-                    results.insert(id, value.clone());
-                }
-                None => {
-                    return Err(ExecError::MissingValue {
-                        value: self.graph.value(id).name.clone(),
-                    });
-                }
-            }
-        }
-        Ok((results, peak))
-    }
-
-    /// Returns a value for a node to read; on its last use it is given away, so that the engine
-    /// may write in place.
-    fn take(
-        &self,
-        id: ValueId,
-        live: &mut Values,
-        uses: &mut BTreeMap<ValueId, usize>,
-        bytes: &mut usize,
-    ) -> Option<Value> {
-        if let Some(count) = uses.get_mut(&id) {
-            *count = count.saturating_sub(1);
-            if *count == 0
-                && let Some(value) = live.remove(&id)
-            {
-                *bytes -= value.size_bytes();
-                return Some(value);
-            }
-        }
-        live.get(&id).or_else(|| self.weights.get(&id)).cloned()
-    }
-
-    fn run_node(&self, id: NodeId, inputs: Vec<Option<Value>>) -> Result<Vec<Value>, ExecError> {
-        let node = self.graph.node(id);
-        let context = Context {
-            threads: self.options.threads,
-            max_elements: self.options.max_elements,
-            n_outputs: node.outputs.len(),
+        let scope = Scope {
+            graph: &self.graph,
+            weights: &self.weights,
+            bodies: &self.bodies,
+            options: &self.options,
         };
-        let shapes: Vec<String> = inputs
-            .iter()
-            .map(|i| i.as_ref().map_or("none".to_owned(), Value::describe))
-            .collect();
-        let run = || crate::ops::run(&node.op, Inputs(inputs), &context);
-        let outcome: OpResult<Vec<Value>> = match catch_unwind(AssertUnwindSafe(run)) {
-            Ok(outcome) => outcome,
-            Err(payload) => {
-                return Err(ExecError::Engine {
-                    place: format!(
-                        "node `{}` ({}) with inputs {}",
-                        self.graph.node_label(id),
-                        node.op.name(),
-                        shapes.join(", ")
-                    ),
-                    message: message_of(payload.as_ref()),
-                });
-            }
-        };
-        let (label, op) = (self.graph.node_label(id), node.op.name().to_owned());
-        outcome.map_err(|error| match error {
-            OpError::Invalid(reason) => ExecError::Node {
-                node: label,
-                op,
-                inputs: shapes.join(", "),
-                reason,
-            },
-            OpError::Unsupported(reason) => ExecError::Unsupported {
-                node: label,
-                op,
-                reason,
-            },
-            OpError::TooLarge(shape) => ExecError::TooLarge {
-                node: label,
-                shape,
-                limit: self.options.max_elements,
-            },
-        })
-    }
-}
-
-/// Returns what a panic said.
-fn message_of(payload: &(dyn Any + Send)) -> String {
-    if let Some(error) = payload.downcast_ref::<KernelError>() {
-        return error.to_string();
-    }
-    if let Some(text) = payload.downcast_ref::<&str>() {
-        return (*text).to_owned();
-    }
-    match payload.downcast_ref::<String>() {
-        Some(text) => text.clone(),
-        None => "a panic without a message".to_owned(),
+        scope.evaluate(live, wanted)
     }
 }

@@ -5,6 +5,7 @@
 //! own, integers and truth values stay on the host. Every node's inputs are checked before the
 //! engine sees them: a model that does not fit is an [`ExecError`], never a panic.
 
+mod control;
 mod device;
 mod engine;
 mod error;
@@ -16,6 +17,7 @@ mod loss;
 mod ops;
 mod pick;
 mod plan;
+mod scope;
 mod select;
 mod silence;
 mod sparse_map;

@@ -44,7 +44,7 @@ pub(crate) fn plan(
             });
         };
         if needed.insert(node) {
-            for read in graph.node(node).inputs.iter().copied().flatten() {
+            for read in graph.node(node).reads() {
                 ask(read, &mut open);
             }
         }

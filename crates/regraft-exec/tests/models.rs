@@ -8,7 +8,7 @@
 
 use std::path::{Path, PathBuf};
 
-use regraft_exec::{ExecError, ExecOptions, Executor, HostTensor};
+use regraft_exec::{ExecOptions, Executor, HostTensor};
 use regraft_graph::{Dim, Graph};
 use regraft_onnx::Limits;
 
@@ -118,30 +118,6 @@ fn a_part_of_the_graph_gives_what_the_whole_gives() {
         fetched.peak_live_bytes <= 4 * 2 * 16 * 32 * 32 * 4,
         "{}",
         fetched.peak_live_bytes
-    );
-}
-
-#[test]
-fn an_opaque_node_is_refused_by_name() {
-    let Some(folder) = models() else { return };
-    let graph = read(&folder, "silero_vad_op18_ifless.onnx");
-    let executor = Executor::new(&graph, ExecOptions::default()).expect("an executor");
-    let feeds: Vec<_> = graph
-        .required_inputs()
-        .into_iter()
-        .map(|id| {
-            let tensor = match graph.value(id).name.as_str() {
-                "sr" => HostTensor::i64(vec![], vec![16000]),
-                "state" => formula(vec![2, 1, 128]),
-                _ => formula(vec![1, 576]),
-            };
-            (id, tensor)
-        })
-        .collect();
-    let error = executor.run(&feeds).expect_err("an If node");
-    assert!(
-        matches!(&error, ExecError::Unsupported { op, .. } if op == "If"),
-        "{error}"
     );
 }
 

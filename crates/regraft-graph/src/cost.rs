@@ -121,6 +121,9 @@ pub fn node_macs(graph: &Graph, facts: &Facts, id: NodeId) -> u64 {
         | Op::RotaryEmbedding(_)
         | Op::LabelLoss(_)
         | Op::DropoutMask
+        | Op::If { .. }
+        | Op::Loop { .. }
+        | Op::Scan(_)
         | Op::Opaque { .. } => None,
     };
     macs.map_or(0, |(a, b)| a.saturating_mul(b))

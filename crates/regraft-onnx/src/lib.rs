@@ -6,6 +6,7 @@
 //! back as it was, so that a model read and written without a change is the same model.
 
 mod attributes;
+mod control;
 mod error;
 mod external;
 mod limits;

@@ -65,8 +65,9 @@ pub fn read_bytes(bytes: &[u8], base: Option<&Path>, limits: &Limits) -> Result<
         opset: header.opset(),
         builder: GraphBuilder::new(header),
         limits,
-        functions,
+        functions: &functions,
         nonfinite: NonFinite::default(),
+        keeps_sources: true,
     };
     reader.fill(parts, &graph, base)?;
     if reader.nonfinite.tensors > 0 && !limits.allow_nonfinite {
@@ -206,8 +207,9 @@ fn encode(message: &impl Message) -> Result<Vec<u8>, OnnxError> {
         .map_err(|e| OnnxError::model(format!("cannot be encoded: {e}")))
 }
 
+/// How many weights are no finite numbers.
 #[derive(Default)]
-struct NonFinite {
+pub(crate) struct NonFinite {
     total: u64,
     tensors: usize,
     first: String,
@@ -227,7 +229,7 @@ impl NonFinite {
 }
 
 /// What the graph itself holds of a `GraphProto`.
-struct Parts {
+pub(crate) struct Parts {
     initializers: Vec<TensorProto>,
     sparse: Vec<SparseTensorProto>,
     nodes: Vec<NodeProto>,
@@ -239,7 +241,7 @@ impl Parts {
     ///
     /// What stays in `value_info` is a bare name for each value that the graph has, which keeps
     /// their order, and the whole declaration of each one that it has not.
-    fn take(graph: &mut GraphProto) -> Self {
+    pub(crate) fn take(graph: &mut GraphProto) -> Self {
         let ports = graph
             .input
             .iter()
@@ -285,16 +287,20 @@ impl Parts {
     }
 }
 
-struct Reader<'a> {
-    builder: GraphBuilder,
-    opset: Option<i64>,
-    limits: &'a Limits,
-    functions: BTreeSet<FunctionKey>,
-    nonfinite: NonFinite,
+/// A graph that is being read.
+pub(crate) struct Reader<'a> {
+    pub(crate) builder: GraphBuilder,
+    pub(crate) opset: Option<i64>,
+    pub(crate) limits: &'a Limits,
+    pub(crate) functions: &'a BTreeSet<FunctionKey>,
+    pub(crate) nonfinite: NonFinite,
+    /// False inside of a node, whose own bytes hold everything.
+    pub(crate) keeps_sources: bool,
 }
 
 impl Reader<'_> {
-    fn fill(
+    /// Reads initializers, inputs, nodes, outputs and declarations.
+    pub(crate) fn fill(
         &mut self,
         parts: Parts,
         graph: &GraphProto,
@@ -315,9 +321,22 @@ impl Reader<'_> {
         for info in parts.declarations {
             let id = self.builder.value(info.name());
             self.declare(id, &info)?;
-            self.builder.value_mut(id).source = Some(source(&info)?);
+            self.builder.value_mut(id).source = self.kept(&info)?;
         }
         Ok(())
+    }
+
+    fn kept(&self, message: &impl Message) -> Result<Option<Source>, OnnxError> {
+        self.keeps_sources.then(|| source(message)).transpose()
+    }
+
+    fn kept_tensor(&self, kind: u8, message: &impl Message) -> Result<Option<Source>, OnnxError> {
+        if !self.keeps_sources {
+            return Ok(None);
+        }
+        let mut bytes = vec![kind];
+        bytes.extend(encode(message)?);
+        Ok(Some(Source(Arc::from(bytes))))
     }
 
     /// Gives a value its declared type, unless it has one.
@@ -348,28 +367,16 @@ impl Reader<'_> {
             }
             let tensor = decode(&name, &mut proto, self.limits, Some(&mut folder))?;
             self.nonfinite.see(&name, &tensor);
-            let mut bytes = vec![DENSE];
-            bytes.extend(encode(&proto)?);
-            self.builder.initializer(
-                &name,
-                Initializer {
-                    tensor,
-                    source: Some(Source(Arc::from(bytes))),
-                },
-            )?;
+            let source = self.kept_tensor(DENSE, &proto)?;
+            self.builder
+                .initializer(&name, Initializer { tensor, source })?;
         }
         for proto in sparse {
             let (name, tensor) = densify(&proto, self.limits)?;
             self.nonfinite.see(&name, &tensor);
-            let mut bytes = vec![SPARSE];
-            bytes.extend(encode(&proto)?);
-            self.builder.initializer(
-                &name,
-                Initializer {
-                    tensor,
-                    source: Some(Source(Arc::from(bytes))),
-                },
-            )?;
+            let source = self.kept_tensor(SPARSE, &proto)?;
+            self.builder
+                .initializer(&name, Initializer { tensor, source })?;
         }
         Ok(())
     }
@@ -413,7 +420,7 @@ impl Reader<'_> {
             inputs,
             outputs,
             captures,
-            source: Some(source(&node)?),
+            source: self.kept(&node)?,
             edited: false,
         });
         Ok(())
@@ -451,11 +458,12 @@ impl Reader<'_> {
                 node.op_type()
             )));
         };
-        if subgraph::has_subgraphs(node) {
-            return Ok(opaque("its subgraphs are kept as they are".to_owned()));
-        }
-        let mut reader = NodeReader::new(node, label, opset, self.limits)?;
-        match op::parse(&mut reader) {
+        let typed = if subgraph::has_subgraphs(node) {
+            self.control(node, label, opset)
+        } else {
+            op::parse(&mut NodeReader::new(node, label, opset, self.limits)?)
+        };
+        match typed {
             Ok(op) => Ok(op),
             Err(Refusal::Opaque(reason)) => Ok(opaque(reason)),
             Err(Refusal::Fault(error)) => Err(error),

@@ -1,7 +1,7 @@
 //! What lies below the main graph: subgraphs of nodes, functions, training graphs.
 //!
-//! They stay opaque. Only what the main graph must know of them is read: which outer values they
-//! use, that they hold no external data, and that no function calls itself.
+//! Here is only what the main graph must know of them: which outer values they use, that they hold
+//! no external data, and that no function calls itself. Bodies that run are read in `control`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,7 +31,8 @@ pub(crate) fn captured_names(node: &NodeProto) -> BTreeSet<&str> {
         .collect()
 }
 
-fn free_names(graph: &GraphProto) -> BTreeSet<&str> {
+/// Returns the names of outer values that a graph inside a node uses.
+pub(crate) fn free_names(graph: &GraphProto) -> BTreeSet<&str> {
     let mut used: BTreeSet<&str> = graph.output.iter().map(ValueInfoProto::name).collect();
     for node in &graph.node {
         used.extend(node.input.iter().map(String::as_str));

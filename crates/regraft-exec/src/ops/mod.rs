@@ -223,6 +223,9 @@ pub(crate) fn run(op: &Op, mut inputs: Inputs, context: &Context) -> OpResult<Ve
         Op::LabelLoss(op) => label_loss::label_loss(op, i),
         Op::DropoutMask => elementwise::dropout_mask(i),
         Op::Recurrent(recurrent) => recurrent::run(recurrent, i, context),
+        Op::If { .. } | Op::Loop { .. } | Op::Scan(_) => {
+            unsupported("it runs a graph, which an op cannot")
+        }
         Op::Opaque { reason, .. } => unsupported(format!("it is opaque: {reason}")),
     }
 }

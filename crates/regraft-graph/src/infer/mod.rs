@@ -8,6 +8,7 @@
 mod array;
 mod attention;
 mod constant;
+mod control;
 mod elementwise;
 mod image;
 mod index;
@@ -113,19 +114,35 @@ pub fn infer(graph: &Graph, options: &InferOptions) -> Result<Facts, GraphError>
         partial: BTreeMap::new(),
     };
     start(graph, options, &mut facts);
+    infer_nodes(graph, options, &mut facts)?;
+    Ok(facts)
+}
+
+/// Fills in what follows from the inputs and initializers.
+fn infer_nodes(graph: &Graph, options: &InferOptions, facts: &mut Facts) -> Result<(), GraphError> {
     for (id, node) in graph.nodes() {
         let cx = Context {
             graph,
-            facts: &facts,
+            facts,
             id,
             node,
             max_elements: options.max_elements,
+            bind: &options.bind,
         };
-        let types = infer_node(&cx)?;
-        let arrays = constant::evaluate(&cx, &types)?;
-        store(graph, options, &mut facts, id, types, arrays)?;
+        let (types, arrays) = if let Op::If {
+            then_branch,
+            else_branch,
+        } = &node.op
+        {
+            control::branches(&cx, [then_branch, else_branch])
+        } else {
+            let types = infer_node(&cx)?;
+            let arrays = constant::evaluate(&cx, &types)?;
+            (types, arrays)
+        };
+        store(graph, options, facts, id, types, arrays)?;
     }
-    Ok(facts)
+    Ok(())
 }
 
 fn start(graph: &Graph, options: &InferOptions, facts: &mut Facts) {
@@ -266,6 +283,7 @@ pub(crate) struct Context<'a> {
     pub(crate) id: NodeId,
     pub(crate) node: &'a Node,
     pub(crate) max_elements: usize,
+    pub(crate) bind: &'a BTreeMap<String, usize>,
 }
 
 impl Context<'_> {
@@ -396,7 +414,9 @@ fn infer_node(cx: &Context<'_>) -> Result<Types, GraphError> {
             vec![same(), mask]
         }
         Op::Recurrent(r) => recurrent::recurrent(cx, r)?,
-        Op::Opaque { .. } => vec![None; cx.node.outputs.len()],
+        Op::Loop { body } => control::repeated(cx, body),
+        Op::Scan(scan) => control::scan(cx, scan),
+        Op::If { .. } | Op::Opaque { .. } => vec![None; cx.node.outputs.len()],
     })
 }
 

@@ -1,6 +1,8 @@
 //! Settings of nodes in one form: attributes of old operator sets and inputs of new ones alike,
 //! axes counted from the front, padding per axis.
 
+use std::collections::BTreeMap;
+
 use super::{Context, Facts, normalize_axis};
 use crate::op::AutoPad;
 use crate::{Dim, Graph, NodeId, Op};
@@ -376,6 +378,9 @@ pub fn permutation(graph: &Graph, facts: &Facts, id: NodeId) -> Option<Vec<usize
     (seen == (0..rank).collect::<Vec<_>>()).then_some(perm)
 }
 
+/// Settings of a node are read from facts, in which symbols are bound already.
+static NO_BINDINGS: BTreeMap<String, usize> = BTreeMap::new();
+
 pub(super) fn context<'a>(graph: &'a Graph, facts: &'a Facts, id: NodeId) -> Context<'a> {
     Context {
         graph,
@@ -383,5 +388,6 @@ pub(super) fn context<'a>(graph: &'a Graph, facts: &'a Facts, id: NodeId) -> Con
         id,
         node: graph.node(id),
         max_elements: usize::MAX,
+        bind: &NO_BINDINGS,
     }
 }

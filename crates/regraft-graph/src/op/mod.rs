@@ -7,6 +7,7 @@
 //! enum, one line an op, so that a missing rule does not compile.
 
 mod attention;
+mod control;
 mod elementwise;
 mod image;
 mod index;
@@ -18,6 +19,7 @@ mod recurrent;
 mod shape;
 
 pub use attention::{Attention, RotaryEmbedding, ScoreOutput};
+pub use control::{Body, Scan, ScanAxis};
 pub use elementwise::{Activation, BinaryOp, CompareOp, FloatTest, UnaryOp, VariadicOp};
 pub use image::{
     AspectPolicy, CoordinateMode, ImageOp, Interpolation, NearestMode, Resize, SamplePadding,
@@ -232,6 +234,21 @@ pub enum Op {
     DropoutMask,
     /// LSTM, GRU or plain RNN.
     Recurrent(Recurrent),
+    /// One of two graphs, by a condition.
+    If {
+        /// Runs where the condition holds.
+        then_branch: Body,
+        /// Runs where it does not.
+        else_branch: Body,
+    },
+    /// A graph run again and again; inputs the number of rounds, the condition, states. The body
+    /// has the round and the condition before the states, and after them outputs to be stacked.
+    Loop {
+        /// What runs in each round.
+        body: Body,
+    },
+    /// A graph run for each slice of its inputs.
+    Scan(Scan),
     /// An operation kept as it is: written back unchanged, never pruned through.
     Opaque {
         /// The operator domain, empty for the standard one.
@@ -244,6 +261,18 @@ pub enum Op {
 }
 
 impl Op {
+    /// Returns the graphs that the op runs.
+    pub fn bodies(&self) -> Vec<&Body> {
+        match self {
+            Self::If {
+                then_branch,
+                else_branch,
+            } => vec![then_branch, else_branch],
+            Self::Loop { body } | Self::Scan(Scan { body, .. }) => vec![body],
+            _ => Vec::new(),
+        }
+    }
+
     /// Returns the operator's ONNX name.
     pub fn name(&self) -> &str {
         match self {
@@ -300,6 +329,9 @@ impl Op {
             Self::LabelLoss(l) => l.name(),
             Self::DropoutMask => "Dropout",
             Self::Recurrent(r) => r.name(),
+            Self::If { .. } => "If",
+            Self::Loop { .. } => "Loop",
+            Self::Scan(_) => "Scan",
             Self::Opaque { op_type, .. } => op_type,
         }
     }

@@ -87,7 +87,9 @@ fn inputs(op: &Op) -> RangeInclusive<usize> {
         Op::Normalization(op) => normalization(op),
         Op::Index(op) => index(op),
         Op::Image(op) => image(op),
-        Op::Variadic(_) | Op::Concat { .. } => 1..=usize::MAX,
+        Op::If { .. } => 1..=1,
+        Op::Loop { .. } => 0..=usize::MAX,
+        Op::Scan(_) | Op::Variadic(_) | Op::Concat { .. } => 1..=usize::MAX,
         Op::Opaque { .. } => 0..=usize::MAX,
     }
 }

@@ -24,13 +24,21 @@ use crate::attributes::{NodeReader, Refusal, Setting};
 /// the specification.
 pub(crate) fn parse(node: &mut NodeReader) -> Result<Op, Refusal> {
     let op = typed(node)?;
+    check(node, &op)?;
+    Ok(op)
+}
+
+/// Checks that every attribute was read, and the number of inputs.
+///
+/// # Errors
+/// As [`parse`].
+pub(crate) fn check(node: &NodeReader, op: &Op) -> Result<(), Refusal> {
     if let Some(name) = node.unread() {
         return Err(Refusal::Opaque(format!(
             "its attribute `{name}` is not modelled"
         )));
     }
-    arity::check(node, &op)?;
-    Ok(op)
+    Ok(arity::check(node, op)?)
 }
 
 fn typed(node: &mut NodeReader) -> Result<Op, Refusal> {
@@ -194,6 +202,9 @@ pub(crate) fn emit(op: &Op) -> Vec<Setting> {
         | Op::ChannelPRelu
         | Op::Determinant
         | Op::DropoutMask
+        | Op::If { .. }
+        | Op::Loop { .. }
+        | Op::Scan(_)
         | Op::Variadic(_)
         | Op::Compare(_)
         | Op::Where

@@ -155,6 +155,9 @@ impl Rewrite<'_> {
             | Op::RotaryEmbedding(_)
             | Op::LabelLoss(_)
             | Op::DropoutMask
+            | Op::If { .. }
+            | Op::Loop { .. }
+            | Op::Scan(_)
             | Op::Opaque { .. } => {}
         }
         Some(())

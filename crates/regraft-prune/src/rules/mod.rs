@@ -192,6 +192,7 @@ pub(crate) fn links(site: &Site<'_>, port: Port, axis: usize) -> Verdict {
         Op::RotaryEmbedding(op) => attention::rotary(site, op, port, axis),
         Op::Determinant | Op::LabelLoss(_) => site.freeze("has no rule for channels"),
         Op::Recurrent(r) => recurrent::recurrent(site, r, port, axis),
+        Op::If { .. } | Op::Loop { .. } | Op::Scan(_) => site.freeze("runs a subgraph"),
         Op::Opaque { reason, .. } => site.freeze(&format!("is not understood: {reason}")),
     }
 }
