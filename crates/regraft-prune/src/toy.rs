@@ -45,6 +45,16 @@ impl Toy {
         self.b.tensor(name, tensor).unwrap();
     }
 
+    /// Numbers above zero, as variances are.
+    pub(crate) fn positive(&mut self, name: &str, shape: &[usize]) {
+        let n: usize = shape.iter().product();
+        let data = (0..n)
+            .map(|i| 1.0 + (i as f32 * 0.37).sin() / 2.0)
+            .collect();
+        let tensor = Tensor::from_f32(shape.to_vec(), data).unwrap();
+        self.b.tensor(name, tensor).unwrap();
+    }
+
     pub(crate) fn ints(&mut self, name: &str, list: &[i64]) {
         self.b
             .tensor(name, Tensor::i64_list(list.to_vec()))
@@ -119,6 +129,32 @@ pub(crate) fn members(graph: &Graph, groups: &Groups, group: &str, unit: usize) 
         .collect();
     texts.sort();
     texts.join(" ")
+}
+
+/// Checks that the masked network gives what the pruned one gives, on numbers that are not special.
+pub(crate) fn check_masked(masked: &Graph, pruned: &Graph) {
+    let input = |graph: &Graph| {
+        let id = graph.inputs()[0];
+        let declared = graph.value(id).declared.clone().unwrap();
+        let dims = declared.shape.unwrap();
+        let shape: Vec<usize> = dims.iter().map(|d| d.fixed().unwrap_or(2)).collect();
+        let n: usize = shape.iter().product();
+        let data = (0..n).map(|i| (i as f32 * 0.71).sin() * 1.5).collect();
+        (id, regraft_exec::HostTensor::f32(shape, data))
+    };
+    let run = |graph: &Graph| {
+        let executor = regraft_exec::Executor::new(graph, regraft_exec::ExecOptions::default());
+        executor.unwrap().run(&[input(graph)]).unwrap()
+    };
+    for (a, b) in run(masked).iter().zip(run(pruned)) {
+        assert_eq!(a.shape, b.shape);
+        let (a, b) = (a.as_f32().unwrap(), b.as_f32().unwrap());
+        let scale = a.iter().fold(1e-3f32, |m, x| m.max(x.abs()));
+        assert!(a.iter().all(|x| x.is_finite()), "{a:?}");
+        for (x, y) in a.iter().zip(b) {
+            assert!((x - y).abs() <= 1e-5 * scale, "{x} and {y} of {scale}");
+        }
+    }
 }
 
 /// A stem, a block of the same width, a wider block with a padded shortcut, a head.

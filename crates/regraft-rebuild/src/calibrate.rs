@@ -7,6 +7,7 @@ use regraft_graph::infer::Facts;
 use regraft_graph::{Graph, ValueId};
 use regraft_solve::Gram;
 
+use crate::cell::find_cells;
 use crate::statistics::{Accumulator, row_plan};
 use crate::stream::Stream;
 use crate::{Activations, Layer, Monitor, RebuildError, Stage};
@@ -14,7 +15,8 @@ use crate::{Activations, Layer, Monitor, RebuildError, Stage};
 /// What the dense model's activations tell.
 #[derive(Clone, Debug)]
 pub struct Calibration {
-    /// For each layer (by its output), the Gram of its input, one a group of the layer.
+    /// For each layer (by its output), the Gram of its input, one a group of the layer; for each
+    /// recurrent cell (by its states) that of input and state side by side.
     pub grams: BTreeMap<ValueId, Vec<Gram>>,
     /// The model's first output, chunk by chunk.
     pub outputs: Activations,
@@ -69,7 +71,16 @@ pub fn calibrate(
             .map_err(RebuildError::solve(&label))?;
         work.push((layer, plan, label, sums));
     }
+    let mut cells = Vec::new();
+    for cell in find_cells(graph, facts) {
+        let label = graph.node_label(cell.node);
+        let plan = cell.row_plan(facts, n_samples, config.max_rows);
+        let sums = Accumulator::of_size(cell.d(), None, config.exec.threads)
+            .map_err(RebuildError::solve(&label))?;
+        cells.push((cell, plan, label, sums));
+    }
     let mut fetch: Vec<ValueId> = work.iter().map(|(l, ..)| l.input).collect();
+    fetch.extend(cells.iter().flat_map(|(c, ..)| c.reads()));
     fetch.extend(graph.outputs().first());
     fetch.sort_unstable();
     fetch.dedup();
@@ -88,6 +99,15 @@ pub fn calibrate(
                     .map_err(RebuildError::solve(label))?;
             }
         }
+        for (cell, plan, label, sums) in &mut cells {
+            let reads = cell.reads();
+            let values: Vec<HostTensor> =
+                reads.iter().filter_map(|v| by_id.get(v).cloned()).collect();
+            if let Some(x) = cell.joined(&values) {
+                sums.add(plan, first_sample, &x, None)
+                    .map_err(RebuildError::solve(label))?;
+            }
+        }
         if let Some(y) = graph.outputs().first().and_then(|v| by_id.get(v)) {
             outputs.chunks.push(y.clone());
         }
@@ -103,11 +123,15 @@ pub fn calibrate(
         "dense model",
     );
     let mut grams = BTreeMap::new();
-    for (layer, _, label, sums) in work {
-        grams.insert(
-            layer.output,
-            sums.finish().map_err(RebuildError::solve(&label))?.grams,
-        );
+    let layers = work
+        .into_iter()
+        .map(|(l, _, label, s)| (l.output, label, s));
+    let cells = cells
+        .into_iter()
+        .map(|(c, _, label, s)| (c.states, label, s));
+    for (output, label, sums) in layers.chain(cells) {
+        let found = sums.finish().map_err(RebuildError::solve(&label))?;
+        grams.insert(output, found.grams);
     }
     Ok(Calibration { grams, outputs })
 }

@@ -5,6 +5,7 @@ use regraft_graph::{Dim, Graph, GraphEdit, Node, NodeId, Op, Tensor, ValueId};
 use regraft_solve::{Bias, Matrix};
 
 use crate::RebuildError;
+use crate::cell::find_cells;
 
 /// How a linear layer reads its input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -244,7 +245,7 @@ impl Layer {
     }
 }
 
-/// Returns the graph with a zero bias on every convolution and `Gemm` that has none.
+/// Returns the graph with a zero bias on every convolution, `Gemm` and cell that has none.
 ///
 /// # Errors
 /// [`RebuildError::Graph`] if the change does not hold.
@@ -258,6 +259,15 @@ pub(crate) fn with_biases(graph: &Graph, facts: &Facts) -> Result<Graph, Rebuild
         let zero = Tensor::from_f32(vec![layer.n_out], vec![0.0; layer.n_out])?;
         let bias = edit.add_initializer(&name, zero);
         edit.set_input(layer.node, 2, Some(bias));
+    }
+    for cell in find_cells(graph, facts) {
+        if cell.bias.is_none() {
+            let name = format!("{}_bias", graph.value(cell.w).name);
+            let shape = cell.bias_shape();
+            let zeros = vec![0.0; shape.iter().product()];
+            let bias = edit.add_initializer(&name, Tensor::from_f32(shape, zeros)?);
+            edit.set_input(cell.node, 3, Some(bias));
+        }
     }
     Ok(edit.finish()?)
 }

@@ -10,6 +10,7 @@ mod activations;
 mod augment;
 mod blocks;
 pub mod calibrate;
+mod cell;
 pub mod depth;
 mod error;
 mod layer;

@@ -98,6 +98,15 @@ impl RowPlan {
         })
     }
 
+    /// Returns how rows of features are taken so that about `max_rows` of `total` remain.
+    pub(crate) fn of_features(total: usize, max_rows: usize) -> Self {
+        Self {
+            geometry: Geometry::Features,
+            step: total.div_ceil(max_rows.max(1)).max(1),
+            positions: 1,
+        }
+    }
+
     /// Returns the positions taken of sample number `sample`.
     fn positions(&self, sample: usize, n: usize) -> impl Iterator<Item = usize> + use<> {
         // A step coprime to most extents visits other rows and columns with every sample.

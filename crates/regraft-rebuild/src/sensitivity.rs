@@ -8,12 +8,14 @@
 use std::collections::BTreeMap;
 
 use regraft_exec::{ExecOptions, HostTensor};
-use regraft_graph::{Graph, Tensor, ValueId};
+use regraft_graph::infer::Facts;
+use regraft_graph::{Graph, NodeId, Tensor, ValueId};
 use regraft_prune::{Group, Groups};
 use regraft_solve::obs::{Consumer, Elimination, ObsConfig, eliminate, eliminate_in_order};
-use regraft_solve::{LeastSquares, Matrix, OldWeights, RefitConfig, refit};
+use regraft_solve::{Bias, LeastSquares, Matrix, OldWeights, RefitConfig, refit};
 
 use crate::calibrate::Calibration;
+use crate::cell::{Cell, find_cells};
 use crate::squared_error::SquaredError;
 use crate::stream::Stream;
 use crate::{Activations, Layer, LayerKind, Monitor, RebuildError, Stage};
@@ -48,9 +50,25 @@ pub struct SensitivityConfig {
     pub exec: ExecOptions,
 }
 
-/// What one layer reads of a group.
+/// What reads a group: a linear layer, or a recurrent cell.
+#[derive(Clone, Copy, Debug)]
+enum Reads<'a> {
+    Layer(&'a Layer),
+    Cell(&'a Cell),
+}
+
+impl Reads<'_> {
+    fn node(self) -> NodeId {
+        match self {
+            Self::Layer(layer) => layer.node,
+            Self::Cell(cell) => cell.node,
+        }
+    }
+}
+
+/// What one layer or cell reads of a group.
 struct Reader<'a> {
-    layer: &'a Layer,
+    of: Reads<'a>,
     problem: LeastSquares,
     weights: Matrix,
     columns: Vec<Vec<usize>>,
@@ -64,6 +82,7 @@ struct Reader<'a> {
 /// [`RebuildError::Solve`] or [`RebuildError::Run`]; [`RebuildError::Interrupted`] if asked for.
 pub fn sensitivities(
     graph: &Graph,
+    facts: &Facts,
     layers: &[Layer],
     groups: &Groups,
     calibration: &Calibration,
@@ -76,15 +95,16 @@ pub fn sensitivities(
         return Ok(vec![None; groups.groups.len()]);
     };
     let reference = stream.all_chunks(output)?;
+    let cells = find_cells(graph, facts);
     // Groups in the order of their first reader, so that the stream only moves forward.
     let mut work: Vec<(usize, Vec<Reader<'_>>)> = Vec::new();
     for (i, group) in groups.groups.iter().enumerate() {
-        let readers = readers(graph, layers, group, calibration)?;
+        let readers = readers(graph, layers, &cells, group, calibration)?;
         if !readers.is_empty() && group.n_free() > 0 {
             work.push((i, readers));
         }
     }
-    work.sort_by_key(|(i, r)| (r.iter().map(|r| r.layer.node).min(), *i));
+    work.sort_by_key(|(i, r)| (r.iter().map(|r| r.of.node()).min(), *i));
     let total = work.len();
     let mut result: Vec<Option<GroupSensitivity>> = vec![None; groups.groups.len()];
     for (done, (i, readers)) in work.into_iter().enumerate() {
@@ -93,7 +113,7 @@ pub fn sensitivities(
         }
         let group = &groups.groups[i];
         monitor.progress(Stage::Sensitivity, done, total, &group.name);
-        if let Some(first) = readers.iter().map(|r| r.layer.node).min() {
+        if let Some(first) = readers.iter().map(|r| r.of.node()).min() {
             stream.advance(first)?;
         }
         let given = config.orders.as_ref().and_then(|o| o.get(i));
@@ -116,25 +136,33 @@ pub fn sensitivities(
 fn readers<'a>(
     graph: &Graph,
     layers: &'a [Layer],
+    cells: &'a [Cell],
     group: &Group,
     calibration: &Calibration,
 ) -> Result<Vec<Reader<'a>>, RebuildError> {
     let mut readers = Vec::new();
-    for layer in layers.iter().filter(|l| l.groups() == 1) {
-        let columns = unit_columns(layer, group);
+    let layers = layers.iter().filter(|l| l.groups() == 1);
+    let layers = layers.map(|l| (Reads::Layer(l), l.output, unit_columns(l, group)));
+    let cells = cells
+        .iter()
+        .map(|c| (Reads::Cell(c), c.states, c.unit_columns(group)));
+    for (of, output, columns) in layers.chain(cells) {
         if columns.iter().all(Vec::is_empty) {
             continue;
         }
-        let label = graph.node_label(layer.node);
-        let gram = calibration.grams.get(&layer.output).and_then(|g| g.first());
-        let (Some(gram), Some(weights)) = (gram, layer.weights(graph)) else {
+        let label = graph.node_label(of.node());
+        let gram = calibration.grams.get(&output).and_then(|g| g.first());
+        let (weights, bias) = match of {
+            Reads::Layer(layer) => (layer.weights(graph), layer.bias_mode()),
+            Reads::Cell(cell) => (cell.weights(graph), Bias::Fit),
+        };
+        let (Some(gram), Some(weights)) = (gram, weights) else {
             continue;
         };
-        let bias = layer.bias_mode();
         let problem = LeastSquares::from_weights(gram, &weights, bias)
             .map_err(RebuildError::solve(&label))?;
         readers.push(Reader {
-            layer,
+            of,
             problem,
             weights,
             columns,
@@ -184,7 +212,7 @@ fn order(
         .collect();
     let label = readers
         .first()
-        .map_or_else(String::new, |r| graph.node_label(r.layer.node));
+        .map_or_else(String::new, |r| graph.node_label(r.of.node()));
     let removable: Vec<bool> = group.units.iter().map(|u| u.frozen.is_none()).collect();
     let config = ObsConfig::default();
     let solve = RebuildError::solve(&label);
@@ -195,7 +223,7 @@ fn order(
     };
     let found = found.map_err(RebuildError::solve(&label))?;
     let removals: Vec<usize> = found.removals.iter().map(|r| r.unit).collect();
-    let batched = in_class_batches(group, &removals, multiple_of);
+    let batched = in_class_batches(group, &removals, group.units_in(multiple_of));
     let batched = groups.spare_last(which, &batched);
     if batched == removals {
         return Ok(found);
@@ -258,8 +286,10 @@ fn measure(
         measured.push((kept, output_error(stream, output, reference)?));
     }
     for reader in readers {
-        let bias = reader.layer.bias(graph);
-        stream.set(&reader.layer.tensors(graph, &reader.weights, &bias)?)?;
+        stream.set(&match reader.of {
+            Reads::Layer(layer) => layer.tensors(graph, &reader.weights, &layer.bias(graph))?,
+            Reads::Cell(cell) => cell.tensors(graph, &reader.weights, &cell.biases(graph))?,
+        })?;
     }
     Ok(measured)
 }
@@ -270,9 +300,9 @@ fn refitted(
     reader: &Reader<'_>,
     units: &[usize],
 ) -> Result<Vec<(ValueId, Tensor)>, RebuildError> {
-    let label = graph.node_label(reader.layer.node);
-    let solve = RebuildError::solve(&label);
-    let mut gone = vec![false; reader.layer.d];
+    let label = graph.node_label(reader.of.node());
+    let d = reader.weights.cols;
+    let mut gone = vec![false; d];
     for (unit, columns) in reader.columns.iter().enumerate() {
         for &c in columns
             .iter()
@@ -281,25 +311,62 @@ fn refitted(
             gone[c] = true;
         }
     }
-    let kept: Vec<usize> = (0..reader.layer.d).filter(|c| !gone[*c]).collect();
-    let old_bias = reader.layer.bias(graph);
-    let old = OldWeights {
-        weights: &reader.weights,
+    let kept: Vec<usize> = (0..d).filter(|c| !gone[*c]).collect();
+    match reader.of {
+        Reads::Layer(layer) => {
+            let (weights, change) = refitted_rows(&reader.problem, &reader.weights, &kept, &label)?;
+            // The problem reproduces `W x` without the bias, so its own is added to the old one.
+            let old = layer.bias(graph);
+            let bias: Vec<f64> = match change {
+                Some(b) => b.iter().zip(&old).map(|(x, y)| x + y).collect(),
+                None => old,
+            };
+            layer.tensors(graph, &weights, &bias)
+        }
+        Reads::Cell(cell) => {
+            let mut weights = Matrix::zeros(reader.weights.rows, d);
+            let mut biases = cell.biases(graph);
+            for block in cell.blocks() {
+                let inside = |c: &usize| block.columns.contains(c);
+                let kept: Vec<usize> = kept.iter().copied().filter(inside).collect();
+                let (old, _) = cell.part(&block, &reader.weights, &biases);
+                let problem = reader.problem.reproducing(&old);
+                let problem = problem.map_err(RebuildError::solve(&label))?;
+                let (part, change) = refitted_rows(&problem, &old, &kept, &label)?;
+                let side = usize::from(block.columns.start >= cell.n_in);
+                let first = block.gates.start * cell.hidden;
+                for o in 0..part.rows {
+                    let row = &part.row(o)[block.columns.clone()];
+                    weights.row_mut(first + o)[block.columns.clone()].copy_from_slice(row);
+                    biases[side][first + o] += change.as_ref().map_or(0.0, |b| b[o]);
+                }
+            }
+            cell.tensors(graph, &weights, &biases)
+        }
+    }
+}
+
+/// A matrix over the reader's inputs refitted on the columns that are kept, and what its bias
+/// changes by; `problem` reproduces `old · x`.
+fn refitted_rows(
+    problem: &LeastSquares,
+    old: &Matrix,
+    kept: &[usize],
+    label: &str,
+) -> Result<(Matrix, Option<Vec<f64>>), RebuildError> {
+    let anchor = OldWeights {
+        weights: old,
         bias: None,
     };
-    let fit = refit(&reader.problem, &kept, Some(old), &RefitConfig::default()).map_err(solve)?;
-    let mut weights = Matrix::zeros(reader.layer.n_out, reader.layer.d);
-    for o in 0..reader.layer.n_out {
+    let fit = refit(problem, kept, Some(anchor), &RefitConfig::default())
+        .map_err(RebuildError::solve(label))?;
+    let mut weights = Matrix::zeros(old.rows, old.cols);
+    for o in 0..old.rows {
         for (j, &c) in kept.iter().enumerate() {
             weights.set(o, c, fit.weights.at(o, j));
         }
     }
-    // The problem reproduces `W x` without the bias, so its own bias is added to the old one.
-    let bias: Vec<f64> = match &fit.bias {
-        Some(b) => b.iter().zip(&old_bias).map(|(x, y)| x + y).collect(),
-        None => old_bias,
-    };
-    reader.layer.tensors(graph, &weights, &bias)
+    Ok((weights, fit.bias))
 }
 
 /// Returns the relative squared error of the model's output to `reference`, chunk by chunk.

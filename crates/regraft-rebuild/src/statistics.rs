@@ -40,6 +40,21 @@ impl Accumulator {
         })
     }
 
+    /// Returns an empty accumulator of rows of `d` numbers, and of their products with `targets`
+    /// others.
+    pub(crate) fn of_size(
+        d: usize,
+        targets: Option<usize>,
+        threads: usize,
+    ) -> Result<Self, SolveError> {
+        let cross = |r| CrossAccumulator::new(d, r, threads);
+        Ok(Self {
+            grams: vec![GramAccumulator::new(d, threads)?],
+            crosses: targets.map(cross).transpose()?.into_iter().collect(),
+            targets_per_group: targets.unwrap_or(0),
+        })
+    }
+
     /// Adds one chunk: the layer's input, and its target if cross-Grams are kept.
     pub(crate) fn add(
         &mut self,

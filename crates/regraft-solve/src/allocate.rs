@@ -23,6 +23,8 @@ pub struct GroupCurve {
     pub min_kept: usize,
     /// Most units that may stay; the dense width for no limit.
     pub max_kept: usize,
+    /// Channels that one unit stands for, 1 for most groups: a whole attention head has many.
+    pub unit_width: usize,
 }
 
 impl GroupCurve {
@@ -33,6 +35,7 @@ impl GroupCurve {
             errors,
             min_kept: 1.min(width),
             max_kept: width,
+            unit_width: 1,
         }
     }
 }
@@ -40,7 +43,7 @@ impl GroupCurve {
 /// How to allocate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AllocateConfig {
-    /// Widths end on multiples of this, or at the dense width.
+    /// Widths in channels end on multiples of this, or at the dense width.
     pub multiple_of: usize,
     /// Accepted exchanges at most.
     pub max_exchanges: usize,

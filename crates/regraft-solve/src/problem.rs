@@ -125,6 +125,28 @@ impl LeastSquares {
         })
     }
 
+    /// Returns the problem of reproducing `weights · x` (`r × d`) from the same inputs.
+    /// # Errors
+    /// [`SolveError::Shape`] if the weights have not `d` columns.
+    pub fn reproducing(&self, weights: &Matrix) -> Result<Self, SolveError> {
+        same("weights' inputs", self.n_in(), weights.cols)?;
+        weights.check_finite("weights")?;
+        let columns = weights.transposed();
+        let cross = product(&self.gram, &columns);
+        let centre = self.centre.as_ref().map(|c| Centre {
+            x_mean: c.x_mean.clone(),
+            y_mean: (0..weights.rows)
+                .map(|o| dot(weights.row(o), &c.x_mean))
+                .collect(),
+        });
+        Ok(Self {
+            energy: dot(&columns.data, &cross.data),
+            gram: self.gram.clone(),
+            cross,
+            centre,
+        })
+    }
+
     fn centred(mut self, x_mean: &[f64], y_mean: &[f64]) -> Self {
         for (i, &m) in x_mean.iter().enumerate() {
             for (g, &other) in self.gram.row_mut(i).iter_mut().zip(x_mean) {

@@ -135,6 +135,7 @@ pub(crate) fn select(
     let feeds = samples.fit_feeds(input, MEASURED_CHUNKS);
     let sensitivities = sensitivities(
         &model.graph,
+        &model.facts,
         &layers,
         &groups,
         &calibration,
@@ -249,6 +250,7 @@ fn width_curves(
                 errors: s.errors.clone(),
                 min_kept: least.min(n),
                 max_kept: n,
+                unit_width: group.unit_width,
             });
             removal.push(s.order.clone());
         } else {
@@ -256,6 +258,7 @@ fn width_curves(
                 errors: vec![0.0; n + 1],
                 min_kept: n,
                 max_kept: n,
+                unit_width: group.unit_width,
             });
             removal.push(Vec::new());
         }

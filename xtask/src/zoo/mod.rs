@@ -105,7 +105,11 @@ fn check_all(root: &Path, folder: &Path, records: &Path, options: &Options) -> R
         if options.library.as_deref().is_some_and(|l| l != library) {
             continue;
         }
-        let networks: Vec<Network> = tools.networks(library)?.into_iter().filter(&wanted).collect();
+        let networks: Vec<Network> = tools
+            .networks(library)?
+            .into_iter()
+            .filter(&wanted)
+            .collect();
         for (i, network) in networks.iter().enumerate() {
             let record = network::check(&tools, network)?;
             let (at, of) = (i + 1, networks.len());

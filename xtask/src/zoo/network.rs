@@ -129,8 +129,17 @@ impl Run<'_> {
         for _ in 0..3 {
             let (model, plan) = (self.file("model.onnx"), self.file("plan.toml"));
             let words = [
-                "plan", &model, &budget.0, &budget.1, "--score", "l2", "--multiple-of", "1",
-                "--force", "-o", &plan,
+                "plan",
+                &model,
+                &budget.0,
+                &budget.1,
+                "--score",
+                "l2",
+                "--multiple-of",
+                "1",
+                "--force",
+                "-o",
+                &plan,
             ];
             let refused = match self.regraft("plan", &words)? {
                 Ok(found) => {
@@ -145,15 +154,32 @@ impl Run<'_> {
                 _ => return Ok(Err(refused)),
             }
         }
-        Ok(Err(failure("plan", "no budget could be reached".to_owned())))
+        Ok(Err(failure(
+            "plan",
+            "no budget could be reached".to_owned(),
+        )))
     }
 
     /// Removes and verifies on random tensors; returns what regraft says of the pruned network.
     fn apply(&mut self) -> Step<Value> {
-        let [model, plan, pruned, masked, inputs] =
-            ["model.onnx", "plan.toml", "pruned.onnx", "masked.onnx", "inputs.npz"]
-                .map(|name| self.file(name));
-        let base = ["apply", &model, &plan, "--force", "-o", &pruned, "--threads", "1"];
+        let [model, plan, pruned, masked, inputs] = [
+            "model.onnx",
+            "plan.toml",
+            "pruned.onnx",
+            "masked.onnx",
+            "inputs.npz",
+        ]
+        .map(|name| self.file(name));
+        let base = [
+            "apply",
+            &model,
+            &plan,
+            "--force",
+            "-o",
+            &pruned,
+            "--threads",
+            "1",
+        ];
         let with = |more: &[&'static str]| -> Vec<&str> { [&base[..], more].concat() };
         let mut words = [&base[..], &["--masked", &masked]].concat();
         let mut outcome = self.regraft("apply", &words)?;
@@ -328,7 +354,12 @@ fn last_json(stdout: &str) -> Value {
 /// Returns the text on one line without characters that steer a terminal, cut to a length.
 fn one_line(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
-    let clean = words.join(" ").chars().filter(|c| !c.is_control()).take(500).collect();
+    let clean = words
+        .join(" ")
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(500)
+        .collect();
     clean
 }
 

@@ -62,7 +62,11 @@ fn totals(out: &mut String, records: &[Record]) {
             continue;
         }
         let count = |keep: &dyn Fn(&Record) -> bool| all.iter().filter(|r| keep(r)).count();
-        let also = if again { ", by the new exporter too" } else { "" };
+        let also = if again {
+            ", by the new exporter too"
+        } else {
+            ""
+        };
         let _ = writeln!(
             out,
             "| {library}{also} | {} | {} | {} | {} | **{}** |",
@@ -190,7 +194,10 @@ mod tests {
             ..passing.clone()
         };
         let text = page(&[passing, failing], &["torch 2".to_owned()]);
-        assert!(text.contains("| torchvision | 2 | 2 | 2 | 1 | **1** |"), "{text}");
+        assert!(
+            text.contains("| torchvision | 2 | 2 | 2 | 1 | **1** |"),
+            "{text}"
+        );
         assert!(text.contains("- raft_small (groups): nothing can be pruned"));
         assert!(text.contains("| 3e-7 | – | passes |"));
     }

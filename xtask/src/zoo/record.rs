@@ -91,7 +91,9 @@ impl Record {
             runtime: text("runtime"),
             judged: row["judged"].as_f64(),
             moved: row["moved"].as_f64(),
-            notes: notes.filter_map(|n| n.as_str().map(str::to_owned)).collect(),
+            notes: notes
+                .filter_map(|n| n.as_str().map(str::to_owned))
+                .collect(),
             failure: text("stage").map(|stage| Failure {
                 stage,
                 reason: needed("reason"),

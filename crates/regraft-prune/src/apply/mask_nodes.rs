@@ -1,7 +1,7 @@
 //! What a mask needs besides zeroed weights: products of two computed values, weights that are
 //! computed, statistics over the channels.
 
-use regraft_graph::infer::Facts;
+use regraft_graph::infer::{Facts, params};
 use regraft_graph::op::{BinaryOp, ReduceKind, UnaryOp};
 use regraft_graph::{DType, Graph, GraphEdit, NodeId, Op, Tensor, ValueId};
 
@@ -51,6 +51,14 @@ pub(super) fn mask_node(
         let last = facts.shape(x).map_or(0, <[_]>::len).saturating_sub(1);
         if let Some(keep) = kept.get(x, last) {
             nodes.layer_norm(id, (x, last), keep, *epsilon)?;
+        }
+    }
+    if let (Op::Reduce { kind, keepdims, .. }, Some(x)) = (&node.op, node.input(0)) {
+        let axes = params::axes(graph, facts, id).unwrap_or_default();
+        if let Some(axis) = rules::statistics_axis(&site, *kind, *keepdims, &axes)
+            && let Some(keep) = kept.get(x, axis)
+        {
+            nodes.reduce(id, (x, axis), keep, *kind)?;
         }
     }
     Ok(())
@@ -103,6 +111,27 @@ impl Nodes<'_> {
         let mask = self.mask(value, axis, keep)?;
         let zero = self.number(0.0)?;
         Ok(self.op(Op::Where, vec![mask, value, zero], None))
+    }
+
+    /// A sum or mean over the kept channels alone.
+    fn reduce(
+        &mut self,
+        id: NodeId,
+        (x, axis): (ValueId, usize),
+        keep: &[usize],
+        kind: ReduceKind,
+    ) -> Result<(), PruneError> {
+        let masked = self.masked(x, axis, keep)?;
+        self.edit.set_input(id, 0, Some(masked));
+        let y = self.edit.graph().node(id).output(0);
+        let extent = self.facts.shape(x).and_then(|s| s.get(axis)?.fixed());
+        if let (ReduceKind::Mean, Some(y), Some(extent)) = (kind, y, extent) {
+            let mean = self.edit.add_value("masked");
+            self.edit.set_output(id, 0, Some(mean));
+            let share = self.number(extent as f32 / keep.len().max(1) as f32)?;
+            self.op(Op::Binary(BinaryOp::Mul), vec![mean, share], Some(y));
+        }
+        Ok(())
     }
 
     /// Normalisation by the statistics of the kept channels alone.

@@ -9,7 +9,7 @@ use regraft_graph::op::{GlobalPool, PadMode, SliceAttributes};
 use super::{apply, dry_run, mask};
 use crate::plan::{Budget, ChooseOptions, CostModel, choose};
 use crate::score::{Normalize, Score, score};
-use crate::toy::{Toy, add, relu};
+use crate::toy::{Toy, add, check_masked, relu};
 use crate::{Member, Plan, PruneError};
 
 const EXTENT: usize = 4;
@@ -59,9 +59,10 @@ fn build(steps: &[Step]) -> Toy {
             }
             Step::Norm => {
                 let ports: Vec<String> = (0..4).map(|p| format!("{y}.{p}")).collect();
-                for p in &ports {
+                for p in &ports[..3] {
                     t.weight(p, &[n]);
                 }
+                t.positive(&ports[3], &[n]);
                 let mut inputs = vec![x.as_str()];
                 inputs.extend(ports.iter().map(String::as_str));
                 t.op(Op::BatchNormalization { epsilon: 1e-5 }, &inputs, &y);
@@ -150,6 +151,7 @@ proptest! {
         prop_assert_eq!((report.after.macs, report.after.params), (cost.macs, cost.params));
         let masked = mask(&graph, &groups, &plan).unwrap();
         prop_assert_eq!(masked.n_nodes(), graph.n_nodes());
+        check_masked(&masked, &pruned);
         prop_assert_eq!(pruned.n_nodes(), graph.n_nodes());
         let (same, _) = apply(&graph, &facts, &groups, &Plan::dense(&groups)).unwrap();
         prop_assert_eq!(same, graph);

@@ -9,7 +9,7 @@ use crate::Plan;
 use crate::apply::{apply, mask};
 use crate::groups::Groups;
 use crate::plan::GroupPlan;
-use crate::toy::{Toy, add, members, relu};
+use crate::toy::{Toy, add, check_masked, members, relu};
 
 const D: usize = 12;
 
@@ -64,11 +64,7 @@ fn removed(graph: &Graph, groups: &Groups, name: &str, kept: &[usize]) -> Graph 
         };
     }
     let (pruned, _) = apply(graph, &facts, groups, &plan).unwrap();
-    infer(
-        &mask(graph, groups, &plan).unwrap(),
-        &InferOptions::default(),
-    )
-    .unwrap();
+    check_masked(&mask(graph, groups, &plan).unwrap(), &pruned);
     pruned
 }
 
@@ -101,6 +97,12 @@ fn heads_go_whole() {
         members(&graph, &groups, "q", 1).contains("out.w:0:4,5,6,7"),
         "{}",
         members(&graph, &groups, "q", 1)
+    );
+    // Two heads are eight channels: widths stay on multiples of eight with every second head.
+    assert_eq!(groups.groups[0].unit_width, 4);
+    assert_eq!(
+        [1, 4, 8, 16].map(|m| groups.groups[0].units_in(m)),
+        [1, 1, 2, 4]
     );
     let pruned = removed(&graph, &groups, "q", &[0, 2]);
     assert_eq!(shape_of(&pruned, "scores")[1], Dim::Fixed(2));
@@ -352,4 +354,35 @@ fn a_scale_read_from_a_shape() {
     let facts = infer(&pruned, &InferOptions::default()).unwrap();
     let width = pruned.find_value("width").unwrap();
     assert_eq!(facts.ints(width), Some(vec![6]));
+}
+
+/// Layer and root-mean-square normalisation as exporters write them out step by step.
+#[test]
+fn normalisations_in_single_steps() {
+    use regraft_graph::op::{ReduceKind, UnaryOp};
+    let mean = || Op::Reduce {
+        kind: ReduceKind::Mean,
+        axes: Some(vec![-1]),
+        keepdims: true,
+        noop_with_empty_axes: false,
+    };
+    let mut t = Toy::new(&[5, 6]);
+    matmul(&mut t, "x", "embed", [6, 8]);
+    t.op(mean(), &["embed"], "mean");
+    t.op(Op::Binary(BinaryOp::Sub), &["embed", "mean"], "centred");
+    t.op(Op::Binary(BinaryOp::Mul), &["centred", "centred"], "square");
+    t.op(mean(), &["square"], "variance");
+    t.op(Op::Unary(UnaryOp::Sqrt), &["variance"], "deviation");
+    t.op(
+        Op::Binary(BinaryOp::Div),
+        &["centred", "deviation"],
+        "normal",
+    );
+    t.weight("scale", &[8]);
+    t.op(Op::Binary(BinaryOp::Mul), &["normal", "scale"], "scaled");
+    matmul(&mut t, "scaled", "out", [8, 3]);
+    let (graph, _, groups) = t.done(&["out"]);
+    assert_eq!(groups.groups.len(), 1, "{}", groups.dump(&graph));
+    let pruned = removed(&graph, &groups, "embed", &[1, 2, 6]);
+    assert_eq!(shape_of(&pruned, "scaled")[2], Dim::Fixed(3));
 }

@@ -195,8 +195,10 @@ fn finish(
             producers: draft.producers,
             consumers: draft.consumers,
             n_classes: 0,
+            unit_width: 1,
         };
         classify(&mut group);
+        group.unit_width = unit_width(&group);
         groups.push(group);
     }
     let owners = |axis: &super::elements::Reached| AxisOwners {
@@ -271,4 +273,21 @@ fn classify(group: &mut Group) {
         unit.class = *classes.entry((uses, unit.frozen.is_some())).or_insert(next);
     }
     group.n_classes = classes.len();
+}
+
+/// The fewest members that a unit has on an axis of a weight that makes or reads the group.
+fn unit_width(group: &Group) -> usize {
+    let made = group.producers.iter().map(|p| (p.weight, p.weight_axis));
+    let read = group.consumers.iter().map(|c| (c.weight, c.weight_axis));
+    let axes: BTreeSet<_> = made.chain(read).collect();
+    let mut least = usize::MAX;
+    for unit in &group.units {
+        let mut counts: BTreeMap<_, usize> = BTreeMap::new();
+        let places = unit.members.iter().map(|m| (m.value, m.axis));
+        for place in places.filter(|place| axes.contains(place)) {
+            *counts.entry(place).or_default() += 1;
+        }
+        least = least.min(counts.into_values().min().unwrap_or(1));
+    }
+    if least == usize::MAX { 1 } else { least }
 }

@@ -86,9 +86,21 @@ pub struct Group {
     pub consumers: Vec<Consumer>,
     /// The number of classes of units.
     pub n_classes: usize,
+    /// The channels that a unit has in every weight that makes or reads it, at least: 1 for most
+    /// groups, the width of a head for attention.
+    pub unit_width: usize,
 }
 
 impl Group {
+    /// Returns how many units have to go together so that widths in channels stay on multiples of
+    /// `multiple_of`.
+    pub fn units_in(&self, multiple_of: usize) -> usize {
+        fn gcd(a: usize, b: usize) -> usize {
+            if b == 0 { a } else { gcd(b, a % b) }
+        }
+        (multiple_of / gcd(multiple_of, self.unit_width.max(1))).max(1)
+    }
+
     /// Returns the number of units that may be removed.
     pub fn n_free(&self) -> usize {
         self.units.iter().filter(|u| u.frozen.is_none()).count()

@@ -70,7 +70,7 @@ impl Budget {
 pub struct ChooseOptions {
     /// The least share of every axis to keep; at least one channel always stays.
     pub min_keep_ratio: f64,
-    /// Kept widths are multiples of this; 1 for any width. An axis that keeps all its channels
+    /// Kept widths in channels are multiples of this; 1 for any width. An axis that keeps all its channels
     /// stays as it is.
     pub multiple_of: usize,
     /// The power of the saved cost that scores are divided by; 1 for scores that are losses.
@@ -306,8 +306,8 @@ impl Choice<'_> {
     /// A width is a sum of kept numbers of classes, so it is a multiple where every class is; a
     /// class that keeps everything is left as it is.
     fn round(&mut self, classes: &[Vec<Candidate>]) {
-        let m = self.options.multiple_of;
         for list in classes {
+            let m = self.units_in(list);
             let n = list.len();
             let now = list.iter().filter(|c| self.kept[c.group][c.unit]).count();
             if now == n {
@@ -320,6 +320,13 @@ impl Choice<'_> {
                 self.keep_best(list, wanted);
             }
         }
+    }
+
+    /// Units of a class that keep its width on a multiple.
+    fn units_in(&self, list: &[Candidate]) -> usize {
+        let multiple_of = self.options.multiple_of.max(1);
+        let group = list.first().and_then(|c| self.groups.groups.get(c.group));
+        group.map_or(multiple_of, |g| g.units_in(multiple_of))
     }
 
     fn below_floor(&self, c: Candidate) -> bool {
@@ -343,9 +350,9 @@ impl Choice<'_> {
 
     /// Takes away whole multiples, worst first, where rounding up went over the budget.
     fn trim(&mut self, classes: &[Vec<Candidate>]) {
-        let m = self.options.multiple_of;
         let mut blocks = Vec::new();
         for (class, list) in classes.iter().enumerate() {
+            let m = self.units_in(list);
             let kept = |c: &&Candidate| self.kept[c.group][c.unit];
             let list: Vec<Candidate> = list.iter().filter(kept).copied().collect();
             // What is above a multiple goes first, the last multiple stays.
@@ -375,9 +382,9 @@ impl Choice<'_> {
 
     /// Puts back what fits under the budget, a whole multiple of a class at once, best first.
     fn refill(&mut self, classes: &[Vec<Candidate>]) {
-        let m = self.options.multiple_of.max(1);
         let mut blocks = Vec::new();
         for (class, list) in classes.iter().enumerate() {
+            let m = self.units_in(list);
             let gone = |c: &&Candidate| !self.kept[c.group][c.unit];
             let best_first: Vec<Candidate> = list.iter().rev().filter(gone).copied().collect();
             blocks.extend(best_first.chunks(m).map(|b| Block::new(class, b)));

@@ -1,6 +1,7 @@
 //! Pooling, reductions and the search for extrema.
 
 use regraft_graph::infer::params;
+use regraft_graph::op::ReduceKind;
 
 use super::{Link, Port, Site, Verdict, front};
 
@@ -13,11 +14,45 @@ pub(super) fn pool(site: &Site<'_>, port: Port, axis: usize) -> Verdict {
     }
 }
 
-pub(super) fn reduce(site: &Site<'_>, keepdims: bool, port: Port, axis: usize) -> Verdict {
-    match params::axes(site.graph, site.facts, site.id) {
-        Some(axes) => over(site, &axes, keepdims, (port, axis)),
-        None => site.unknown_shape(),
+pub(super) fn reduce(
+    site: &Site<'_>,
+    kind: ReduceKind,
+    keepdims: bool,
+    port: Port,
+    axis: usize,
+) -> Verdict {
+    let Some(axes) = params::axes(site.graph, site.facts, site.id) else {
+        return site.unknown_shape();
+    };
+    if port == Port::In(0) && statistics_axis(site, kind, keepdims, &axes) == Some(axis) {
+        return Ok(Vec::new());
     }
+    over(site, &axes, keepdims, (port, axis))
+}
+
+/// Returns the last axis if it alone is reduced to sums or means and stays with extent 1: so do
+/// normalisations that exporters write in single steps. What is left of the channels has its own
+/// statistics.
+pub(crate) fn statistics_axis(
+    site: &Site<'_>,
+    kind: ReduceKind,
+    keepdims: bool,
+    axes: &[usize],
+) -> Option<usize> {
+    let sums = match kind {
+        ReduceKind::Mean
+        | ReduceKind::Sum
+        | ReduceKind::L1
+        | ReduceKind::L2
+        | ReduceKind::SumSquare => true,
+        ReduceKind::Max
+        | ReduceKind::Min
+        | ReduceKind::Prod
+        | ReduceKind::LogSum
+        | ReduceKind::LogSumExp => false,
+    };
+    let last = site.rank(Port::In(0))?.checked_sub(1)?;
+    (sums && keepdims && last > 0 && axes == [last]).then_some(last)
 }
 
 pub(super) fn arg_extremum(

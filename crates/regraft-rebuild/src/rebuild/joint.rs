@@ -8,12 +8,13 @@ use regraft_graph::infer::{InferOptions, infer};
 use regraft_graph::{Graph, Tensor, ValueId};
 
 use super::target::keep_axes;
-use super::{BlockRecord, BlockTuning, Pair, RebuildConfig, held_zeros, in_dense};
+use super::{BlockRecord, BlockTuning, Pair, RebuildConfig, Tunable, held_zeros, in_dense};
 use crate::augment::Batches;
 use crate::calibrate::n_samples;
+use crate::cell::parameters;
 use crate::stream::Stream;
 use crate::tune::{MAX_JOINT_EPOCHS, Schedule, Target, Term, TuneConfig, Varied, tune};
-use crate::{Activations, Layer, Monitor, RebuildError};
+use crate::{Activations, Monitor, RebuildError};
 
 /// Block outputs guide the first four fifths of the passes, less and less; in the end only what the
 /// network gives counts.
@@ -27,7 +28,7 @@ pub(super) fn tune_jointly(
     pair: Pair<'_>,
     graph: &Graph,
     outputs: &[ValueId],
-    layers: &[Layer],
+    tunable: Tunable<'_>,
     inputs: &BTreeMap<ValueId, Activations>,
     config: &RebuildConfig,
     monitor: &dyn Monitor,
@@ -56,10 +57,8 @@ pub(super) fn tune_jointly(
             .collect();
         Ok((feeds, kept))
     };
-    let ids = layers
-        .iter()
-        .flat_map(|l| [Some(l.weight), l.bias])
-        .flatten();
+    let of_layers = tunable.layers.iter().flat_map(|l| [Some(l.weight), l.bias]);
+    let ids = of_layers.flatten().chain(parameters(tunable.cells));
     let start: Vec<(ValueId, Tensor)> = ids
         .filter_map(|id| Some((id, graph.tensor(id)?.clone())))
         .collect();
@@ -72,7 +71,7 @@ pub(super) fn tune_jointly(
         epochs: epochs(pair, graph, n_samples(inputs), &options)?,
         learning_rate: options.joint_learning_rate,
         alone_after: Some(ALONE_AFTER),
-        held_zeros: held_zeros(config, layers),
+        held_zeros: held_zeros(config, tunable.layers),
     };
     let found = tune(&mut pruned, &target, &start, &schedule, monitor)?;
     let (tensors, tuning) = match found {

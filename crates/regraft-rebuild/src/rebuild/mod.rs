@@ -14,10 +14,12 @@ use regraft_graph::infer::{InferOptions, infer};
 use regraft_graph::{Graph, NodeId, Tensor, ValueId};
 
 use crate::blocks::{Block, find_blocks};
+use crate::cell::{Cell, find_cells, refit_cell};
 use crate::layer::with_biases;
 use crate::stream::Stream;
 use crate::tune::{Schedule, Target, Term, tune};
 use crate::{Activations, Layer, Monitor, RebuildError, Stage, find_layers};
+pub(crate) use refit_layer::NOTHING_TO_MEND;
 use refit_layer::refit_layer;
 
 pub use crate::tune::{DEFAULT_JOINT_MACS, MAX_JOINT_EPOCHS, TuneConfig, Tuned};
@@ -132,12 +134,15 @@ pub fn rebuild(
     let pruned = with_biases(pair.pruned, &infer(pair.pruned, &options)?)?;
     let facts = infer(&pruned, &options)?;
     let layers = refittable(&pruned, find_layers(&pruned, &facts));
+    let cells = find_cells(&pruned, &facts);
     let mut walk = Walk {
         dense: pair.dense,
         pruned: &pruned,
         facts: &facts,
         kept: pair.kept,
         layers: &layers,
+        cells: &cells,
+        dense_cells: find_cells(pair.dense, &infer(pair.dense, &options)?),
         dense_stream: Stream::new("dense", pair.dense, inputs, config.exec)?,
         pruned_stream: Stream::new("pruned", &pruned, inputs, config.exec)?,
         weights: BTreeMap::new(),
@@ -151,7 +156,7 @@ pub fn rebuild(
             needed: config.held_out_chunks + 1,
         });
     }
-    let blocks = find_blocks(&pruned, &walk.pruned_stream, &layers);
+    let blocks = find_blocks(&pruned, &walk.pruned_stream, &layers, &cells);
     let mut result = Rebuilt {
         graph: pruned.clone(),
         layers: Vec::new(),
@@ -188,7 +193,10 @@ pub fn rebuild(
                     pair,
                     &result.graph,
                     &blocks.iter().filter_map(|b| b.output).collect::<Vec<_>>(),
-                    &layers,
+                    Tunable {
+                        layers: &layers,
+                        cells: &cells,
+                    },
                     inputs,
                     config,
                     monitor,
@@ -250,23 +258,38 @@ fn refittable(graph: &Graph, layers: Vec<Layer>) -> Vec<Layer> {
         .collect()
 }
 
-/// The two models on their way, block after block.
-struct Walk<'a> {
-    dense: &'a Graph,
-    pruned: &'a Graph,
-    facts: &'a regraft_graph::infer::Facts,
-    kept: &'a KeptAxes,
+/// A node whose weights have a closed form.
+enum Refittable<'a> {
+    Layer(&'a Layer),
+    Cell(&'a Cell),
+}
+
+/// What the tuning of the whole network may change.
+#[derive(Clone, Copy, Debug)]
+struct Tunable<'a> {
     layers: &'a [Layer],
-    dense_stream: Stream,
-    pruned_stream: Stream,
+    cells: &'a [Cell],
+}
+
+/// The two models on their way, block after block.
+pub(crate) struct Walk<'a> {
+    pub(crate) dense: &'a Graph,
+    pub(crate) pruned: &'a Graph,
+    pub(crate) facts: &'a regraft_graph::infer::Facts,
+    pub(crate) kept: &'a KeptAxes,
+    layers: &'a [Layer],
+    cells: &'a [Cell],
+    pub(crate) dense_cells: Vec<Cell>,
+    pub(crate) dense_stream: Stream,
+    pub(crate) pruned_stream: Stream,
     // Initializers that differ from the pruned graph's.
     weights: BTreeMap<ValueId, Tensor>,
-    config: &'a RebuildConfig,
+    pub(crate) config: &'a RebuildConfig,
     monitor: &'a dyn Monitor,
 }
 
-impl Walk<'_> {
-    fn n_fit(&self) -> usize {
+impl<'a> Walk<'a> {
+    pub(crate) fn n_fit(&self) -> usize {
         self.pruned_stream.n_chunks() - self.config.held_out_chunks
     }
 
@@ -289,7 +312,7 @@ impl Walk<'_> {
             .cloned()
     }
 
-    fn set(&mut self, tensors: Vec<(ValueId, Tensor)>) -> Result<(), RebuildError> {
+    pub(crate) fn set(&mut self, tensors: Vec<(ValueId, Tensor)>) -> Result<(), RebuildError> {
         self.pruned_stream.set(&tensors)?;
         self.weights.extend(tensors);
         Ok(())
@@ -311,13 +334,20 @@ impl Walk<'_> {
     fn block(&mut self, index: usize, block: &Block) -> Result<BlockRecord, RebuildError> {
         let mut reports = Vec::new();
         let mut touched = BTreeSet::new();
-        for &i in &block.layers {
+        for node in self.nodes(block) {
             if self.monitor.cancelled() {
                 return Err(RebuildError::Interrupted);
             }
-            let layer = &self.layers[i];
-            let report = refit_layer(self, layer)?;
-            touched.extend([Some(layer.weight), layer.bias].into_iter().flatten());
+            let report = match node {
+                Refittable::Layer(layer) => {
+                    touched.extend([Some(layer.weight), layer.bias].into_iter().flatten());
+                    refit_layer(self, layer)?
+                }
+                Refittable::Cell(cell) => {
+                    touched.extend(cell.parameters());
+                    refit_cell(self, cell)?
+                }
+            };
             reports.extend(report);
         }
         let mut tuning = batch_norm::re_estimate(self, block, &mut touched)?;
@@ -338,6 +368,19 @@ impl Walk<'_> {
             layers: reports,
             tuning,
         })
+    }
+
+    /// The layers and cells of a block in graph order.
+    fn nodes(&self, block: &Block) -> Vec<Refittable<'a>> {
+        let (layers, cells) = (self.layers, self.cells);
+        let cells = block.cells.iter().map(|i| &cells[*i]);
+        let layers = block.layers.iter().map(|i| &layers[*i]);
+        let layers = layers.map(|l| (l.node, Refittable::Layer(l)));
+        let mut all: Vec<_> = layers
+            .chain(cells.map(|c| (c.node, Refittable::Cell(c))))
+            .collect();
+        all.sort_by_key(|(node, _)| *node);
+        all.into_iter().map(|(_, part)| part).collect()
     }
 
     fn tune(

@@ -50,7 +50,7 @@ pub struct LayerRefit {
 }
 
 /// Relative squared error that rounding explains: the layer still gives what it gave.
-const NOTHING_TO_MEND: f64 = 1e-9;
+pub(crate) const NOTHING_TO_MEND: f64 = 1e-9;
 
 /// Refits one layer; `None` where it has no target or no rows.
 pub(super) fn refit_layer(

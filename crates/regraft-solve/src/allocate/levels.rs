@@ -30,6 +30,7 @@ impl Levels {
             let (what, row) = ("error curve", group);
             return Err(SolveError::NotFinite { what, row, col });
         }
+        let multiple_of = multiple_of / gcd(multiple_of, curve.unit_width.max(1));
         let allowed = |k: usize| {
             (curve.min_kept..=curve.max_kept).contains(&k)
                 && (k == dense || k.is_multiple_of(multiple_of))
@@ -63,6 +64,10 @@ impl Levels {
             hull,
         })
     }
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 /// Returns the lower convex hull of `(width, error)` at each width (widest first).

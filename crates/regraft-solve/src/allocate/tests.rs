@@ -80,6 +80,7 @@ fn widths_end_on_multiples_or_stay_dense() {
     let limited = GroupCurve {
         min_kept: 10,
         max_kept: 20,
+        unit_width: 1,
         ..curve(&errors)
     };
     assert_eq!(run(&[limited], 1.0, 4).widths, [12]);
@@ -117,6 +118,7 @@ fn arguments_that_do_not_fit_are_errors() {
     let crossed = GroupCurve {
         min_kept: 2,
         max_kept: 1,
+        unit_width: 1,
         errors: vec![2.0, 1.0, 0.0],
     };
     assert!(fails(crossed, 1));
@@ -209,6 +211,7 @@ fn blocks_and_widths_share_one_budget() {
         errors: vec![1.5, 0.0],
         min_kept: 0,
         max_kept: 1,
+        unit_width: 1,
     };
     let time = |w: &[usize]| w[0] as f64 + if w[2] == 0 { 0.0 } else { w[1] as f64 };
     let curves = [layer(1.0), layer(1.0), block];

@@ -1,5 +1,6 @@
 //! The end of a run: the small model's file, latency, and the report in its three forms.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use regraft_exec::ExecOptions;
@@ -448,21 +449,70 @@ fn groups(model: &Model, selection: &Selection) -> Vec<GroupFigures> {
     figures
 }
 
+/// A node with weights as the report shows it.
+struct Weighted {
+    node: NodeId,
+    output: ValueId,
+    weight: ValueId,
+    /// The axis of the weight that makes the output channels.
+    out_axis: usize,
+    n_in: usize,
+    n_out: usize,
+}
+
+/// Linear layers and recurrent ops in node order.
+fn weighted(graph: &Graph, facts: &Facts) -> Vec<Weighted> {
+    let layers = find_layers(graph, facts).into_iter().map(|layer| Weighted {
+        node: layer.node,
+        output: layer.output,
+        weight: layer.weight,
+        out_axis: weight_out_axis(graph, layer.node),
+        n_in: layer.n_in(),
+        n_out: layer.n_out,
+    });
+    let recurrent = graph.nodes().filter_map(|(id, node)| {
+        let Op::Recurrent(op) = &node.op else {
+            return None;
+        };
+        let weight = node.input(1)?;
+        Some(Weighted {
+            node: id,
+            output: node.outputs.iter().flatten().copied().next()?,
+            weight,
+            out_axis: 1,
+            n_in: *graph.tensor(weight)?.shape().get(2)?,
+            n_out: op.hidden_size,
+        })
+    });
+    let mut all: Vec<Weighted> = layers.chain(recurrent).collect();
+    all.sort_by_key(|w| w.node);
+    all
+}
+
 /// Nodes with weights, dense against small, found by the value they write.
 fn layers(parts: &Parts<'_>, small: &Graph, facts: &Facts) -> Vec<LayerFigures> {
     let dense = &parts.model.graph;
+    let new: BTreeMap<ValueId, Weighted> = weighted(small, facts)
+        .into_iter()
+        .map(|w| (w.output, w))
+        .collect();
+    let mut refits = BTreeMap::new();
+    for refit in &parts.rebuilt.layers {
+        refits.entry(refit.node.as_str()).or_insert(refit);
+        refits.entry(refit.output.as_str()).or_insert(refit);
+    }
     let mut figures = Vec::new();
-    for layer in find_layers(dense, &parts.model.facts) {
+    for layer in weighted(dense, &parts.model.facts) {
         let Some(new_id) = small.producer(layer.output) else {
             continue;
         };
-        let new = find_layers_at(small, facts, layer.output);
+        let new = new.get(&layer.output);
         let label = dense.node_label(layer.node);
-        let refit = parts
-            .rebuilt
-            .layers
-            .iter()
-            .find(|l| l.node == label || l.output == dense.value(layer.output).name);
+        let name = dense.value(layer.output).name.as_str();
+        let refit = refits
+            .get(label.as_str())
+            .or_else(|| refits.get(name))
+            .copied();
         let params = |g: &Graph, n: NodeId| {
             let inputs = g.node(n).inputs.iter().flatten();
             inputs
@@ -470,18 +520,16 @@ fn layers(parts: &Parts<'_>, small: &Graph, facts: &Facts) -> Vec<LayerFigures> 
                 .map(|t| t.len() as u64)
                 .sum()
         };
-        let (n_in, n_out) = new
-            .as_ref()
-            .map_or((layer.n_in(), layer.n_out), |l| (l.n_in(), l.n_out));
+        let (n_in, n_out) = new.map_or((layer.n_in, layer.n_out), |l| (l.n_in, l.n_out));
         let new_weight = small.node(new_id).input(1).and_then(|v| small.tensor(v));
         figures.push(LayerFigures {
             op: dense.node(layer.node).op.name().to_owned(),
             group: group_of(
                 parts.selection.map(|s| &s.groups),
                 layer.weight,
-                weight_out_axis(dense, layer.node),
+                layer.out_axis,
             ),
-            channels_in: Change::new(layer.n_in(), n_in),
+            channels_in: Change::new(layer.n_in, n_in),
             channels_out: Change::new(layer.n_out, n_out),
             macs: Change::new(
                 node_macs(dense, &parts.model.facts, layer.node),
@@ -512,12 +560,6 @@ fn layers(parts: &Parts<'_>, small: &Graph, facts: &Facts) -> Vec<LayerFigures> 
         });
     }
     figures
-}
-
-fn find_layers_at(graph: &Graph, facts: &Facts, output: ValueId) -> Option<regraft_rebuild::Layer> {
-    find_layers(graph, facts)
-        .into_iter()
-        .find(|l| l.output == output)
 }
 
 fn weight_out_axis(graph: &Graph, node: NodeId) -> usize {

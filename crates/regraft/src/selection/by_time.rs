@@ -345,6 +345,7 @@ fn block_curves(n: usize, steps: &[BlockStep], rate: f64) -> Vec<GroupCurve> {
         errors: vec![0.0, 0.0],
         min_kept: 1,
         max_kept: 1,
+        unit_width: 1,
     };
     let mut curves = vec![stays; n];
     let mut before = 0.0_f64;

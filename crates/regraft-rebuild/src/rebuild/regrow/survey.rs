@@ -62,13 +62,15 @@ pub(super) fn survey(
         facts: &facts,
         kept: pair.kept,
         layers: &layers,
+        cells: &[],
+        dense_cells: Vec::new(),
         dense_stream: Stream::new("dense", pair.dense, inputs, config.exec)?,
         pruned_stream: Stream::new("pruned", pair.pruned, inputs, config.exec)?,
         weights: BTreeMap::new(),
         config,
         monitor,
     };
-    let blocks = find_blocks(pair.pruned, &walk.pruned_stream, &layers);
+    let blocks = find_blocks(pair.pruned, &walk.pruned_stream, &layers, &[]);
     let mut found = Vec::new();
     for block in &blocks {
         for &i in &block.layers {
