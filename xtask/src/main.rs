@@ -8,6 +8,7 @@
 
 mod arguments;
 mod ci;
+mod conformance;
 mod figures;
 mod peers;
 mod process;
@@ -27,6 +28,9 @@ usage: cargo xtask TASK
 
   ci                     what CI runs, cheapest first
   tidy                   the repository's own rules
+  conformance            the ONNX backend suite against the committed outcomes
+      --cases DIR        its `data` folder, from the wheel of onnx 1.22.0
+      --write            write expectations.toml and docs/conformance.md
   figures                the figures of docs/results.md, on the data of --shared
       --seeds N          seeds 0 to N-1 for each command (1)
       --only TEXT        only the rows whose name contains TEXT
@@ -69,6 +73,11 @@ fn run() -> Result<()> {
         Some("tidy") => {
             arguments.finish()?;
             tidy::run(&root)
+        }
+        Some("conformance") => {
+            let options = conformance::Options::from_arguments(&mut arguments)?;
+            arguments.finish()?;
+            conformance::run(&root, &options)
         }
         Some("figures") => {
             let options = figures::Options::from_arguments(&mut arguments, &root)?;

@@ -14,9 +14,11 @@ mod host;
 pub mod kernels;
 mod loss;
 mod ops;
+mod pick;
 mod plan;
 mod select;
 mod silence;
+mod sparse_map;
 mod value;
 
 pub use device::Device;

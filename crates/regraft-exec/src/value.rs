@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use regraft_graph::{DType, Tensor, TensorData};
+use regraft_graph::{DType, Tensor};
 
 use crate::engine::Float;
 use crate::error::{OpResult, invalid, unsupported};
@@ -208,38 +208,12 @@ impl Value {
 
     /// Returns the value of a constant; every floating type becomes 32 bits, every integer 64.
     pub(crate) fn from_tensor(tensor: &Tensor) -> OpResult<Self> {
-        let shape = tensor.shape().to_vec();
-        if let Some(v) = tensor.as_f32() {
-            return Ok(Self::Float(Float::new(v.to_vec(), &shape)));
-        }
-        if tensor.dtype() == DType::Bool
-            && let Some(v) = tensor.to_i64()
-        {
-            let v = v.iter().map(|&x| x != 0).collect();
-            return Ok(Self::Bool(Array::new(shape, v)));
-        }
-        if let Some(v) = tensor.to_i64() {
-            return Ok(Self::Int(Array::new(shape, v)));
-        }
-        match (tensor.dtype(), tensor.data()) {
-            (DType::F64, TensorData::Bytes(b)) => {
-                let (eights, _) = b.as_chunks::<8>();
-                let v = eights.iter().map(|b| f64::from_le_bytes(*b) as f32);
-                Ok(Self::Float(Float::new(v.collect(), &shape)))
-            }
-            (DType::F16, TensorData::Bytes(b)) => {
-                let (pairs, _) = b.as_chunks::<2>();
-                let v = pairs.iter().map(|b| half_to_f32(u16::from_le_bytes(*b)));
-                Ok(Self::Float(Float::new(v.collect(), &shape)))
-            }
-            (DType::Bf16, TensorData::Bytes(b)) => {
-                let (pairs, _) = b.as_chunks::<2>();
-                let v = pairs
-                    .iter()
-                    .map(|b| f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16));
-                Ok(Self::Float(Float::new(v.collect(), &shape)))
-            }
-            (dtype, _) => unsupported(format!("constants of type {dtype} are not computed with")),
+        match HostTensor::from_tensor(tensor) {
+            Some(host) => Ok(Self::from_host(host)),
+            None => unsupported(format!(
+                "constants of type {} are not computed with",
+                tensor.dtype()
+            )),
         }
     }
 
@@ -308,18 +282,5 @@ fn select_float(tensor: Float, axis: usize, indices: &[usize]) -> Float {
         }
         [one] => tensor.range(axis, *one, *one + 1),
         _ => select(tensor, axis, indices),
-    }
-}
-
-/// Returns the number a 16-bit IEEE float stands for.
-fn half_to_f32(bits: u16) -> f32 {
-    let sign = if bits & 0x8000 == 0 { 1.0 } else { -1.0 };
-    let exponent = i32::from(bits >> 10 & 0x1f);
-    let fraction = f32::from(bits & 0x3ff);
-    sign * match exponent {
-        0 => fraction * 2f32.powi(-24),
-        31 if fraction == 0.0 => f32::INFINITY,
-        31 => f32::NAN,
-        _ => (1.0 + fraction / 1024.0) * 2f32.powi(exponent - 15),
     }
 }

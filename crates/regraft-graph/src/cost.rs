@@ -89,6 +89,18 @@ pub fn node_macs(graph: &Graph, facts: &Facts, id: NodeId) -> u64 {
         | Op::Constant { .. }
         | Op::Range
         | Op::Cast { .. }
+        | Op::CastLike
+        | Op::FloatTest(_)
+        | Op::ChannelPRelu
+        | Op::Normalization(_)
+        | Op::Index(_)
+        | Op::Image(_)
+        | Op::Einsum { .. }
+        | Op::Determinant
+        | Op::Attention(_)
+        | Op::RotaryEmbedding(_)
+        | Op::LabelLoss(_)
+        | Op::DropoutMask
         | Op::Opaque { .. } => None,
     };
     macs.map_or(0, |(a, b)| a.saturating_mul(b))

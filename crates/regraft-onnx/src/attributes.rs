@@ -1,5 +1,7 @@
 //! Reading a node's attributes with their types checked, and setting them.
 
+use std::borrow::Cow;
+
 use regraft_graph::Tensor;
 
 use crate::proto::onnx::{AttributeProto, NodeProto};
@@ -178,6 +180,42 @@ impl<'a> NodeReader<'a> {
         }
     }
 
+    /// Returns what `table` gives for a text attribute, or for `default`.
+    pub(crate) fn choice<T: Copy>(
+        &mut self,
+        name: &str,
+        default: &str,
+        table: &[(&str, T)],
+    ) -> Result<T, OnnxError> {
+        let given = self.text(name)?;
+        let word = given.as_deref().unwrap_or(default);
+        match table.iter().find(|(known, _)| *known == word) {
+            Some((_, value)) => Ok(*value),
+            None => Err(self.fault(format!("attribute `{name}` is `{word}`"))),
+        }
+    }
+
+    /// Returns an integer attribute that is at least `least`.
+    pub(crate) fn count(
+        &mut self,
+        name: &str,
+        default: usize,
+        least: usize,
+    ) -> Result<usize, OnnxError> {
+        let n = match self.int(name)? {
+            None => default,
+            // The upper bound keeps products of a few of them far from overflow.
+            Some(n @ 0..=0x7fff_ffff) => n as usize,
+            Some(n) => return Err(self.fault(format!("attribute `{name}` is {n}"))),
+        };
+        if n < least {
+            return Err(self.fault(format!(
+                "attribute `{name}` is {n} or left out, should be at least {least}"
+            )));
+        }
+        Ok(n)
+    }
+
     /// Returns a list of texts.
     pub(crate) fn texts(&mut self, name: &str) -> Result<Option<Vec<String>>, OnnxError> {
         let Some(attribute) = self.get(name, code::STRINGS)? else {
@@ -267,7 +305,8 @@ pub(crate) enum Content {
     Int(i64),
     Float(f32),
     Ints(Vec<i64>),
-    Text(&'static str),
+    Floats(Vec<f32>),
+    Text(Cow<'static, str>),
     Tensor(Tensor),
 }
 
@@ -305,9 +344,24 @@ impl Setting {
     pub(crate) fn text(name: &'static str, value: &'static str, default: &'static str) -> Self {
         Self {
             name,
-            value: Some(Content::Text(value)),
-            default: Some(Content::Text(default)),
+            value: Some(Content::Text(value.into())),
+            default: Some(Content::Text(default.into())),
         }
+    }
+
+    /// A word that `table` has for `value`; the first of several.
+    pub(crate) fn choice<T: PartialEq>(
+        name: &'static str,
+        value: T,
+        default: &'static str,
+        table: &[(&'static str, T)],
+    ) -> Self {
+        let word = table.iter().find(|(_, known)| *known == value);
+        Self::text(name, word.map_or(default, |(word, _)| word), default)
+    }
+
+    pub(crate) fn count(name: &'static str, value: usize, default: i64) -> Self {
+        Self::int(name, i64::try_from(value).unwrap_or(i64::MAX), default)
     }
 
     /// A list whose absence is the empty list.
@@ -393,6 +447,10 @@ fn set(attribute: &mut AttributeProto, value: Content) {
         Content::Ints(list) => {
             attribute.ints = list;
             code::INTS
+        }
+        Content::Floats(list) => {
+            attribute.floats = list;
+            code::FLOATS
         }
         Content::Text(text) => {
             attribute.s = Some(text.as_bytes().to_vec());

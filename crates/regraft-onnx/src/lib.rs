@@ -23,7 +23,7 @@ mod write;
 pub use error::OnnxError;
 pub use external::external_files;
 pub use limits::{Limits, MAX_PROTO_BYTES};
-pub use read::{read, read_bytes};
+pub use read::{read, read_bytes, read_tensor};
 pub use write::write_bytes;
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use protobuf::Message;
 use regraft_graph::{
-    Graph, GraphBuilder, Header, Initializer, Node, Op, OperatorSet, Source, ValueId,
+    Graph, GraphBuilder, Header, Initializer, Node, Op, OperatorSet, Source, Tensor, ValueId,
 };
 
 use crate::attributes::{NodeReader, Refusal};
@@ -82,6 +82,21 @@ pub fn read_bytes(bytes: &[u8], base: Option<&Path>, limits: &Limits) -> Result<
         });
     }
     Ok(reader.builder.finish()?)
+}
+
+/// Returns the tensor in `bytes`, a message of its own as `onnx.save_tensor` writes it.
+///
+/// # Errors
+/// [`OnnxError::Wire`] for other bytes, [`OnnxError::Tensor`] and [`OnnxError::Limit`] as for an
+/// initializer. External data is refused.
+pub fn read_tensor(bytes: &[u8], limits: &Limits) -> Result<Tensor, OnnxError> {
+    let mut proto = TensorProto::parse_from_bytes(bytes).map_err(|e| OnnxError::Wire {
+        at: "tensor".to_owned(),
+        offset: 0,
+        reason: e.to_string(),
+    })?;
+    let name = proto.name().to_owned();
+    decode(&name, &mut proto, limits, None)
 }
 
 fn read_file(path: &Path, limits: &Limits) -> Result<Vec<u8>, OnnxError> {

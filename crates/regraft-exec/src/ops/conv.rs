@@ -5,7 +5,7 @@ use std::sync::Arc;
 use regraft_graph::op::{AutoPad, Conv};
 
 use super::norm::per_channel;
-use super::{Context, Inputs};
+use super::{Context, Inputs, volume};
 use crate::engine::{Backward, DeviceOp, Float, HostKernel, run_kernel};
 use crate::error::{OpResult, invalid, unsupported};
 use crate::kernels::{
@@ -174,8 +174,7 @@ impl HostKernel for ConvKernel {
     }
 }
 
-fn bias_of(inputs: &mut Inputs, channels: usize) -> OpResult<Option<Float>> {
-    let bias = inputs.optional_float(2)?;
+fn checked_bias(bias: Option<Float>, channels: usize) -> OpResult<Option<Float>> {
     match &bias {
         Some(b) if b.shape() != [channels] => {
             invalid(format!("bias {:?} for {channels} channels", b.shape()))
@@ -184,8 +183,31 @@ fn bias_of(inputs: &mut Inputs, channels: usize) -> OpResult<Option<Float>> {
     }
 }
 
+/// Input, weight and bias of a convolution.
+type Operands = (Float, Float, Option<Float>);
+
+fn operands(inputs: &mut Inputs) -> OpResult<Operands> {
+    Ok((
+        inputs.float(0)?,
+        inputs.float(1)?,
+        inputs.optional_float(2)?,
+    ))
+}
+
+fn is_volume(inputs: &Inputs) -> bool {
+    let first = inputs.0.first().and_then(Option::as_ref);
+    first.is_some_and(|x| x.shape().len() == 5)
+}
+
 pub(super) fn conv(op: &Conv, inputs: &mut Inputs, context: &Context) -> OpResult<Float> {
-    let (x, w) = (inputs.float(0)?, inputs.float(1)?);
+    if is_volume(inputs) {
+        return volume::conv(op, inputs, context);
+    }
+    planes(op, operands(inputs)?, context)
+}
+
+/// Returns a convolution over one or two spatial axes.
+pub(super) fn planes(op: &Conv, (x, w, bias): Operands, context: &Context) -> OpResult<Float> {
     let (x_shape, w_shape) = (x.shape(), w.shape());
     if x_shape.len() != w_shape.len() {
         return invalid(format!("weight {w_shape:?} does not fit input {x_shape:?}"));
@@ -223,7 +245,7 @@ pub(super) fn conv(op: &Conv, inputs: &mut Inputs, context: &Context) -> OpResul
     };
     let out = with_spatial(x_shape.len(), shape.batch, shape.c_out, shape.out_hw()?);
     context.check_size(&out)?;
-    let bias = bias_of(inputs, shape.c_out)?;
+    let bias = checked_bias(bias, shape.c_out)?;
     let kernel = Arc::new(ConvKernel {
         shape,
         out,
@@ -334,7 +356,18 @@ fn transposed_extents(
 }
 
 pub(super) fn conv_transpose(op: &Conv, inputs: &mut Inputs, context: &Context) -> OpResult<Float> {
-    let (x, w) = (inputs.float(0)?, inputs.float(1)?);
+    if is_volume(inputs) {
+        return volume::conv_transpose(op, inputs, context);
+    }
+    transposed_planes(op, operands(inputs)?, context)
+}
+
+/// Returns a transposed convolution over one or two spatial axes.
+pub(super) fn transposed_planes(
+    op: &Conv,
+    (x, w, bias): Operands,
+    context: &Context,
+) -> OpResult<Float> {
     let (x_shape, w_shape) = (x.shape(), w.shape());
     if x_shape.len() != w_shape.len() || x_shape.get(1) != w_shape.first() || op.group == 0 {
         return invalid(format!("weight {w_shape:?} does not fit input {x_shape:?}"));
@@ -371,7 +404,7 @@ pub(super) fn conv_transpose(op: &Conv, inputs: &mut Inputs, context: &Context) 
     }
     let out = with_spatial(x_shape.len(), shape.batch, shape.c_in, shape.in_hw);
     context.check_size(&out)?;
-    let bias = bias_of(inputs, shape.c_in)?;
+    let bias = checked_bias(bias, shape.c_in)?;
     let channels = shape.c_in;
     let result = run_kernel(
         [x, w],

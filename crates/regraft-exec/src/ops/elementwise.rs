@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use regraft_graph::DType;
-use regraft_graph::op::{Activation, BinaryOp, CompareOp, UnaryOp, VariadicOp};
+use regraft_graph::op::{Activation, BinaryOp, CompareOp, FloatTest, UnaryOp, VariadicOp};
 
 use super::{Context, Inputs, axis_of, pointwise};
 use crate::engine::Float;
@@ -33,6 +33,15 @@ fn unary_float(op: UnaryOp, x: Float) -> OpResult<Float> {
         UnaryOp::Sign => x.sign(),
         UnaryOp::Sin => x.sin(),
         UnaryOp::Cos => x.cos(),
+        UnaryOp::Tan => x.tan(),
+        UnaryOp::Asin => x.asin(),
+        UnaryOp::Acos => x.acos(),
+        UnaryOp::Atan => x.atan(),
+        UnaryOp::Sinh => x.sinh(),
+        UnaryOp::Cosh => x.cosh(),
+        UnaryOp::Asinh => x.asinh(),
+        UnaryOp::Acosh => x.acosh(),
+        UnaryOp::Atanh => x.atanh(),
         UnaryOp::Erf => x.erf(),
         UnaryOp::Softplus => softplus(x),
         UnaryOp::Softsign => {
@@ -47,7 +56,7 @@ fn unary_float(op: UnaryOp, x: Float) -> OpResult<Float> {
             let gate = softplus(x.clone()).tanh();
             x.mul(gate)
         }
-        UnaryOp::Not => return invalid("floats have no logical negation"),
+        UnaryOp::Not | UnaryOp::BitwiseNot => return invalid("floats have no negation of bits"),
         UnaryOp::Identity | UnaryOp::Dropout => x,
     })
 }
@@ -64,6 +73,7 @@ fn unary_int(op: UnaryOp, a: &Array<i64>) -> OpResult<Value> {
         UnaryOp::Abs => map(i64::wrapping_abs),
         UnaryOp::Neg => map(i64::wrapping_neg),
         UnaryOp::Sign => map(i64::signum),
+        UnaryOp::BitwiseNot => map(|x| !x),
         UnaryOp::Identity | UnaryOp::Dropout | UnaryOp::Floor | UnaryOp::Ceil | UnaryOp::Round => {
             map(|x| x)
         }
@@ -75,6 +85,15 @@ fn unary_int(op: UnaryOp, a: &Array<i64>) -> OpResult<Value> {
         | UnaryOp::Reciprocal
         | UnaryOp::Sin
         | UnaryOp::Cos
+        | UnaryOp::Tan
+        | UnaryOp::Asin
+        | UnaryOp::Acos
+        | UnaryOp::Atan
+        | UnaryOp::Sinh
+        | UnaryOp::Cosh
+        | UnaryOp::Asinh
+        | UnaryOp::Acosh
+        | UnaryOp::Atanh
         | UnaryOp::Erf
         | UnaryOp::Softplus
         | UnaryOp::Softsign
@@ -129,6 +148,18 @@ pub(super) fn activation(op: Activation, inputs: &mut Inputs) -> OpResult<Float>
             let below = numbers.iter().map(|&v| v <= alpha).collect();
             x.replace(below, Float::full(0.0, &shape))
         }
+        Activation::Swish { alpha } => {
+            let gate = x.clone().mul_scalar(alpha).sigmoid();
+            x.mul(gate)
+        }
+        Activation::Shrink { lambd, bias } => {
+            let shape = x.shape();
+            let all = numbers(x.clone())?;
+            let moves = all.iter().map(|&v| if v > 0.0 { -bias } else { bias });
+            let moved = x.add(Float::new(moves.collect(), &shape));
+            let gap = all.iter().map(|v| !(v.abs() > lambd)).collect();
+            moved.replace(gap, Float::full(0.0, &shape))
+        }
         Activation::Gelu { tanh: false } => {
             let gate = x.clone().mul_scalar(std::f32::consts::FRAC_1_SQRT_2).erf();
             x.mul(gate.add_scalar(1.0)).mul_scalar(0.5)
@@ -182,7 +213,14 @@ fn binary_float(op: BinaryOp, a: Float, b: Float) -> OpResult<Float> {
             BinaryOp::Sub => return Ok(a.add_scalar(-number)),
             BinaryOp::Mul => return Ok(a.mul_scalar(number)),
             BinaryOp::Pow => return Ok(a.pow_scalar(number)),
-            BinaryOp::Div | BinaryOp::Mod => {}
+            BinaryOp::Div
+            | BinaryOp::Mod
+            | BinaryOp::Fmod
+            | BinaryOp::BitwiseAnd
+            | BinaryOp::BitwiseOr
+            | BinaryOp::BitwiseXor
+            | BinaryOp::ShiftLeft
+            | BinaryOp::ShiftRight => {}
         }
     }
     if rank == 0 {
@@ -197,8 +235,27 @@ fn binary_float(op: BinaryOp, a: Float, b: Float) -> OpResult<Float> {
         BinaryOp::Mul => a.mul(b),
         BinaryOp::Div => a.div(b),
         BinaryOp::Pow => a.expand(&shape).pow(b.expand(&shape)),
-        BinaryOp::Mod => return unsupported("the remainder of floats"),
+        BinaryOp::Mod | BinaryOp::Fmod => return remainder(op, a, b),
+        BinaryOp::BitwiseAnd
+        | BinaryOp::BitwiseOr
+        | BinaryOp::BitwiseXor
+        | BinaryOp::ShiftLeft
+        | BinaryOp::ShiftRight => return invalid("floats have no bits to join"),
     })
+}
+
+/// Returns the remainder with the sign of either side.
+fn remainder(op: BinaryOp, a: Float, b: Float) -> OpResult<Float> {
+    if a.is_tracked() || b.is_tracked() {
+        return unsupported("the remainder has no gradient");
+    }
+    let a = Array::new(a.shape(), numbers(a)?);
+    let b = Array::new(b.shape(), numbers(b)?);
+    let found = zip(&a, &b, |x: f32, y: f32| match op {
+        BinaryOp::Fmod => x % y,
+        _ => x - y * (x / y).floor(),
+    })?;
+    Ok(Float::new(found.data.to_vec(), &found.shape))
 }
 
 /// Returns `f` of both arrays, broadcast.
@@ -214,7 +271,7 @@ fn zip<A: Copy, B: Copy, C: Copy>(
 }
 
 fn binary_int(op: BinaryOp, a: &Array<i64>, b: &Array<i64>) -> OpResult<Value> {
-    if matches!(op, BinaryOp::Div | BinaryOp::Mod) && b.data.contains(&0) {
+    if matches!(op, BinaryOp::Div | BinaryOp::Mod | BinaryOp::Fmod) && b.data.contains(&0) {
         return invalid("an integer is divided by zero");
     }
     let array = match op {
@@ -226,12 +283,29 @@ fn binary_int(op: BinaryOp, a: &Array<i64>, b: &Array<i64>) -> OpResult<Value> {
         BinaryOp::Mod => zip(a, b, |x, y| {
             x.wrapping_rem(y).wrapping_add(y).wrapping_rem(y)
         }),
+        BinaryOp::Fmod => zip(a, b, i64::wrapping_rem),
+        BinaryOp::BitwiseAnd => zip(a, b, |x, y| x & y),
+        BinaryOp::BitwiseOr => zip(a, b, |x, y| x | y),
+        BinaryOp::BitwiseXor => zip(a, b, |x, y| x ^ y),
+        BinaryOp::ShiftLeft => zip(a, b, |x, y| shifted(x, y, i64::wrapping_shl)),
+        // Only unsigned types are shifted.
+        BinaryOp::ShiftRight => zip(a, b, |x, y| {
+            shifted(x, y, |x, y| (x as u64).wrapping_shr(y) as i64)
+        }),
         BinaryOp::Pow => zip(a, b, |x, y| match u32::try_from(y) {
             Ok(y) => x.wrapping_pow(y),
             Err(_) => i64::from(x == 1),
         }),
     };
     array.map(Value::Int)
+}
+
+/// Returns x moved by y bits, zero where none is left.
+fn shifted(x: i64, y: i64, by: fn(i64, u32) -> i64) -> i64 {
+    match u32::try_from(y) {
+        Ok(y) if y < i64::BITS => by(x, y),
+        _ => 0,
+    }
 }
 
 pub(super) fn binary(op: BinaryOp, inputs: &mut Inputs, context: &Context) -> OpResult<Value> {
@@ -247,6 +321,13 @@ pub(super) fn binary(op: BinaryOp, inputs: &mut Inputs, context: &Context) -> Op
         (Value::Float(a), Value::Int(b)) if op == BinaryOp::Pow => {
             let b = Float::new(b.data.iter().map(|&x| x as f32).collect(), &b.shape);
             binary_float(op, a, b).map(Value::Float)
+        }
+        (Value::Int(a), Value::Float(b)) if op == BinaryOp::Pow => {
+            if b.is_tracked() {
+                return unsupported("an integer to the power of a float has no gradient");
+            }
+            let b = Array::new(b.shape(), numbers(b)?);
+            zip(&a, &b, |x, y: f32| (x as f64).powf(f64::from(y)) as i64).map(Value::Int)
         }
         (a, b) => invalid(format!("{} and {} do not mix", a.describe(), b.describe())),
     }
@@ -408,6 +489,62 @@ pub(super) fn prelu(inputs: &mut Inputs) -> OpResult<Float> {
     let (x, slope) = same_rank(x, slope);
     let below = x.clone().clamp_max(0.0).mul(slope);
     Ok(x.relu().add(below))
+}
+
+pub(super) fn channel_prelu(inputs: &mut Inputs) -> OpResult<Float> {
+    let (x, slope) = (inputs.float(0)?, inputs.float(1)?);
+    let shape = x.shape();
+    let channels = shape.get(1).copied().unwrap_or(1);
+    let n = slope.len();
+    if n != 1 && n != channels || shape.is_empty() {
+        return invalid(format!("slope {:?} does not fit {shape:?}", slope.shape()));
+    }
+    let mut aligned = vec![1; shape.len()];
+    if let Some(extent) = aligned.get_mut(1) {
+        *extent = n;
+    }
+    let below = x.clone().clamp_max(0.0).mul(slope.reshape(&aligned));
+    Ok(x.relu().add(below))
+}
+
+pub(super) fn float_test(test: FloatTest, inputs: &mut Inputs) -> OpResult<Value> {
+    let x = inputs.float(0)?;
+    let shape = x.shape();
+    let holds = |v: f32| match test {
+        FloatTest::Nan => v.is_nan(),
+        FloatTest::Infinite { negative, positive } => {
+            negative && v == f32::NEG_INFINITY || positive && v == f32::INFINITY
+        }
+    };
+    let found = numbers(x)?.into_iter().map(holds).collect();
+    Ok(Value::Bool(Array::new(shape, found)))
+}
+
+/// Converts to the kind of number that input 1 holds.
+pub(super) fn cast_like(inputs: &mut Inputs) -> OpResult<Value> {
+    let to = match inputs.value(1)? {
+        Value::Float(_) => DType::F32,
+        Value::Int(_) => DType::I64,
+        Value::Bool(_) => DType::Bool,
+    };
+    cast(to, inputs)
+}
+
+/// Returns the input and a mask of all true; a training mode that drops something is refused.
+pub(super) fn dropout_mask(inputs: &mut Inputs) -> OpResult<Vec<Value>> {
+    let x = inputs.value(0)?;
+    let ratio = match inputs.optional_float(1)? {
+        Some(ratio) => numbers(ratio)?.first().copied().unwrap_or(0.5),
+        None => 0.5,
+    };
+    if let Some(Value::Bool(mode)) = inputs.optional(2)
+        && mode.data.contains(&true)
+        && ratio != 0.0
+    {
+        return unsupported("it is in training mode");
+    }
+    let mask = Value::Bool(Array::new(x.shape(), vec![true; x.len()]));
+    Ok(vec![x, mask])
 }
 
 pub(super) fn softmax(axis: i64, flatten: bool, log: bool, inputs: &mut Inputs) -> OpResult<Float> {

@@ -1,15 +1,29 @@
 //! One function an op: checks the shapes, then computes.
 
 mod array;
+mod attention;
+mod boxes;
 mod conv;
+mod einsum;
 mod elementwise;
+mod image;
+mod index;
+mod label_loss;
 mod linear;
 mod norm;
 mod pointwise;
 mod pool;
+mod rearrange;
 mod recurrent;
 mod reduce;
+mod rescale;
+mod resize;
+mod sample;
+mod scatter;
 mod shape;
+mod sort;
+mod volume;
+mod windows;
 
 use regraft_graph::Op;
 
@@ -133,9 +147,9 @@ pub(crate) fn run(op: &Op, mut inputs: Inputs, context: &Context) -> OpResult<Ve
         Op::Gemm(gemm) => float(linear::gemm(gemm, i)),
         Op::MatMul => float(linear::matmul(i)),
         Op::BatchNormalization { epsilon } => float(norm::batch_norm(*epsilon, i, context)),
-        Op::LayerNormalization { axis, epsilon } => float(norm::layer_norm(*axis, *epsilon, i)),
+        Op::LayerNormalization { axis, epsilon } => norm::layer_norm(*axis, *epsilon, i, context),
         Op::InstanceNormalization { epsilon } => float(norm::instance_norm(*epsilon, i)),
-        Op::Pool(pool) => float(pool::pool(pool, i, context)),
+        Op::Pool(pool) => pool::pool(pool, i, context),
         Op::GlobalPool(kind) => float(pool::global(*kind, i, context)),
         Op::Activation(a) => float(elementwise::activation(*a, i)),
         Op::Unary(u) => one(elementwise::unary(*u, i, context)),
@@ -196,6 +210,18 @@ pub(crate) fn run(op: &Op, mut inputs: Inputs, context: &Context) -> OpResult<Ve
         Op::Constant { value } => one(Value::from_tensor(value)),
         Op::Range => one(array::range(i, context)),
         Op::Cast { to } => one(elementwise::cast(*to, i)),
+        Op::CastLike => one(elementwise::cast_like(i)),
+        Op::FloatTest(test) => one(elementwise::float_test(*test, i)),
+        Op::ChannelPRelu => float(elementwise::channel_prelu(i)),
+        Op::Normalization(op) => float(rescale::run(op, i)),
+        Op::Index(op) => index::run(op, i, context),
+        Op::Image(op) => one(image::run(op, i, context)),
+        Op::Einsum { equation } => float(einsum::einsum(equation, inputs, context)),
+        Op::Determinant => float(rescale::determinant(i)),
+        Op::Attention(op) => attention::attention(op, i, context),
+        Op::RotaryEmbedding(op) => float(attention::rotary(op, i)),
+        Op::LabelLoss(op) => label_loss::label_loss(op, i),
+        Op::DropoutMask => elementwise::dropout_mask(i),
         Op::Recurrent(recurrent) => recurrent::run(recurrent, i, context),
         Op::Opaque { reason, .. } => unsupported(format!("it is opaque: {reason}")),
     }

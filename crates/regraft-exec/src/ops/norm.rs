@@ -9,7 +9,7 @@ use crate::error::{OpResult, invalid};
 use crate::kernels::{
     BatchNorm, BatchNormGrads, ChannelShape, KernelError, batch_norm_backward, batch_norm_forward,
 };
-use crate::value::broadcast_shape;
+use crate::value::{Value, broadcast_shape};
 
 /// Returns one number a channel in the shape 1 × channels × 1 ….
 pub(super) fn per_channel(tensor: Float, rank: usize, channels: usize) -> Float {
@@ -122,22 +122,30 @@ pub(super) fn batch_norm(epsilon: f32, inputs: &mut Inputs, context: &Context) -
     )
 }
 
-/// Returns x with mean zero and variance one over `axes`.
-fn standardise(x: Float, axes: &[usize], epsilon: f32) -> Float {
+/// Returns x with mean zero and variance one over `axes`, the mean, and one over the deviation.
+pub(super) fn standardise(x: Float, axes: &[usize], epsilon: f32) -> (Float, Float, Float) {
     let shape = x.shape();
     let count: usize = axes.iter().map(|&a| shape[a]).product();
     let mean = |t: Float| t.sum_axes(axes).mul_scalar(1.0 / count as f32);
-    let centred = x.clone().sub(mean(x));
+    let centre = mean(x.clone());
+    let centred = x.sub(centre.clone());
     let variance = mean(centred.clone().mul(centred.clone()));
-    centred.div(variance.add_scalar(epsilon).sqrt())
+    let deviation = variance.add_scalar(epsilon).sqrt();
+    let inverse = deviation.clone().recip();
+    (centred.div(deviation), centre, inverse)
 }
 
-pub(super) fn layer_norm(axis: i64, epsilon: f32, inputs: &mut Inputs) -> OpResult<Float> {
+pub(super) fn layer_norm(
+    axis: i64,
+    epsilon: f32,
+    inputs: &mut Inputs,
+    context: &Context,
+) -> OpResult<Vec<Value>> {
     let x = inputs.float(0)?;
     let shape = x.shape();
     let first = axis_of(axis, shape.len())?;
     let axes: Vec<usize> = (first..shape.len()).collect();
-    let mut result = standardise(x, &axes, epsilon);
+    let (mut result, mean, inverse) = standardise(x, &axes, epsilon);
     for (port, scales) in [(1, true), (2, false)] {
         let Some(tensor) = inputs.optional_float(port)? else {
             continue;
@@ -151,7 +159,11 @@ pub(super) fn layer_norm(axis: i64, epsilon: f32, inputs: &mut Inputs) -> OpResu
         let (a, b) = same_rank(result, tensor);
         result = if scales { a.mul(b) } else { a.add(b) };
     }
-    Ok(result)
+    let mut outputs = vec![Value::Float(result)];
+    if context.n_outputs > 1 {
+        outputs.extend([mean, inverse].map(Value::Float));
+    }
+    Ok(outputs)
 }
 
 pub(super) fn instance_norm(epsilon: f32, inputs: &mut Inputs) -> OpResult<Float> {
@@ -170,6 +182,7 @@ pub(super) fn instance_norm(epsilon: f32, inputs: &mut Inputs) -> OpResult<Float
     let axes: Vec<usize> = (2..shape.len()).collect();
     let rank = shape.len();
     Ok(standardise(x, &axes, epsilon)
+        .0
         .mul(per_channel(scale, rank, channels))
         .add(per_channel(bias, rank, channels)))
 }

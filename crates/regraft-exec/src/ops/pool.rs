@@ -5,18 +5,20 @@ use std::sync::{Arc, OnceLock};
 use regraft_graph::op::{GlobalPool, Pool, PoolKind};
 
 use super::conv::{WindowLists, spatial, window, with_spatial};
-use super::{Context, Inputs};
+use super::{Context, Inputs, windows};
 use crate::engine::{Backward, DeviceOp, Float, HostKernel, run_kernel, run_unary};
 use crate::error::{OpResult, invalid};
 use crate::kernels::{
     ChannelShape, KernelError, PoolShape, average_pool_backward, average_pool_forward,
     global_average_pool_backward, global_average_pool_forward, max_pool_backward, max_pool_forward,
 };
+use crate::value::Value;
 
 /// A window pooling of one input.
 #[derive(Debug)]
 struct PoolKernel {
-    kind: PoolKind,
+    /// Whether padding counts as elements of a mean; `None`: the largest element.
+    average: Option<bool>,
     shape: PoolShape,
     out: Vec<usize>,
     threads: usize,
@@ -31,8 +33,8 @@ impl HostKernel for PoolKernel {
 
     fn forward(&self, inputs: &[&[f32]]) -> Result<Vec<f32>, KernelError> {
         let mut output = vec![0.0; self.out.iter().product()];
-        match self.kind {
-            PoolKind::Max => {
+        match self.average {
+            None => {
                 let mut indices = vec![0; output.len()];
                 max_pool_forward(
                     &self.shape,
@@ -44,7 +46,7 @@ impl HostKernel for PoolKernel {
                 // One kernel runs forward once; a second run finds the same indices.
                 let _ = self.indices.set(indices);
             }
-            PoolKind::Average { count_include_pad } => {
+            Some(count_include_pad) => {
                 let (shape, threads) = (&self.shape, self.threads);
                 average_pool_forward(shape, count_include_pad, inputs[0], &mut output, threads)?;
             }
@@ -54,12 +56,12 @@ impl HostKernel for PoolKernel {
 
     fn backward(&self, pass: &Backward<'_>) -> Result<Vec<Option<Vec<f32>>>, KernelError> {
         let mut grad = vec![0.0; pass.inputs[0].len()];
-        match self.kind {
-            PoolKind::Max => {
+        match self.average {
+            None => {
                 let indices = self.indices.get().map_or(&[][..], Vec::as_slice);
                 max_pool_backward(&self.shape, indices, pass.grad, &mut grad, self.threads)?;
             }
-            PoolKind::Average { count_include_pad } => {
+            Some(count_include_pad) => {
                 let (shape, threads) = (&self.shape, self.threads);
                 average_pool_backward(shape, count_include_pad, pass.grad, &mut grad, threads)?;
             }
@@ -68,7 +70,28 @@ impl HostKernel for PoolKernel {
     }
 }
 
-pub(super) fn pool(op: &Pool, inputs: &mut Inputs, context: &Context) -> OpResult<Float> {
+/// Returns what a pooling gives: by the two-axis kernels where they are enough.
+pub(super) fn pool(op: &Pool, inputs: &mut Inputs, context: &Context) -> OpResult<Vec<Value>> {
+    let average = match op.kind {
+        PoolKind::Max if context.n_outputs == 1 => Some(None),
+        PoolKind::Average { count_include_pad } => Some(Some(count_include_pad)),
+        PoolKind::Max | PoolKind::Lp { .. } => None,
+    };
+    let is_plane = op.kernel_shape.len() <= 2;
+    match (average.filter(|_| is_plane), inputs.0.first()) {
+        (Some(average), Some(Some(Value::Float(_)))) => {
+            planes(op, average, inputs, context).map(|t| vec![Value::Float(t)])
+        }
+        _ => windows::pool(op, inputs, context),
+    }
+}
+
+fn planes(
+    op: &Pool,
+    average: Option<bool>,
+    inputs: &mut Inputs,
+    context: &Context,
+) -> OpResult<Float> {
     let x = inputs.float(0)?;
     let shape = x.shape();
     let in_hw = spatial(&shape)?;
@@ -102,7 +125,7 @@ pub(super) fn pool(op: &Pool, inputs: &mut Inputs, context: &Context) -> OpResul
     run_kernel(
         [x],
         Arc::new(PoolKernel {
-            kind: op.kind,
+            average,
             shape: pool,
             out,
             threads: context.threads,
@@ -182,6 +205,11 @@ pub(super) fn global(kind: GlobalPool, inputs: &mut Inputs, context: &Context) -
         GlobalPool::Max => {
             let flat = x.reshape(&[shape[0], shape[1], positions]);
             flat.max_axis(2).reshape(&to)
+        }
+        GlobalPool::Lp { p } => {
+            let flat = x.reshape(&[shape[0], shape[1], positions]).abs();
+            let sums = flat.pow_scalar(p as f32).sum_axes(&[2]);
+            sums.pow_scalar(1.0 / p as f32).reshape(&to)
         }
     })
 }

@@ -47,6 +47,15 @@ pub(super) fn reduce(
         }
         Value::Float(tensor) => Ok(Value::Float(reduce_float(kind, tensor, &axes).reshape(&to))),
         Value::Int(array) => reduce_int(kind, &array, &axes).map(|v| v.reshape(&to)),
+        Value::Bool(a) if matches!(kind, ReduceKind::Max | ReduceKind::Min) => {
+            let ints = a.data.iter().map(|&x| i64::from(x)).collect();
+            let found = reduce_int(kind, &Array::new(a.shape.clone(), ints), &axes)?;
+            let truth = |a: &Array<i64>| a.data.iter().map(|&x| x != 0).collect();
+            match found {
+                Value::Int(a) => Ok(Value::Bool(Array::new(to, truth(&a)))),
+                other => Ok(other),
+            }
+        }
         Value::Bool(_) => invalid("truth values cannot be reduced"),
     }
 }

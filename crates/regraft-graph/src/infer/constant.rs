@@ -214,7 +214,13 @@ fn float_arithmetic(op: BinaryOp, x: f32, y: f32) -> Option<f32> {
         BinaryOp::Mul => Some(x * y),
         BinaryOp::Div => Some(x / y),
         BinaryOp::Pow => Some(x.powf(y)),
-        BinaryOp::Mod => None,
+        BinaryOp::Mod
+        | BinaryOp::Fmod
+        | BinaryOp::BitwiseAnd
+        | BinaryOp::BitwiseOr
+        | BinaryOp::BitwiseXor
+        | BinaryOp::ShiftLeft
+        | BinaryOp::ShiftRight => None,
     }
 }
 
@@ -307,9 +313,14 @@ fn arithmetic(op: BinaryOp, x: &Elem, y: &Elem) -> Elem {
         BinaryOp::Add | BinaryOp::Sub => 0,
         BinaryOp::Mul | BinaryOp::Div | BinaryOp::Pow => 1,
         // The two definitions of `Mod` agree where nothing is negative.
-        BinaryOp::Mod => {
+        BinaryOp::Mod | BinaryOp::Fmod => {
             return both(x, y, |a, b| (a >= 0 && b > 0).then(|| a % b));
         }
+        BinaryOp::BitwiseAnd
+        | BinaryOp::BitwiseOr
+        | BinaryOp::BitwiseXor
+        | BinaryOp::ShiftLeft
+        | BinaryOp::ShiftRight => return Elem::Unknown,
     };
     match (op, x, y) {
         (_, s @ Elem::Symbol(_), Elem::Int(n)) if *n == neutral => s.clone(),
@@ -320,7 +331,7 @@ fn arithmetic(op: BinaryOp, x: &Elem, y: &Elem) -> Elem {
         (BinaryOp::Sub, ..) => both(x, y, i64::checked_sub),
         (BinaryOp::Mul, ..) => both(x, y, i64::checked_mul),
         (BinaryOp::Div, ..) => both(x, y, i64::checked_div),
-        (BinaryOp::Pow | BinaryOp::Mod, ..) => both(x, y, |a, b| {
+        (_, ..) => both(x, y, |a, b| {
             u32::try_from(b).ok().and_then(|b| a.checked_pow(b))
         }),
     }

@@ -6,8 +6,11 @@
 //! `Shape → Gather → Concat → Reshape` chains of exporters resolve.
 
 mod array;
+mod attention;
 mod constant;
 mod elementwise;
+mod image;
+mod index;
 mod linear;
 pub mod params;
 mod pool;
@@ -341,8 +344,11 @@ fn infer_node(cx: &Context<'_>) -> Result<Types, GraphError> {
         Op::BatchNormalization { .. } => vec![elementwise::batch_normalization(cx)?],
         Op::Pool(pool) => pool::pool(cx, pool)?,
         Op::GlobalPool(_) => vec![pool::global(cx)?],
-        Op::LayerNormalization { .. }
-        | Op::InstanceNormalization { .. }
+        Op::LayerNormalization { axis, .. } => shape::layer_normalization(cx, *axis)?,
+        Op::InstanceNormalization { .. }
+        | Op::ChannelPRelu
+        | Op::Normalization(_)
+        | Op::RotaryEmbedding(_)
         | Op::Activation(_)
         | Op::Unary(_)
         | Op::Clip { .. }
@@ -375,6 +381,20 @@ fn infer_node(cx: &Context<'_>) -> Result<Types, GraphError> {
         }
         Op::Range => vec![typed(cx.dtype(0), Some(vec![Dim::Unknown]))],
         Op::Cast { to } => vec![typed(Some(*to), cx.shape(0).map(<[Dim]>::to_vec))],
+        Op::CastLike => vec![typed(cx.dtype(1), cx.shape(0).map(<[Dim]>::to_vec))],
+        Op::FloatTest(_) => {
+            vec![typed(Some(DType::Bool), cx.shape(0).map(<[Dim]>::to_vec))]
+        }
+        Op::Index(op) => index::index(cx, op)?,
+        Op::Image(op) => image::image(cx, op)?,
+        Op::Einsum { equation } => vec![attention::einsum(cx, equation)?],
+        Op::Determinant => vec![attention::determinant(cx)],
+        Op::Attention(op) => attention::attention(cx, op)?,
+        Op::LabelLoss(op) => attention::label_loss(cx, op),
+        Op::DropoutMask => {
+            let mask = typed(Some(DType::Bool), cx.shape(0).map(<[Dim]>::to_vec));
+            vec![same(), mask]
+        }
         Op::Recurrent(r) => recurrent::recurrent(cx, r)?,
         Op::Opaque { .. } => vec![None; cx.node.outputs.len()],
     })

@@ -41,6 +41,21 @@ pub(super) fn reduce(cx: &Context<'_>) -> Inferred {
     Ok(typed(cx.dtype(0), Some(shape)))
 }
 
+/// Outputs 1 and 2 are statistics with the normalised axes at extent 1.
+pub(super) fn layer_normalization(cx: &Context<'_>, axis: i64) -> Result<Types, GraphError> {
+    let Some(x) = cx.shape(0) else {
+        return Ok(vec![unknown_rank(cx); 3]);
+    };
+    let first = cx.axis(axis, x.len())?;
+    let mut statistics = x.to_vec();
+    statistics[first..].fill(Dim::Fixed(1));
+    Ok(vec![
+        typed(cx.dtype(0), Some(x.to_vec())),
+        typed(Some(DType::F32), Some(statistics.clone())),
+        typed(Some(DType::F32), Some(statistics)),
+    ])
+}
+
 pub(super) fn arg_extremum(cx: &Context<'_>, axis: i64, keepdims: bool) -> Inferred {
     let Some(x) = cx.shape(0) else {
         return Ok(typed(Some(DType::I64), None));

@@ -33,6 +33,26 @@ pub enum UnaryOp {
     Sin,
     /// Cosine.
     Cos,
+    /// Tangent.
+    Tan,
+    /// Inverse sine.
+    Asin,
+    /// Inverse cosine.
+    Acos,
+    /// Inverse tangent.
+    Atan,
+    /// Hyperbolic sine.
+    Sinh,
+    /// Hyperbolic cosine.
+    Cosh,
+    /// Inverse hyperbolic sine.
+    Asinh,
+    /// Inverse hyperbolic cosine.
+    Acosh,
+    /// Inverse hyperbolic tangent.
+    Atanh,
+    /// Every bit of an integer negated.
+    BitwiseNot,
     /// Error function.
     Erf,
     /// Log(1 + exp(x)).
@@ -69,6 +89,16 @@ impl UnaryOp {
         Self::Sign,
         Self::Sin,
         Self::Cos,
+        Self::Tan,
+        Self::Asin,
+        Self::Acos,
+        Self::Atan,
+        Self::Sinh,
+        Self::Cosh,
+        Self::Asinh,
+        Self::Acosh,
+        Self::Atanh,
+        Self::BitwiseNot,
         Self::Erf,
         Self::Softplus,
         Self::Softsign,
@@ -97,6 +127,16 @@ impl UnaryOp {
             Self::Sign => "Sign",
             Self::Sin => "Sin",
             Self::Cos => "Cos",
+            Self::Tan => "Tan",
+            Self::Asin => "Asin",
+            Self::Acos => "Acos",
+            Self::Atan => "Atan",
+            Self::Sinh => "Sinh",
+            Self::Cosh => "Cosh",
+            Self::Asinh => "Asinh",
+            Self::Acosh => "Acosh",
+            Self::Atanh => "Atanh",
+            Self::BitwiseNot => "BitwiseNot",
             Self::Erf => "Erf",
             Self::Softplus => "Softplus",
             Self::Softsign => "Softsign",
@@ -122,8 +162,20 @@ pub enum BinaryOp {
     Div,
     /// A to the power of b.
     Pow,
-    /// Remainder with the sign of b (`fmod` is opaque).
+    /// Remainder with the sign of b.
     Mod,
+    /// Remainder with the sign of a (`Mod` with `fmod`).
+    Fmod,
+    /// Bits of both integers.
+    BitwiseAnd,
+    /// Bits of either integer.
+    BitwiseOr,
+    /// Bits of exactly one integer.
+    BitwiseXor,
+    /// A with its bits moved up by b (`BitShift`).
+    ShiftLeft,
+    /// A with its bits moved down by b (`BitShift`).
+    ShiftRight,
 }
 
 impl BinaryOp {
@@ -135,6 +187,12 @@ impl BinaryOp {
         Self::Div,
         Self::Pow,
         Self::Mod,
+        Self::Fmod,
+        Self::BitwiseAnd,
+        Self::BitwiseOr,
+        Self::BitwiseXor,
+        Self::ShiftLeft,
+        Self::ShiftRight,
     ];
 
     /// Returns the operator's ONNX name.
@@ -145,7 +203,11 @@ impl BinaryOp {
             Self::Mul => "Mul",
             Self::Div => "Div",
             Self::Pow => "Pow",
-            Self::Mod => "Mod",
+            Self::Mod | Self::Fmod => "Mod",
+            Self::BitwiseAnd => "BitwiseAnd",
+            Self::BitwiseOr => "BitwiseOr",
+            Self::BitwiseXor => "BitwiseXor",
+            Self::ShiftLeft | Self::ShiftRight => "BitShift",
         }
     }
 }
@@ -269,6 +331,18 @@ pub enum Activation {
         /// True for the tanh approximation.
         tanh: bool,
     },
+    /// `x * sigmoid(alpha * x)`.
+    Swish {
+        /// Factor inside.
+        alpha: f32,
+    },
+    /// `x - bias` above `lambd`, `x + bias` below `-lambd`, else 0.
+    Shrink {
+        /// Half the width of the gap.
+        lambd: f32,
+        /// How far the rest moves towards zero.
+        bias: f32,
+    },
 }
 
 impl Activation {
@@ -282,6 +356,32 @@ impl Activation {
             Self::HardSigmoid { .. } => "HardSigmoid",
             Self::ThresholdedRelu { .. } => "ThresholdedRelu",
             Self::Gelu { .. } => "Gelu",
+            Self::Swish { .. } => "Swish",
+            Self::Shrink { .. } => "Shrink",
+        }
+    }
+}
+
+/// A question about each float, answered by truth values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FloatTest {
+    /// Is it not a number?
+    Nan,
+    /// Is it infinite?
+    Infinite {
+        /// True if minus infinity counts.
+        negative: bool,
+        /// True if plus infinity counts.
+        positive: bool,
+    },
+}
+
+impl FloatTest {
+    /// Returns the operator's ONNX name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nan => "IsNaN",
+            Self::Infinite { .. } => "IsInf",
         }
     }
 }

@@ -6,14 +6,26 @@
 //! A concern (shape, cost, read, write, forward, channel rule) is an exhaustive match over this
 //! enum, one line an op, so that a missing rule does not compile.
 
+mod attention;
 mod elementwise;
+mod image;
+mod index;
 mod linear;
+mod loss;
+mod normalization;
 mod pool;
 mod recurrent;
 mod shape;
 
-pub use elementwise::{Activation, BinaryOp, CompareOp, UnaryOp, VariadicOp};
+pub use attention::{Attention, RotaryEmbedding, ScoreOutput};
+pub use elementwise::{Activation, BinaryOp, CompareOp, FloatTest, UnaryOp, VariadicOp};
+pub use image::{
+    AspectPolicy, CoordinateMode, ImageOp, Interpolation, NearestMode, Resize, SamplePadding,
+};
+pub use index::{IndexOp, ScatterReduction};
 pub use linear::{Conv, Gemm};
+pub use loss::{LabelLoss, LossReduction};
+pub use normalization::Normalization;
 pub use pool::{AutoPad, GlobalPool, Pool, PoolKind};
 pub use recurrent::{Direction, Recurrent, RecurrentKind};
 pub use shape::{PadMode, ReduceKind, SliceAttributes};
@@ -191,6 +203,33 @@ pub enum Op {
         /// The target type.
         to: DType,
     },
+    /// Conversion to the element type of another value; inputs X, that value.
+    CastLike,
+    /// Elementwise question about floats.
+    FloatTest(FloatTest),
+    /// Slope per channel for negative inputs, aligned at the channel axis as before opset 7.
+    ChannelPRelu,
+    /// Another normalisation.
+    Normalization(Normalization),
+    /// Picking, placing, sorting or counting elements.
+    Index(IndexOp),
+    /// Resampling and rearranging maps.
+    Image(ImageOp),
+    /// Sums of products over named axes.
+    Einsum {
+        /// The names of each input's axes, and of the output's.
+        equation: String,
+    },
+    /// Determinants of the last two axes.
+    Determinant,
+    /// Attention over heads.
+    Attention(Attention),
+    /// Rotation of pairs by position.
+    RotaryEmbedding(RotaryEmbedding),
+    /// A loss at labels.
+    LabelLoss(LabelLoss),
+    /// `Dropout` outside of training with its mask as output 1; inputs X, optional ratio and mode.
+    DropoutMask,
     /// LSTM, GRU or plain RNN.
     Recurrent(Recurrent),
     /// An operation kept as it is: written back unchanged, never pruned through.
@@ -248,6 +287,18 @@ impl Op {
             Self::Constant { .. } => "Constant",
             Self::Range => "Range",
             Self::Cast { .. } => "Cast",
+            Self::CastLike => "CastLike",
+            Self::FloatTest(t) => t.name(),
+            Self::ChannelPRelu => "PRelu",
+            Self::Normalization(n) => n.name(),
+            Self::Index(i) => i.name(),
+            Self::Image(i) => i.name(),
+            Self::Einsum { .. } => "Einsum",
+            Self::Determinant => "Det",
+            Self::Attention(_) => "Attention",
+            Self::RotaryEmbedding(_) => "RotaryEmbedding",
+            Self::LabelLoss(l) => l.name(),
+            Self::DropoutMask => "Dropout",
             Self::Recurrent(r) => r.name(),
             Self::Opaque { op_type, .. } => op_type,
         }

@@ -24,6 +24,11 @@ pub enum PoolKind {
         /// True if padding counts as elements.
         count_include_pad: bool,
     },
+    /// The p-th root of the sum of p-th powers.
+    Lp {
+        /// The exponent, at least 1.
+        p: u32,
+    },
 }
 
 /// Attributes of a window pooling. Lists are empty where the file leaves them out.
@@ -50,6 +55,7 @@ impl Pool {
         match self.kind {
             PoolKind::Max => "MaxPool",
             PoolKind::Average { .. } => "AveragePool",
+            PoolKind::Lp { .. } => "LpPool",
         }
     }
 }
@@ -61,6 +67,11 @@ pub enum GlobalPool {
     Average,
     /// The largest element.
     Max,
+    /// The p-th root of the sum of p-th powers.
+    Lp {
+        /// The exponent, at least 1.
+        p: u32,
+    },
 }
 
 impl GlobalPool {
@@ -68,6 +79,7 @@ impl GlobalPool {
         match self {
             Self::Average => "GlobalAveragePool",
             Self::Max => "GlobalMaxPool",
+            Self::Lp { .. } => "GlobalLpPool",
         }
     }
 }

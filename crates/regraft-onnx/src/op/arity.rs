@@ -7,7 +7,7 @@
 use std::ops::RangeInclusive;
 
 use regraft_graph::Op;
-use regraft_graph::op::{RecurrentKind, UnaryOp};
+use regraft_graph::op::{ImageOp, IndexOp, Normalization, RecurrentKind, UnaryOp};
 
 use crate::OnnxError;
 use crate::attributes::NodeReader;
@@ -77,7 +77,67 @@ fn inputs(op: &Op) -> RangeInclusive<usize> {
         Op::Pad { pads: None, .. } => 2..=4,
         Op::Recurrent(r) if r.kind == RecurrentKind::Lstm => 3..=8,
         Op::Recurrent(_) => 3..=6,
+        Op::CastLike | Op::ChannelPRelu => 2..=2,
+        Op::FloatTest(_) | Op::Determinant => 1..=1,
+        Op::DropoutMask => 1..=3,
+        Op::LabelLoss(_) => 2..=3,
+        Op::RotaryEmbedding(_) => 3..=4,
+        Op::Attention(_) => 3..=7,
+        Op::Einsum { .. } => 1..=usize::MAX,
+        Op::Normalization(op) => normalization(op),
+        Op::Index(op) => index(op),
+        Op::Image(op) => image(op),
         Op::Variadic(_) | Op::Concat { .. } => 1..=usize::MAX,
         Op::Opaque { .. } => 0..=usize::MAX,
+    }
+}
+
+fn normalization(op: &Normalization) -> RangeInclusive<usize> {
+    match op {
+        Normalization::Group { .. } => 3..=3,
+        Normalization::RootMeanSquare { .. } => 2..=2,
+        Normalization::Length { .. }
+        | Normalization::MeanVariance { .. }
+        | Normalization::LocalResponse { .. }
+        | Normalization::Hardmax { .. } => 1..=1,
+    }
+}
+
+fn index(op: &IndexOp) -> RangeInclusive<usize> {
+    match op {
+        IndexOp::NonZero
+        | IndexOp::Unique { .. }
+        | IndexOp::EyeLike { .. }
+        | IndexOp::TopK { k: Some(_), .. } => 1..=1,
+        IndexOp::Trilu { .. } => 1..=2,
+        IndexOp::GatherElements { .. }
+        | IndexOp::GatherNd { .. }
+        | IndexOp::Compress { .. }
+        | IndexOp::TopK { k: None, .. }
+        | IndexOp::ReverseSequence { .. }
+        | IndexOp::Cumulative { .. } => 2..=2,
+        IndexOp::TensorScatter { .. } => 2..=3,
+        IndexOp::ScatterElements { .. } | IndexOp::ScatterNd { .. } | IndexOp::OneHot { .. } => {
+            3..=3
+        }
+    }
+}
+
+fn image(op: &ImageOp) -> RangeInclusive<usize> {
+    match op {
+        ImageOp::Resize(resize) if resize.scales_first => 2..=2,
+        ImageOp::Resize(_) => 1..=4,
+        ImageOp::Upsample {
+            scales: Some(_), ..
+        }
+        | ImageOp::DepthToSpace { .. }
+        | ImageOp::SpaceToDepth { .. } => 1..=1,
+        ImageOp::Upsample { scales: None, .. }
+        | ImageOp::GridSample { .. }
+        | ImageOp::AffineGrid { .. }
+        | ImageOp::CenterCropPad { .. } => 2..=2,
+        ImageOp::RoiAlign { .. } | ImageOp::Col2Im { .. } => 3..=3,
+        ImageOp::NonMaxSuppression { .. } => 2..=5,
+        ImageOp::MaxUnpool { .. } => 2..=3,
     }
 }

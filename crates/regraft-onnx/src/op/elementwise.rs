@@ -1,6 +1,6 @@
 //! Elementwise ops.
 
-use regraft_graph::op::{Activation, BinaryOp, UnaryOp};
+use regraft_graph::op::{Activation, BinaryOp, FloatTest, UnaryOp};
 use regraft_graph::{DType, Op};
 
 use crate::attributes::{Content, NodeReader, Refusal, Setting};
@@ -19,25 +19,67 @@ pub(super) fn parse_unary(node: &mut NodeReader, op: UnaryOp) -> Result<Op, Refu
         if node.opset < 7 && !node.flag("is_test", false)? {
             return Err(Refusal::Opaque("it is in training mode".to_owned()));
         }
-        if node.has_output(1) {
-            return Err(Refusal::Opaque(
-                "its output of a mask is not modelled".to_owned(),
-            ));
-        }
-        if node.has_input(2) {
-            return Err(Refusal::Opaque("its training mode is an input".to_owned()));
+        if node.has_output(1) || node.has_input(2) {
+            return Ok(Op::DropoutMask);
         }
     }
     Ok(Op::Unary(op))
 }
 
+const DIRECTIONS: [(&str, BinaryOp); 2] = [
+    ("LEFT", BinaryOp::ShiftLeft),
+    ("RIGHT", BinaryOp::ShiftRight),
+];
+
 pub(super) fn parse_binary(node: &mut NodeReader, op: BinaryOp) -> Result<Op, Refusal> {
+    if node.opset < 7 {
+        // Without an axis the last axes of both are aligned, as they always are from 7 on.
+        node.flag("broadcast", false)?;
+    }
     if op == BinaryOp::Mod && node.flag("fmod", false)? {
-        return Err(Refusal::Opaque(
-            "the remainder with the sign of the dividend is not modelled".to_owned(),
-        ));
+        return Ok(Op::Binary(BinaryOp::Fmod));
     }
     Ok(Op::Binary(op))
+}
+
+pub(super) fn parse_shift(node: &mut NodeReader) -> Result<Op, Refusal> {
+    Ok(Op::Binary(node.choice("direction", "", &DIRECTIONS)?))
+}
+
+pub(super) fn emit_binary(op: BinaryOp) -> Vec<Setting> {
+    match op {
+        BinaryOp::Mod | BinaryOp::Fmod => {
+            vec![Setting::flag("fmod", op == BinaryOp::Fmod, false)]
+        }
+        BinaryOp::ShiftLeft | BinaryOp::ShiftRight => {
+            vec![Setting::choice("direction", op, "", &DIRECTIONS)]
+        }
+        BinaryOp::Add
+        | BinaryOp::Sub
+        | BinaryOp::Mul
+        | BinaryOp::Div
+        | BinaryOp::Pow
+        | BinaryOp::BitwiseAnd
+        | BinaryOp::BitwiseOr
+        | BinaryOp::BitwiseXor => Vec::new(),
+    }
+}
+
+pub(super) fn parse_is_inf(node: &mut NodeReader) -> Result<Op, Refusal> {
+    Ok(Op::FloatTest(FloatTest::Infinite {
+        negative: node.flag("detect_negative", true)?,
+        positive: node.flag("detect_positive", true)?,
+    }))
+}
+
+pub(super) fn emit_test(test: FloatTest) -> Vec<Setting> {
+    match test {
+        FloatTest::Nan => Vec::new(),
+        FloatTest::Infinite { negative, positive } => vec![
+            Setting::flag("detect_negative", negative, true),
+            Setting::flag("detect_positive", positive, true),
+        ],
+    }
 }
 
 pub(super) fn parse_activation(node: &mut NodeReader) -> Result<Option<Activation>, Refusal> {
@@ -73,6 +115,13 @@ pub(super) fn parse_activation(node: &mut NodeReader) -> Result<Option<Activatio
                 }
             },
         },
+        "Swish" => Activation::Swish {
+            alpha: node.float("alpha")?.unwrap_or(1.0),
+        },
+        "Shrink" => Activation::Shrink {
+            lambd: node.float("lambd")?.unwrap_or(0.5),
+            bias: node.float("bias")?.unwrap_or(0.0),
+        },
         _ => return Ok(None),
     }))
 }
@@ -82,6 +131,7 @@ pub(super) fn emit_activation(activation: Activation) -> Vec<Setting> {
         Activation::LeakyRelu { alpha } => vec![Setting::float("alpha", alpha, 0.01)],
         Activation::Elu { alpha }
         | Activation::Celu { alpha }
+        | Activation::Swish { alpha }
         | Activation::ThresholdedRelu { alpha } => {
             vec![Setting::float("alpha", alpha, 1.0)]
         }
@@ -97,6 +147,10 @@ pub(super) fn emit_activation(activation: Activation) -> Vec<Setting> {
                 Setting::float("beta", beta, 0.5),
             ]
         }
+        Activation::Shrink { lambd, bias } => vec![
+            Setting::float("bias", bias, 0.0),
+            Setting::float("lambd", lambd, 0.5),
+        ],
         Activation::Gelu { tanh } => {
             vec![Setting::text(
                 "approximate",

@@ -1,8 +1,11 @@
 //! Nodes to typed ops and back: one line an op, each calling the file of its family.
 
 mod arity;
+mod attention;
 mod convolution;
 mod elementwise;
+mod image;
+mod index;
 mod normalization;
 mod pool;
 mod recurrent;
@@ -10,7 +13,7 @@ mod reduce;
 mod shape;
 
 use regraft_graph::Op;
-use regraft_graph::op::{BinaryOp, CompareOp, UnaryOp, VariadicOp};
+use regraft_graph::op::{BinaryOp, CompareOp, FloatTest, GlobalPool, UnaryOp, VariadicOp};
 
 use crate::attributes::{NodeReader, Refusal, Setting};
 
@@ -42,13 +45,13 @@ fn typed(node: &mut NodeReader) -> Result<Op, Refusal> {
         "InstanceNormalization" => normalization::parse_instance(node),
         "Softmax" => normalization::parse_softmax(node, false),
         "LogSoftmax" => normalization::parse_softmax(node, true),
-        "MaxPool" | "AveragePool" => pool::parse(node),
-        "GlobalAveragePool" | "GlobalMaxPool" => Ok(pool::parse_global(op_type)),
+        "MaxPool" | "AveragePool" | "LpPool" => pool::parse(node),
+        "GlobalAveragePool" | "GlobalMaxPool" | "GlobalLpPool" => pool::parse_global(node),
         "Clip" => elementwise::parse_clip(node),
         "Cast" => elementwise::parse_cast(node),
         "Where" => Ok(Op::Where),
         // Before operator set 7 the slope is per channel, not broadcast.
-        "PRelu" if node.opset < 7 => Err(Refusal::Opaque("its slope is not broadcast".to_owned())),
+        "PRelu" if node.opset < 7 => Ok(Op::ChannelPRelu),
         "PRelu" => Ok(Op::PRelu),
         "ArgMax" => reduce::parse_arg(node, true),
         "ArgMin" => reduce::parse_arg(node, false),
@@ -69,6 +72,19 @@ fn typed(node: &mut NodeReader) -> Result<Op, Refusal> {
         "Range" => Ok(Op::Range),
         "ConstantOfShape" => shape::parse_constant_of_shape(node),
         "Constant" => shape::parse_constant(node),
+        "CastLike" => {
+            node.ignore("saturate");
+            node.ignore("round_mode");
+            Ok(Op::CastLike)
+        }
+        "IsNaN" => Ok(Op::FloatTest(FloatTest::Nan)),
+        "IsInf" => elementwise::parse_is_inf(node),
+        "Einsum" => attention::parse_einsum(node),
+        "Det" => Ok(Op::Determinant),
+        "Attention" => attention::parse(node),
+        "RotaryEmbedding" => attention::parse_rotary(node),
+        "NegativeLogLikelihoodLoss" => attention::parse_loss(node, false),
+        "SoftmaxCrossEntropyLoss" => attention::parse_loss(node, true),
         "LSTM" | "GRU" | "RNN" => recurrent::parse(node),
         _ => by_family(node),
     }
@@ -80,7 +96,8 @@ fn by_family(node: &mut NodeReader) -> Result<Op, Refusal> {
     if let Some(op) = UnaryOp::ALL.iter().find(|u| u.name() == op_type) {
         return elementwise::parse_unary(node, *op);
     }
-    if let Some(op) = BinaryOp::ALL.iter().find(|b| b.name() == op_type) {
+    let binary = BinaryOp::ALL.iter().find(|b| b.name() == op_type);
+    if let Some(op) = binary.filter(|_| op_type != "BitShift") {
         return elementwise::parse_binary(node, *op);
     }
     if let Some(op) = VariadicOp::ALL.iter().find(|v| v.name() == op_type) {
@@ -88,6 +105,18 @@ fn by_family(node: &mut NodeReader) -> Result<Op, Refusal> {
     }
     if let Some(op) = CompareOp::ALL.iter().find(|c| c.name() == op_type) {
         return Ok(Op::Compare(*op));
+    }
+    if op_type == "BitShift" {
+        return elementwise::parse_shift(node);
+    }
+    if let Some(op) = normalization::parse_other(node)? {
+        return Ok(Op::Normalization(op));
+    }
+    if let Some(op) = index::parse(node)? {
+        return Ok(op);
+    }
+    if let Some(op) = image::parse(node)? {
+        return Ok(op);
     }
     if let Some(activation) = elementwise::parse_activation(node)? {
         return Ok(Op::Activation(activation));
@@ -148,10 +177,23 @@ pub(crate) fn emit(op: &Op) -> Vec<Setting> {
         Op::ConstantOfShape { value } => shape::emit_constant_of_shape(value),
         Op::Constant { value } => shape::emit_constant(value),
         Op::Recurrent(recurrent) => recurrent::emit(recurrent),
+        Op::FloatTest(test) => elementwise::emit_test(*test),
+        Op::Binary(op) => elementwise::emit_binary(*op),
+        Op::GlobalPool(GlobalPool::Lp { p }) => vec![Setting::int("p", (*p).into(), 2)],
+        Op::Normalization(op) => normalization::emit_other(op),
+        Op::Index(op) => index::emit(op),
+        Op::Image(op) => image::emit(op),
+        Op::Einsum { equation } => attention::emit_einsum(equation),
+        Op::Attention(op) => attention::emit(op),
+        Op::RotaryEmbedding(op) => attention::emit_rotary(op),
+        Op::LabelLoss(op) => attention::emit_loss(op),
         Op::MatMul
-        | Op::GlobalPool(_)
+        | Op::GlobalPool(GlobalPool::Average | GlobalPool::Max)
         | Op::Unary(_)
-        | Op::Binary(_)
+        | Op::CastLike
+        | Op::ChannelPRelu
+        | Op::Determinant
+        | Op::DropoutMask
         | Op::Variadic(_)
         | Op::Compare(_)
         | Op::Where

@@ -1,8 +1,9 @@
 //! Normalisations and softmax.
 
 use regraft_graph::Op;
+use regraft_graph::op::Normalization;
 
-use crate::attributes::{NodeReader, Refusal, Setting};
+use crate::attributes::{Content, NodeReader, Refusal, Setting};
 
 /// The default that the specification gives for every `epsilon`.
 pub(super) const EPSILON: f32 = 1e-5;
@@ -38,11 +39,6 @@ pub(super) fn parse_layer(node: &mut NodeReader) -> Result<Op, Refusal> {
             "its statistics are not in 32-bit floats".to_owned(),
         ));
     }
-    if node.has_output(1) || node.has_output(2) {
-        return Err(Refusal::Opaque(
-            "its outputs of statistics are not modelled".to_owned(),
-        ));
-    }
     Ok(Op::LayerNormalization { axis, epsilon })
 }
 
@@ -67,4 +63,95 @@ pub(super) fn parse_softmax(node: &mut NodeReader, log: bool) -> Result<Op, Refu
 
 pub(super) fn emit_softmax(axis: i64, flatten: bool) -> Vec<Setting> {
     vec![Setting::int("axis", axis, if flatten { 1 } else { -1 })]
+}
+
+/// The operator set from which on scale and bias of groups have one entry a channel.
+const GROUP_PER_CHANNEL: i64 = 21;
+/// The axes that `MeanVarianceNormalization` takes if it is not told.
+const MAP_AXES: [i64; 3] = [0, 2, 3];
+
+/// Returns a normalisation beside the batch, layer and instance ones.
+pub(super) fn parse_other(node: &mut NodeReader) -> Result<Option<Normalization>, Refusal> {
+    let stash = |node: &mut NodeReader| match node.int("stash_type")?.unwrap_or(1) {
+        1 => Ok(()),
+        _ => Err(Refusal::Opaque(
+            "its statistics are not in 32-bit floats".to_owned(),
+        )),
+    };
+    Ok(Some(match node.node.op_type() {
+        "GroupNormalization" => {
+            stash(node)?;
+            Normalization::Group {
+                n_groups: node.count("num_groups", 0, 1)?,
+                epsilon: node.float("epsilon")?.unwrap_or(EPSILON),
+                per_group: node.opset < GROUP_PER_CHANNEL,
+            }
+        }
+        "RMSNormalization" => {
+            stash(node)?;
+            Normalization::RootMeanSquare {
+                axis: node.int("axis")?.unwrap_or(-1),
+                epsilon: node.float("epsilon")?.unwrap_or(EPSILON),
+            }
+        }
+        "LpNormalization" => Normalization::Length {
+            axis: node.int("axis")?.unwrap_or(-1),
+            absolute: match node.int("p")?.unwrap_or(2) {
+                1 => true,
+                2 => false,
+                p => return Err(node.fault(format!("attribute `p` is {p}")).into()),
+            },
+        },
+        "MeanVarianceNormalization" => Normalization::MeanVariance {
+            axes: node.ints("axes")?.unwrap_or(MAP_AXES.to_vec()),
+        },
+        "LRN" => Normalization::LocalResponse {
+            alpha: node.float("alpha")?.unwrap_or(LRN_ALPHA),
+            beta: node.float("beta")?.unwrap_or(LRN_BETA),
+            bias: node.float("bias")?.unwrap_or(1.0),
+            size: node.count("size", 0, 1)?,
+        },
+        "Hardmax" => {
+            let flatten = node.opset < SOFTMAX_PER_AXIS;
+            let axis = node.int("axis")?.unwrap_or(if flatten { 1 } else { -1 });
+            Normalization::Hardmax { axis, flatten }
+        }
+        _ => return Ok(None),
+    }))
+}
+
+const LRN_ALPHA: f32 = 1e-4;
+const LRN_BETA: f32 = 0.75;
+
+pub(super) fn emit_other(op: &Normalization) -> Vec<Setting> {
+    match op {
+        Normalization::Group {
+            n_groups, epsilon, ..
+        } => vec![
+            Setting::float("epsilon", *epsilon, EPSILON),
+            Setting::count("num_groups", *n_groups, 0),
+        ],
+        Normalization::RootMeanSquare { axis, epsilon } => emit_layer(*axis, *epsilon),
+        Normalization::Length { axis, absolute } => vec![
+            Setting::int("axis", *axis, -1),
+            Setting::int("p", if *absolute { 1 } else { 2 }, 2),
+        ],
+        Normalization::MeanVariance { axes } => vec![Setting {
+            name: "axes",
+            value: Some(Content::Ints(axes.clone())),
+            default: Some(Content::Ints(MAP_AXES.to_vec())),
+        }],
+        Normalization::LocalResponse {
+            alpha,
+            beta,
+            bias,
+            size,
+        } => vec![
+            Setting::float("alpha", *alpha, LRN_ALPHA),
+            Setting::float("beta", *beta, LRN_BETA),
+            Setting::float("bias", *bias, 1.0),
+            Setting::count("size", *size, 0),
+        ],
+        Normalization::Hardmax { axis, flatten } => emit_softmax(*axis, *flatten),
+    }
 }

@@ -7,19 +7,20 @@ use super::convolution::{auto_pad_name, check_axes, parse_auto_pad};
 use crate::attributes::{NodeReader, Refusal, Setting};
 
 pub(super) fn parse(node: &mut NodeReader) -> Result<Op, Refusal> {
-    let kind = if node.node.op_type() == "MaxPool" {
-        if node.has_output(1) {
-            return Err(Refusal::Opaque(
-                "its output of indices is not modelled".to_owned(),
-            ));
+    let kind = match node.node.op_type() {
+        "MaxPool" => {
+            // The order only concerns the indices.
+            if node.flag("storage_order", false)? && node.has_output(1) {
+                return Err(Refusal::Opaque(
+                    "its indices are in column-major order".to_owned(),
+                ));
+            }
+            PoolKind::Max
         }
-        // The order only concerns the indices.
-        node.ignore("storage_order");
-        PoolKind::Max
-    } else {
-        PoolKind::Average {
+        "LpPool" => PoolKind::Lp { p: exponent(node)? },
+        _ => PoolKind::Average {
             count_include_pad: node.flag("count_include_pad", false)?,
-        }
+        },
     };
     let pool = Pool {
         kind,
@@ -42,12 +43,16 @@ pub(super) fn parse(node: &mut NodeReader) -> Result<Op, Refusal> {
     Ok(Op::Pool(pool))
 }
 
-pub(super) fn parse_global(op_type: &str) -> Op {
-    Op::GlobalPool(if op_type == "GlobalMaxPool" {
-        GlobalPool::Max
-    } else {
-        GlobalPool::Average
-    })
+fn exponent(node: &mut NodeReader) -> Result<u32, Refusal> {
+    Ok(node.count("p", 2, 1)? as u32)
+}
+
+pub(super) fn parse_global(node: &mut NodeReader) -> Result<Op, Refusal> {
+    Ok(Op::GlobalPool(match node.node.op_type() {
+        "GlobalMaxPool" => GlobalPool::Max,
+        "GlobalLpPool" => GlobalPool::Lp { p: exponent(node)? },
+        _ => GlobalPool::Average,
+    }))
 }
 
 pub(super) fn emit(pool: &Pool) -> Vec<Setting> {
@@ -59,8 +64,12 @@ pub(super) fn emit(pool: &Pool) -> Vec<Setting> {
         Setting::extents("pads", &pool.pads),
         Setting::extents("strides", &pool.strides),
     ];
-    if let PoolKind::Average { count_include_pad } = pool.kind {
-        settings.push(Setting::flag("count_include_pad", count_include_pad, false));
+    match pool.kind {
+        PoolKind::Max => {}
+        PoolKind::Average { count_include_pad } => {
+            settings.push(Setting::flag("count_include_pad", count_include_pad, false));
+        }
+        PoolKind::Lp { p } => settings.push(Setting::int("p", p.into(), 2)),
     }
     settings
 }

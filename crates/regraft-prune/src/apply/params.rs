@@ -101,6 +101,18 @@ impl Rewrite<'_> {
             | Op::Constant { .. }
             | Op::Range
             | Op::Cast { .. }
+            | Op::CastLike
+            | Op::FloatTest(_)
+            | Op::ChannelPRelu
+            | Op::Normalization(_)
+            | Op::Index(_)
+            | Op::Image(_)
+            | Op::Einsum { .. }
+            | Op::Determinant
+            | Op::Attention(_)
+            | Op::RotaryEmbedding(_)
+            | Op::LabelLoss(_)
+            | Op::DropoutMask
             | Op::Opaque { .. } => {}
         }
         Some(())

@@ -176,6 +176,17 @@ pub(crate) fn links(site: &Site<'_>, port: Port, axis: usize) -> Verdict {
         Op::ConstantOfShape { .. } => shape::constant_of_shape(site, port, axis),
         Op::Constant { .. } => Ok(Vec::new()),
         Op::Range => site.freeze("makes a range of numbers"),
+        Op::CastLike | Op::FloatTest(_) => elementwise::unary(site, port, axis),
+        Op::ChannelPRelu
+        | Op::Normalization(_)
+        | Op::Index(_)
+        | Op::Image(_)
+        | Op::Einsum { .. }
+        | Op::Determinant
+        | Op::Attention(_)
+        | Op::RotaryEmbedding(_)
+        | Op::LabelLoss(_)
+        | Op::DropoutMask => site.freeze("has no channel rule"),
         Op::Recurrent(r) => recurrent::recurrent(site, r, port, axis),
         Op::Opaque { reason, .. } => site.freeze(&format!("is not understood: {reason}")),
     }

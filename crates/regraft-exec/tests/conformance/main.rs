@@ -1,0 +1,107 @@
+//! The ONNX backend suite: every case has one expected outcome, and any drift fails.
+//!
+//! A packed part of the suite runs always. The whole suite runs where `REGRAFT_ONNX_CASES` names
+//! its `data` folder; `cargo xtask conformance` sets that.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by a panic"
+)]
+
+mod cases;
+mod expectations;
+mod judge;
+mod page;
+
+use std::path::{Path, PathBuf};
+
+use expectations::Expectations;
+use page::Outcome;
+
+const HINT: &str = "if the change is meant: cargo xtask conformance --cases DIR --write";
+
+/// Fewer cases than these mean that the suite was not found, not that it shrank.
+const AT_LEAST: [(&str, usize); 4] = [
+    ("node", 1700),
+    ("pytorch-converted", 82),
+    ("pytorch-operator", 35),
+    ("simple", 20),
+];
+
+fn here() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance")
+}
+
+fn expected() -> Expectations {
+    let path = here().join("expectations.toml");
+    expectations::parse(&std::fs::read_to_string(path).unwrap_or_default())
+}
+
+fn statuses(outcomes: &[Outcome]) -> Expectations {
+    outcomes
+        .iter()
+        .map(|(kind, name, verdict)| ((kind.clone(), name.clone()), verdict.status.clone()))
+        .collect()
+}
+
+fn assert_no_drift(lines: &[String]) {
+    let n = lines.len();
+    assert!(
+        lines.is_empty(),
+        "{n} cases:\n{}\n\n{HINT}",
+        lines.join("\n")
+    );
+}
+
+fn assert_no_panic(outcomes: &[Outcome]) {
+    let panics: Vec<String> = outcomes
+        .iter()
+        .filter(|(_, _, verdict)| verdict.panicked)
+        .map(|(kind, name, verdict)| format!("{kind}/{name}: {}", verdict.status.reason()))
+        .collect();
+    assert!(panics.is_empty(), "panics:\n{}", panics.join("\n"));
+}
+
+#[test]
+fn the_whole_suite_comes_out_as_expected() {
+    let Some(root) = std::env::var_os("REGRAFT_ONNX_CASES") else {
+        println!("skipped: REGRAFT_ONNX_CASES is not set");
+        return;
+    };
+    let mut outcomes: Vec<Outcome> = Vec::new();
+    for (kind, folder) in cases::folders(Path::new(&root)) {
+        let case = cases::load(&kind, &folder);
+        let verdict = judge::judge(&case);
+        outcomes.push((kind, case.name, verdict));
+    }
+    for (kind, least) in AT_LEAST {
+        let n = outcomes.iter().filter(|o| o.0 == kind).count();
+        assert!(n >= least, "{n} cases of `{kind}`, at least {least}");
+    }
+    let found = statuses(&outcomes);
+    if std::env::var_os("REGRAFT_WRITE_CONFORMANCE").is_some() {
+        let page_path = here().join("../../../../docs/conformance.md");
+        std::fs::write(page_path, page::page(&outcomes)).expect("the page is written");
+        let path = here().join("expectations.toml");
+        std::fs::write(path, expectations::format(&found)).expect("the statuses are written");
+    }
+    let expected = expected();
+    let mut lines = expectations::drift(&expected, &found);
+    let gone = expected.keys().filter(|key| !found.contains_key(*key));
+    lines.extend(gone.map(|(kind, name)| format!("{kind}/{name}: listed, but not in the suite")));
+    assert_no_drift(&lines);
+    assert_no_panic(&outcomes);
+}
+
+#[test]
+fn the_packed_cases_come_out_as_expected() {
+    let cases = cases::unpack(include_bytes!("../../refs/conformance/cases.bin"));
+    assert!(cases.len() > 100, "{} cases", cases.len());
+    let outcomes: Vec<Outcome> = cases
+        .iter()
+        .map(|case| (case.kind.clone(), case.name.clone(), judge::judge(case)))
+        .collect();
+    assert_no_drift(&expectations::drift(&expected(), &statuses(&outcomes)));
+    assert_no_panic(&outcomes);
+}
