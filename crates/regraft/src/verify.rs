@@ -102,7 +102,9 @@ fn difference(a: &[Vec<HostTensor>], b: &[Vec<HostTensor>]) -> f64 {
 
 fn largest_number(x: &HostTensor) -> f64 {
     let numbers = x.as_f32().unwrap_or(&[]).iter();
-    let finite = numbers.map(|v| f64::from(v.abs())).filter(|v| v.is_finite());
+    let finite = numbers
+        .map(|v| f64::from(v.abs()))
+        .filter(|v| v.is_finite());
     finite.fold(0.0, f64::max)
 }
 
@@ -116,11 +118,15 @@ fn absolute(a: &HostTensor, b: &HostTensor) -> f64 {
     let mut worst = 0.0f64;
     for (x, y) in x.iter().zip(y) {
         // Two infinities of one sign, or two values that are not numbers, are no difference.
-        if x == y || (x.is_nan() && y.is_nan()) {
+        if x.to_bits() == y.to_bits() || (x.is_nan() && y.is_nan()) {
             continue;
         }
         let d = f64::from((x - y).abs());
-        worst = if d.is_nan() { f64::INFINITY } else { worst.max(d) };
+        worst = if d.is_nan() {
+            f64::INFINITY
+        } else {
+            worst.max(d)
+        };
     }
     worst
 }

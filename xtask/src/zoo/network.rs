@@ -154,10 +154,7 @@ impl Run<'_> {
                 _ => return Ok(Err(refused)),
             }
         }
-        Ok(Err(failure(
-            "plan",
-            "no budget could be reached".to_owned(),
-        )))
+        Ok(Err(failure("plan", "no budget could be reached")))
     }
 
     /// Removes and verifies on random tensors; returns what regraft says of the pruned network.
@@ -183,7 +180,10 @@ impl Run<'_> {
         let with = |more: &[&'static str]| -> Vec<&str> { [&base[..], more].concat() };
         let mut words = [&base[..], &["--masked", &masked]].concat();
         let mut outcome = self.regraft("apply", &words)?;
-        if outcome.as_ref().is_err_and(|f| f.reason.contains("external data")) {
+        if outcome
+            .as_ref()
+            .is_err_and(|f| f.reason.contains("external data"))
+        {
             self.note("the masked file would exceed 2 GiB: judged by regraft alone");
             words = with(&[]);
             outcome = self.regraft("apply", &words)?;
@@ -279,10 +279,10 @@ fn clear(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn failure(stage: &str, reason: String) -> Failure {
+fn failure(stage: &str, reason: impl AsRef<str>) -> Failure {
     Failure {
         stage: stage.to_owned(),
-        reason: one_line(&reason),
+        reason: one_line(reason.as_ref()),
     }
 }
 
@@ -354,13 +354,12 @@ fn last_json(stdout: &str) -> Value {
 /// Returns the text on one line without characters that steer a terminal, cut to a length.
 fn one_line(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
-    let clean = words
+    words
         .join(" ")
         .chars()
         .filter(|c| !c.is_control())
         .take(500)
-        .collect();
-    clean
+        .collect()
 }
 
 #[cfg(test)]

@@ -226,7 +226,9 @@ fn version(path: &Path, build_info: &str) -> String {
 /// Returns what `work` returns; a panic in the bindings is an error as any other.
 ///
 /// They panic where a library breaks its own interface, as a damaged one may.
-pub(super) fn guarded<T, E>(work: impl FnOnce() -> Result<T, E>) -> Result<T, Box<dyn Error + Send + Sync>>
+pub(super) fn guarded<T, E>(
+    work: impl FnOnce() -> Result<T, E>,
+) -> Result<T, Box<dyn Error + Send + Sync>>
 where
     E: Into<Box<dyn Error + Send + Sync>>,
 {

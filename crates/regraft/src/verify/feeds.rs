@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use regraft_data::SplitMix64;
 use regraft_exec::{DEFAULT_MAX_ELEMENTS, HostTensor};
 use regraft_graph::infer::Facts;
-use regraft_graph::op::UnaryOp;
+use regraft_graph::op::{IndexOp, UnaryOp};
 use regraft_graph::{DType, Dim, Graph, NodeId, Op, ValueId};
 
 use super::name;
@@ -67,19 +67,17 @@ pub(crate) fn n_samples(feeds: &Feeds) -> usize {
     first.copied().unwrap_or(1)
 }
 
-fn random_feeds(
-    graph: &Graph,
-    facts: &Facts,
-    extent: usize,
-    seed: u64,
-) -> Result<Feeds, Error> {
+fn random_feeds(graph: &Graph, facts: &Facts, extent: usize, seed: u64) -> Result<Feeds, Error> {
     let inputs = graph.required_inputs();
     let extents = extents(facts, &inputs, extent);
     let mut random = Random::new(seed ^ 0x7665_7269_6679);
     let mut feeds = Vec::new();
     for value in inputs {
         let shape = bound_shape(graph, facts, value, &extents)?;
-        feeds.push((value, random_tensor(graph, facts, value, shape, &mut random)?));
+        feeds.push((
+            value,
+            random_tensor(graph, facts, value, shape, &mut random)?,
+        ));
     }
     Ok(feeds)
 }
@@ -175,7 +173,10 @@ fn random_tensor(
             let what = other.map_or_else(|| "no element type".to_owned(), |t| t.to_string());
             return Err(Error::new(
                 ErrorKind::Input,
-                format!("input `{}` has {what}, which nothing is fed to", name(graph, value)),
+                format!(
+                    "input `{}` has {what}, which nothing is fed to",
+                    name(graph, value)
+                ),
             ));
         }
     })
@@ -199,7 +200,7 @@ fn mask(shape: &[usize], random: &mut Random) -> Vec<bool> {
 }
 
 /// Returns how many slices there are to select for the elements of `value`, where it reaches the
-/// indices of some `Gather` unchanged: the smallest number of all of them.
+/// indices of some `Gather` or `GatherElements` unchanged: the smallest number of all of them.
 fn indexed_extent(graph: &Graph, facts: &Facts, value: ValueId) -> Option<u64> {
     let mut seen = BTreeSet::from([value]);
     let mut work = vec![value];
@@ -222,7 +223,7 @@ fn indexed_extent(graph: &Graph, facts: &Facts, value: ValueId) -> Option<u64> {
 /// Returns the extent that a node selects from with `value` as its indices.
 fn selected(graph: &Graph, facts: &Facts, id: NodeId, value: ValueId) -> Option<u64> {
     let node = graph.node(id);
-    let Op::Gather { axis } = node.op else {
+    let (Op::Gather { axis } | Op::Index(IndexOp::GatherElements { axis })) = node.op else {
         return None;
     };
     if node.input(1) != Some(value) {

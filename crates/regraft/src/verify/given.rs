@@ -18,10 +18,15 @@ use crate::{Error, ErrorKind};
 pub(crate) fn read_feeds(path: &Path, graph: &Graph, facts: &Facts) -> Result<Feeds, Error> {
     let mut arrays = read_npz(path, &Limits::default())?;
     let inputs = graph.required_inputs();
-    let names: Vec<String> = inputs.iter().map(|v| format!("`{}`", name(graph, *v))).collect();
+    let names: Vec<String> = inputs
+        .iter()
+        .map(|v| format!("`{}`", name(graph, *v)))
+        .collect();
     let no = |what: String| {
         let hint = format!("the inputs of the network are {}", names.join(", "));
-        Error::new(ErrorKind::Input, what).with_hint(hint).about(path)
+        Error::new(ErrorKind::Input, what)
+            .with_hint(hint)
+            .about(path)
     };
     let mut feeds = Vec::new();
     for value in inputs {
@@ -48,12 +53,17 @@ fn tensor(
     let declared = facts.shape(value);
     let fits = |shape: &[usize]| {
         declared.is_none_or(|dims| {
-            let agrees = |(dim, &n): (&regraft_graph::Dim, &usize)| dim.fixed().is_none_or(|d| d == n);
+            let agrees =
+                |(dim, &n): (&regraft_graph::Dim, &usize)| dim.fixed().is_none_or(|d| d == n);
             dims.len() == shape.len() && dims.iter().zip(shape).all(agrees)
         })
     };
     if !fits(&array.shape) {
-        let dims: Vec<String> = declared.unwrap_or(&[]).iter().map(ToString::to_string).collect();
+        let dims: Vec<String> = declared
+            .unwrap_or(&[])
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         return Err(format!(
             "array `{input}` has the shape {:?}, the input takes [{}]",
             array.shape,

@@ -163,7 +163,11 @@ fn arrays_that_do_not_fit_are_refused_and_leave_nothing() {
         masked: Some(case.path(name)),
     };
     let cases = [
-        (given("inputs.npz"), ErrorKind::Input, "no array for input `x`"),
+        (
+            given("inputs.npz"),
+            ErrorKind::Input,
+            "no array for input `x`",
+        ),
         (given("no.npz"), ErrorKind::Input, "no.npz"),
         (given("absent.npz"), ErrorKind::Io, "absent.npz"),
         (masked("model.onnx"), ErrorKind::Io, "model.onnx"),

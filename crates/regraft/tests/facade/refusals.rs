@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use regraft::{ApplyOptions, ErrorKind, PlanFile, PlanGroup, Quiet, Recipe, RunOptions, apply, shrink};
+use regraft::{
+    ApplyOptions, ErrorKind, PlanFile, PlanGroup, Quiet, Recipe, RunOptions, apply, shrink,
+};
 use regraft_graph::op::UnaryOp;
 use regraft_graph::{Graph, Op};
 
@@ -291,7 +293,14 @@ fn a_wrong_plan_is_refused_and_leaves_nothing() {
         ),
     ];
     for (says, plan) in cases {
-        let error = apply(&recipe, &plan, &ApplyOptions::default(), &RunOptions::default(), &Quiet).unwrap_err();
+        let error = apply(
+            &recipe,
+            &plan,
+            &ApplyOptions::default(),
+            &RunOptions::default(),
+            &Quiet,
+        )
+        .unwrap_err();
         assert!(error.to_string().contains(says), "{plan:?}: {error}");
         assert!(listing(folder.path()) == before, "{plan:?} left something");
     }
