@@ -212,7 +212,7 @@ pub(crate) struct ApplyArgs {
     pub(crate) inputs: Option<PathBuf>,
     /// The ONNX Runtime library to verify in [default: looked for where it is needed]
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath,
-          conflicts_with = "data")]
+          help_heading = "Run", conflicts_with = "data")]
     pub(crate) onnxruntime: Option<PathBuf>,
     /// Also write the masked dense network that the pruned one is compared with
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath,

@@ -85,6 +85,22 @@ fn help_shows_the_verbs() {
 }
 
 #[test]
+fn apply_says_what_it_verifies_with() {
+    let text = run(&["apply", "-h"]);
+    let lines = text.lines().filter(|l| {
+        ["--inputs", "--onnxruntime", "--masked", "Usage"]
+            .iter()
+            .any(|option| l.contains(option))
+    });
+    assert_snapshot!(lines.collect::<Vec<_>>().join("\n"), @"");
+}
+
+#[test]
+fn a_plan_of_weights_needs_no_data_and_any_other_says_so() {
+    assert_snapshot!(run(&["plan", "a.onnx", "--macs", "0.5"]), @"");
+}
+
+#[test]
 fn every_verb_has_an_example() {
     for verb in [
         "shrink",

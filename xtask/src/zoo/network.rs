@@ -154,10 +154,7 @@ impl Run<'_> {
                 _ => return Ok(Err(refused)),
             }
         }
-        Ok(Err(failure(
-            "plan",
-            "no budget could be reached".to_owned(),
-        )))
+        Ok(Err(failure("plan", "no budget could be reached")))
     }
 
     /// Removes and verifies on random tensors; returns what regraft says of the pruned network.
@@ -282,10 +279,10 @@ fn clear(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn failure(stage: &str, reason: String) -> Failure {
+fn failure(stage: &str, reason: impl AsRef<str>) -> Failure {
     Failure {
         stage: stage.to_owned(),
-        reason: one_line(&reason),
+        reason: one_line(reason.as_ref()),
     }
 }
 
@@ -357,13 +354,12 @@ fn last_json(stdout: &str) -> Value {
 /// Returns the text on one line without characters that steer a terminal, cut to a length.
 fn one_line(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
-    let clean = words
+    words
         .join(" ")
         .chars()
         .filter(|c| !c.is_control())
         .take(500)
-        .collect();
-    clean
+        .collect()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Tensors of any number of inputs to ONNX Runtime and of all outputs back.
 
 use ort::session::SessionInputValue;
-use ort::value::{DynValue, Tensor, TensorElementType, ValueType};
+use ort::value::{DynValue, PrimitiveTensorElementType, Tensor, TensorElementType, ValueType};
 use regraft_exec::{HostData, HostTensor};
 use regraft_graph::DType;
 
@@ -148,13 +148,6 @@ fn output_tensor(value: &DynValue) -> ort::Result<Result<HostTensor, String>> {
     let ValueType::Tensor { ty, .. } = value.dtype() else {
         return Ok(Err("no tensor".to_owned()));
     };
-    macro_rules! integers {
-        ($type:ty) => {{
-            let (shape, values) = value.try_extract_tensor::<$type>()?;
-            let wide = values.iter().map(|&x| x as i64).collect();
-            HostTensor::i64(extents(shape), wide)
-        }};
-    }
     Ok(Ok(match ty {
         TensorElementType::Float32 => {
             let (shape, values) = value.try_extract_tensor::<f32>()?;
@@ -168,16 +161,25 @@ fn output_tensor(value: &DynValue) -> ort::Result<Result<HostTensor, String>> {
             let (shape, values) = value.try_extract_tensor::<bool>()?;
             HostTensor::bool(extents(shape), values.to_vec())
         }
-        TensorElementType::Int64 => integers!(i64),
-        TensorElementType::Int32 => integers!(i32),
-        TensorElementType::Int16 => integers!(i16),
-        TensorElementType::Int8 => integers!(i8),
-        TensorElementType::Uint64 => integers!(u64),
-        TensorElementType::Uint32 => integers!(u32),
-        TensorElementType::Uint16 => integers!(u16),
-        TensorElementType::Uint8 => integers!(u8),
+        TensorElementType::Int64 => integers::<i64>(value, |x| x)?,
+        TensorElementType::Int32 => integers::<i32>(value, i64::from)?,
+        TensorElementType::Int16 => integers::<i16>(value, i64::from)?,
+        TensorElementType::Int8 => integers::<i8>(value, i64::from)?,
+        TensorElementType::Uint64 => integers::<u64>(value, |x: u64| x as i64)?,
+        TensorElementType::Uint32 => integers::<u32>(value, i64::from)?,
+        TensorElementType::Uint16 => integers::<u16>(value, i64::from)?,
+        TensorElementType::Uint8 => integers::<u8>(value, i64::from)?,
         other => return Ok(Err(format!("elements of {other}"))),
     }))
+}
+
+fn integers<T: PrimitiveTensorElementType + Copy>(
+    value: &DynValue,
+    widened: impl Fn(T) -> i64,
+) -> ort::Result<HostTensor> {
+    let (shape, values) = value.try_extract_tensor::<T>()?;
+    let wide = values.iter().map(|&x| widened(x)).collect();
+    Ok(HostTensor::i64(extents(shape), wide))
 }
 
 fn extents(shape: &[i64]) -> Vec<usize> {

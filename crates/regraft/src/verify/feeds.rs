@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use regraft_data::SplitMix64;
 use regraft_exec::{DEFAULT_MAX_ELEMENTS, HostTensor};
 use regraft_graph::infer::Facts;
-use regraft_graph::op::UnaryOp;
+use regraft_graph::op::{IndexOp, UnaryOp};
 use regraft_graph::{DType, Dim, Graph, NodeId, Op, ValueId};
 
 use super::name;
@@ -215,7 +215,7 @@ fn mask(shape: &[usize], random: &mut Random) -> Vec<bool> {
 }
 
 /// Returns how many slices there are to select for the elements of `value`, where it reaches the
-/// indices of some `Gather` unchanged: the smallest number of all of them.
+/// indices of some `Gather` or `GatherElements` unchanged: the smallest number of all of them.
 fn indexed_extent(graph: &Graph, facts: &Facts, value: ValueId) -> Option<u64> {
     let mut seen = BTreeSet::from([value]);
     let mut work = vec![value];
@@ -238,7 +238,7 @@ fn indexed_extent(graph: &Graph, facts: &Facts, value: ValueId) -> Option<u64> {
 /// Returns the extent that a node selects from with `value` as its indices.
 fn selected(graph: &Graph, facts: &Facts, id: NodeId, value: ValueId) -> Option<u64> {
     let node = graph.node(id);
-    let Op::Gather { axis } = node.op else {
+    let (Op::Gather { axis } | Op::Index(IndexOp::GatherElements { axis })) = node.op else {
         return None;
     };
     if node.input(1) != Some(value) {

@@ -136,7 +136,7 @@ fn in_onnx_runtime(
         let library = options.onnxruntime.as_deref();
         let threads = runtimes.exec.threads;
         let mut session = open_in_onnx_runtime(&bytes, threads, library, &options.library_dirs)
-            .map_err(from_runtime)?;
+            .map_err(|e| from_runtime(&e))?;
         drop(bytes);
         let mut found = Vec::new();
         for feeds in sets {
@@ -148,7 +148,7 @@ fn in_onnx_runtime(
                     tensor,
                 })
                 .collect();
-            found.push(session.run_tensors(&named).map_err(from_runtime)?);
+            found.push(session.run_tensors(&named).map_err(|e| from_runtime(&e))?);
         }
         Ok((found, session.runtime()))
     };
@@ -167,8 +167,8 @@ fn only_pruned(error: Error) -> Error {
     .because(error)
 }
 
-fn from_runtime(error: LatencyError) -> Error {
-    let kind = match &error {
+fn from_runtime(error: &LatencyError) -> Error {
+    let kind = match error {
         LatencyError::Model { .. } | LatencyError::Run { .. } | LatencyError::Element { .. } => {
             ErrorKind::Model
         }
