@@ -396,10 +396,8 @@ fn sensitivity_is_zero_at_the_dense_width_and_finite_everywhere() {
             multiple_of: 1,
             exec: ExecOptions::default(),
         };
-        let curves = sensitivities(
-            &dense, &facts, &layers, &groups, &found, &inputs, &config, &Silent,
-        )
-        .unwrap();
+        let curves =
+            sensitivities(&dense, &layers, &groups, &found, &inputs, &config, &Silent).unwrap();
         assert_eq!(curves.len(), groups.groups.len());
         for (group, curve) in groups.groups.iter().zip(curves) {
             let curve = curve.unwrap();
@@ -458,17 +456,7 @@ fn a_monitor_stops_every_stage() {
         let stop = || StopAfter(Cell::new(after));
         let results = [
             run_calibrate(&stop()).map(|_| ()),
-            sensitivities(
-                &dense,
-                &facts,
-                &layers,
-                &groups,
-                &found,
-                &inputs,
-                &config,
-                &stop(),
-            )
-            .map(|_| ()),
+            sensitivities(&dense, &layers, &groups, &found, &inputs, &config, &stop()).map(|_| ()),
             rebuild(
                 pair,
                 &inputs,
