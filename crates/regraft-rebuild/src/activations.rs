@@ -4,10 +4,21 @@ use regraft_exec::HostTensor;
 
 /// One value for all calibration samples: one tensor a chunk, each with the chunk's samples on
 /// whichever axis the network puts them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Activations {
     /// The tensors, in sample order.
     pub chunks: Vec<HostTensor>,
+    /// The axis of the samples, for what is fed to a network; `None` if all samples share the value.
+    pub axis: Option<usize>,
+}
+
+impl Default for Activations {
+    fn default() -> Self {
+        Self {
+            chunks: Vec::new(),
+            axis: Some(0),
+        }
+    }
 }
 
 impl Activations {
@@ -25,7 +36,15 @@ impl Activations {
                 HostTensor::f32(shape, part.to_vec())
             })
             .collect();
-        Self { chunks }
+        Self {
+            chunks,
+            axis: Some(0),
+        }
+    }
+
+    /// Returns the samples of a chunk; `None` if samples share the value.
+    pub(crate) fn n_samples(&self, chunk: usize) -> Option<usize> {
+        self.chunks.get(chunk)?.shape.get(self.axis?).copied()
     }
 
     /// Returns the bytes held.

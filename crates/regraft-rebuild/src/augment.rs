@@ -1,6 +1,6 @@
 //! Variations of image batches for tuning: the teacher sees the same variation, so none needs a label.
 
-use regraft_exec::HostTensor;
+use regraft_exec::{HostData, HostTensor};
 
 /// How samples are varied while all blocks are tuned together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub enum Mix {
 #[derive(Debug)]
 pub(crate) struct Batches<'a> {
     chunks: &'a [HostTensor],
+    /// The axis of the samples; `None` if all share the value.
+    axis: Option<usize>,
     /// Chunk and place in it of every sample.
     places: Vec<(usize, usize)>,
     augment: Augment,
@@ -37,14 +39,22 @@ pub(crate) struct Batches<'a> {
 }
 
 impl<'a> Batches<'a> {
-    /// Returns batches from `chunks`, each with its samples on the leading axis.
-    pub(crate) fn new(chunks: &'a [HostTensor], augment: Augment, mix: Mix) -> Self {
+    /// Returns batches from `chunks` with the samples on `axis`; what is not on the leading axis, or
+    /// no image of floats, is neither varied nor mixed.
+    pub(crate) fn new(
+        chunks: &'a [HostTensor],
+        axis: Option<usize>,
+        augment: Augment,
+        mix: Mix,
+    ) -> Self {
         let place = |(c, t): (usize, &HostTensor)| {
-            (0..t.shape.first().copied().unwrap_or(0)).map(move |i| (c, i))
+            let n = axis.and_then(|a| t.shape.get(a).copied()).unwrap_or(0);
+            (0..n).map(move |i| (c, i))
         };
         let places = chunks.iter().enumerate().flat_map(place).collect();
         Self {
             chunks,
+            axis,
             places,
             augment,
             mix,
@@ -56,21 +66,56 @@ impl<'a> Batches<'a> {
         let Some(first) = self.chunks.first() else {
             return HostTensor::f32(vec![0], Vec::new());
         };
-        let n = first.shape.first().copied().unwrap_or(0).max(1);
-        let each = first.len() / n;
+        let Some(axis) = self.axis.filter(|a| *a < first.shape.len()) else {
+            return first.clone();
+        };
+        let n = first.shape[axis].max(1);
         let per_pass = (self.places.len() / n).max(1) as u64;
         let order = shuffled(self.places.len(), step / per_pass);
         let start = (step % per_pass) as usize * n;
-        let mut data = Vec::with_capacity(n * each);
-        for at in start..start + n {
-            let (chunk, i) = self.places[order[at % order.len()]];
-            if let Some(x) = self.chunks[chunk].as_f32() {
-                data.extend_from_slice(&x[i * each..(i + 1) * each]);
-            }
-        }
-        let batch = HostTensor::f32(first.shape.clone(), data);
+        let picked: Vec<(usize, usize)> = (start..start + n)
+            .map(|at| self.places[order[at % order.len()]])
+            .collect();
+        let batch = gathered(self.chunks, axis, &picked);
         mix(&augment(&batch, self.augment, step), self.mix, step)
     }
+}
+
+/// Returns the samples at `picked` (chunk, place in it) side by side along `axis`.
+fn gathered(chunks: &[HostTensor], axis: usize, picked: &[(usize, usize)]) -> HostTensor {
+    let mut shape = chunks.first().map_or_else(Vec::new, |c| c.shape.clone());
+    let inner: usize = shape[axis + 1..].iter().product();
+    let outer: usize = shape[..axis].iter().product();
+    shape[axis] = picked.len();
+    let runs = || {
+        (0..outer).flat_map(|o| {
+            picked.iter().map(move |&(chunk, i)| {
+                let extent = chunks[chunk].shape[axis];
+                (chunk, (o * extent + i) * inner)
+            })
+        })
+    };
+    let data = match chunks.first().map(|c| &c.data) {
+        Some(HostData::I64(_)) => HostData::I64(joined(runs(), inner, |c| chunks[c].as_i64())),
+        Some(HostData::Bool(_)) => HostData::Bool(joined(runs(), inner, |c| chunks[c].as_bool())),
+        _ => HostData::F32(joined(runs(), inner, |c| chunks[c].as_f32())),
+    };
+    HostTensor { shape, data }
+}
+
+/// Returns `len` elements from each start in each chunk.
+fn joined<'a, T: Copy + 'a>(
+    runs: impl Iterator<Item = (usize, usize)>,
+    len: usize,
+    data: impl Fn(usize) -> Option<&'a [T]>,
+) -> Vec<T> {
+    let mut all = Vec::new();
+    for (chunk, start) in runs {
+        if let Some(run) = data(chunk).and_then(|d| d.get(start..start + len)) {
+            all.extend_from_slice(run);
+        }
+    }
+    all
 }
 
 /// Returns the numbers below `n` in an order that depends on the seed.

@@ -111,10 +111,7 @@ pub fn calibrate(
         if let Some(y) = graph.outputs().first().and_then(|v| by_id.get(v)) {
             outputs.chunks.push(y.clone());
         }
-        first_sample += inputs
-            .values()
-            .next()
-            .map_or(0, |a| a.chunks[chunk].shape[0]);
+        first_sample += samples_of_chunk(inputs, chunk);
     }
     monitor.progress(
         Stage::Calibrate,
@@ -136,7 +133,16 @@ pub fn calibrate(
     Ok(Calibration { grams, outputs })
 }
 
+/// Returns the samples of one chunk of what is fed.
+pub(crate) fn samples_of_chunk(inputs: &BTreeMap<ValueId, Activations>, chunk: usize) -> usize {
+    let counts = inputs.values().filter_map(|a| a.n_samples(chunk));
+    counts.max().unwrap_or(0)
+}
+
+/// Returns all samples of what is fed.
 pub(crate) fn n_samples(inputs: &BTreeMap<ValueId, Activations>) -> usize {
-    let first = inputs.values().next();
-    first.map_or(0, |a| a.chunks.iter().filter_map(|c| c.shape.first()).sum())
+    let n_chunks = inputs.values().map(|a| a.chunks.len()).max();
+    (0..n_chunks.unwrap_or(0))
+        .map(|chunk| samples_of_chunk(inputs, chunk))
+        .sum()
 }

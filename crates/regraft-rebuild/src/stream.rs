@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use regraft_exec::{ExecOptions, Executor, HostTensor, LossTerm};
 use regraft_graph::{Graph, NodeId, Tensor, ValueId};
 
+use crate::calibrate::samples_of_chunk;
 use crate::{Activations, RebuildError};
 
 /// One model on its way through the calibration samples.
@@ -19,6 +20,8 @@ pub(crate) struct Stream {
     pub(crate) live: BTreeMap<ValueId, Activations>,
     position: usize,
     n_chunks: usize,
+    // Samples of each chunk.
+    samples: Vec<usize>,
 }
 
 impl std::fmt::Debug for Stream {
@@ -68,6 +71,9 @@ impl Stream {
             live: inputs.clone(),
             position: 0,
             n_chunks,
+            samples: (0..n_chunks)
+                .map(|chunk| samples_of_chunk(inputs, chunk))
+                .collect(),
         })
     }
 
@@ -77,9 +83,12 @@ impl Stream {
 
     /// Returns the number of samples in the chunks before one.
     pub(crate) fn first_sample(&self, chunk: usize) -> usize {
-        let first = self.live.values().next();
-        let chunks = first.map_or(&[][..], |a| &a.chunks[..chunk.min(a.chunks.len())]);
-        chunks.iter().filter_map(|c| c.shape.first()).sum()
+        self.samples.iter().take(chunk).sum()
+    }
+
+    /// Returns the number of samples in all chunks.
+    pub(crate) fn n_samples(&self) -> usize {
+        self.samples.iter().sum()
     }
 
     /// Returns the values that cross the point before node `position`.

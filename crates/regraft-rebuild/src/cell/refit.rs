@@ -153,7 +153,7 @@ fn moments(
     chunks: Range<usize>,
 ) -> Result<Option<Moments>, RebuildError> {
     let solve = |r| RebuildError::solve(label)(r);
-    let n_samples = crate::calibrate::n_samples(&walk.pruned_stream.live);
+    let n_samples = walk.pruned_stream.n_samples();
     let plan = cell.row_plan(walk.facts, n_samples, walk.config.max_rows);
     let threads = walk.config.exec.threads;
     let mut pruned_sums =

@@ -145,7 +145,7 @@ pub(super) fn statistics(
     if in_dense(walk.dense, layer.output).is_none() {
         return Ok(None);
     }
-    let n_samples = crate::calibrate::n_samples(&walk.pruned_stream.live);
+    let n_samples = walk.pruned_stream.n_samples();
     let plan = row_plan(
         walk.pruned,
         walk.facts,

@@ -34,7 +34,10 @@ impl Fed {
 
     /// Returns the values of the input whose leading axis counts the samples.
     pub(crate) fn main(&self) -> &Activations {
-        const NONE: &Activations = &Activations { chunks: Vec::new() };
+        const NONE: &Activations = &Activations {
+            chunks: Vec::new(),
+            axis: Some(0),
+        };
         self.by_input.first().map_or(NONE, |(_, a)| a)
     }
 
@@ -82,6 +85,7 @@ impl Fed {
         let n = self.n_chunks();
         let (from, to) = (range.start.min(n), range.end.min(n));
         let part = |a: &Activations| Activations {
+            axis: a.axis,
             chunks: a.chunks.get(from..to.max(from)).unwrap_or(&[]).to_vec(),
         };
         self.by_input.iter().map(|(v, a)| (*v, part(a))).collect()

@@ -122,7 +122,8 @@ impl NamedSource {
                 None => tensor.clone(),
             };
             let chunks = chunks.iter().map(chunk).collect();
-            (*value, Activations { chunks })
+            let axis = *axis;
+            (*value, Activations { chunks, axis })
         };
         Fed::several(self.arrays.iter().map(of).collect())
     }

@@ -432,6 +432,7 @@ impl HeldOut {
         exec: ExecOptions,
     ) -> Result<Self, RebuildError> {
         let last = |a: &Activations| Activations {
+            axis: a.axis,
             chunks: a.chunks[a.chunks.len().saturating_sub(held_out_chunks)..].to_vec(),
         };
         let inputs: BTreeMap<ValueId, Activations> =
