@@ -100,6 +100,9 @@ pub fn node_macs(graph: &Graph, facts: &Facts, id: NodeId) -> u64 {
         | Op::Attention(_)
         | Op::RotaryEmbedding(_)
         | Op::LabelLoss(_)
+        | Op::AlignedBinary { .. }
+        | Op::Signal(_)
+        | Op::Quantize(_)
         | Op::DropoutMask
         | Op::If { .. }
         | Op::Loop { .. }

@@ -184,6 +184,9 @@ pub(crate) fn links(site: &Site<'_>, port: Port, axis: usize) -> Verdict {
         | Op::Attention(_)
         | Op::RotaryEmbedding(_)
         | Op::LabelLoss(_)
+        | Op::AlignedBinary { .. }
+        | Op::Signal(_)
+        | Op::Quantize(_)
         | Op::DropoutMask => site.freeze("has no channel rule"),
         Op::Recurrent(_) => recurrent::recurrent(site, port, axis),
         Op::If { .. } | Op::Loop { .. } | Op::Scan(_) => site.freeze("runs a subgraph"),
