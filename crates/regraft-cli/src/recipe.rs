@@ -25,6 +25,9 @@ pub(crate) fn start(options: &RunOptions) -> Result<Recipe, Failure> {
     };
     set(&mut recipe.threads, options.threads);
     replace(&mut recipe.device, options.device.map(device));
+    let given = |list: &Vec<String>| Some(list.clone()).filter(|l| !l.is_empty());
+    replace(&mut recipe.fix, given(&options.fix));
+    replace(&mut recipe.state, given(&options.state));
     recipe.allow_nonfinite |= options.allow_nonfinite;
     recipe.allow_hardlinks |= options.allow_hardlinks;
     Ok(recipe)

@@ -102,6 +102,7 @@ impl Rounds<'_> {
             threads: self.scope.options.threads,
             max_elements: self.scope.options.max_elements,
             n_outputs: 1,
+            dtype: None,
         }
     }
 

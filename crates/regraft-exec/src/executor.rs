@@ -7,7 +7,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use regraft_graph::{Graph, ValueId};
 
 use crate::engine::{Float, on};
-use crate::scope::{Bodies, Scope, Values, bodies_of, message_of, weights_of};
+use crate::scope::{Bodies, Dtypes, Scope, Values, bodies_of, dtypes_of, message_of, weights_of};
 use crate::silence::{install, silence_thread};
 use crate::value::Value;
 use crate::{Device, ExecError, HostData, HostTensor};
@@ -53,6 +53,7 @@ pub struct Executor {
     pub(crate) graph: Graph,
     pub(crate) weights: BTreeMap<ValueId, Value>,
     bodies: Bodies,
+    dtypes: Dtypes,
     pool: ThreadPool,
     options: ExecOptions,
 }
@@ -80,6 +81,7 @@ impl Executor {
             graph: graph.clone(),
             weights: BTreeMap::new(),
             bodies: Bodies::new(),
+            dtypes: dtypes_of(graph),
             pool,
             options: ExecOptions { threads, ..options },
         };
@@ -297,6 +299,7 @@ impl Executor {
             graph: &self.graph,
             weights: &self.weights,
             bodies: &self.bodies,
+            dtypes: &self.dtypes,
             options: &self.options,
         };
         scope.evaluate(live, wanted)

@@ -5,20 +5,24 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use regraft_graph::infer::{InferOptions, infer};
 use regraft_graph::op::Body;
-use regraft_graph::{Graph, Initializer, NodeId, ValueId};
+use regraft_graph::{DType, Graph, Initializer, NodeId, Op, ValueId};
 
 use crate::error::{OpError, OpResult};
 use crate::kernels::KernelError;
-use crate::ops::{Context, Inputs};
+use crate::ops::{Context, Inputs, wrap};
 use crate::plan::plan;
-use crate::value::Value;
+use crate::value::{Array, Value};
 use crate::{ExecError, ExecOptions};
 
 pub(crate) type Values = BTreeMap<ValueId, Value>;
 
 /// The graphs inside of each node that has some, in the order of its op.
 pub(crate) type Bodies = BTreeMap<NodeId, Vec<Program>>;
+
+/// Element types that the executor has no own form for.
+pub(crate) type Dtypes = BTreeMap<ValueId, DType>;
 
 /// A graph inside a node, its weights in the engine.
 #[derive(Debug)]
@@ -27,6 +31,7 @@ pub(crate) struct Program {
     n_own: usize,
     weights: Values,
     bodies: Bodies,
+    dtypes: Dtypes,
 }
 
 /// Returns the initializers that are computed with.
@@ -38,6 +43,55 @@ pub(crate) fn weights_of(graph: &Graph) -> Values {
     graph.initializers().iter().filter_map(read).collect()
 }
 
+/// Returns the narrow element types of a graph's values.
+///
+/// Nothing is inferred for a graph that has none, as nearly all have.
+pub(crate) fn dtypes_of(graph: &Graph) -> Dtypes {
+    let declared = graph.values().filter_map(|(_, v)| v.declared.as_ref());
+    let weights = graph.initializers().values().map(|i| i.tensor.dtype());
+    let made = graph.nodes().filter_map(|(_, node)| match &node.op {
+        Op::Cast { to } => Some(*to),
+        Op::Constant { value } => Some(value.dtype()),
+        Op::Quantize(_) => Some(DType::U8),
+        _ => None,
+    });
+    let mut all = declared.map(|t| t.dtype).chain(weights).chain(made);
+    if !all.any(is_narrow) {
+        return Dtypes::new();
+    }
+    let Ok(facts) = infer(graph, &InferOptions::default()) else {
+        return Dtypes::new();
+    };
+    let narrow = |(id, _)| facts.dtype(id).filter(|t| is_narrow(*t)).map(|t| (id, t));
+    graph.values().filter_map(narrow).collect()
+}
+
+fn is_narrow(dtype: DType) -> bool {
+    match dtype {
+        DType::F16
+        | DType::Bf16
+        | DType::I8
+        | DType::I16
+        | DType::U8
+        | DType::U16
+        | DType::U32
+        | DType::U64 => true,
+        // Indices of 32 bits are everywhere, and never overflow.
+        DType::I32 | DType::I64 | DType::F32 | DType::F64 | DType::Bool | DType::Other(_) => false,
+    }
+}
+
+/// Returns integers as their type would hold them.
+fn narrowed(value: Value, dtype: DType) -> Value {
+    match value {
+        Value::Int(a) => {
+            let data = a.data.iter().map(|&x| wrap(x, dtype)).collect();
+            Value::Int(Array::new(a.shape.clone(), data))
+        }
+        Value::Float(_) | Value::Bool(_) => value,
+    }
+}
+
 /// Returns the graphs inside of nodes, however deep: reading has bounded that.
 pub(crate) fn bodies_of(graph: &Graph) -> Bodies {
     let program = |body: &Body| Program {
@@ -45,6 +99,7 @@ pub(crate) fn bodies_of(graph: &Graph) -> Bodies {
         n_own: body.n_own,
         weights: weights_of(&body.graph),
         bodies: bodies_of(&body.graph),
+        dtypes: dtypes_of(&body.graph),
     };
     let nodes = graph.nodes().filter_map(|(id, node)| {
         let bodies = node.op.bodies();
@@ -77,6 +132,7 @@ impl Program {
             graph: &self.graph,
             weights: &self.weights,
             bodies: &self.bodies,
+            dtypes: &self.dtypes,
             options,
         };
         let outputs = self.graph.outputs();
@@ -92,6 +148,7 @@ pub(crate) struct Scope<'a> {
     pub(crate) graph: &'a Graph,
     pub(crate) weights: &'a Values,
     pub(crate) bodies: &'a Bodies,
+    pub(crate) dtypes: &'a Dtypes,
     pub(crate) options: &'a ExecOptions,
 }
 
@@ -177,6 +234,7 @@ impl Scope<'_> {
             threads: self.options.threads,
             max_elements: self.options.max_elements,
             n_outputs: node.outputs.len(),
+            dtype: self.dtype_of(node.output(0)),
         };
         let shapes: Vec<String> = inputs
             .iter()
@@ -197,7 +255,20 @@ impl Scope<'_> {
                 });
             }
         };
-        outcome.map_err(|error| self.node_error(id, &shapes, error))
+        let outputs = outcome.map_err(|error| self.node_error(id, &shapes, error))?;
+        if self.dtypes.is_empty() {
+            return Ok(outputs);
+        }
+        let ports = node.outputs.iter().copied();
+        let narrow = |(value, port)| match self.dtype_of(port) {
+            Some(dtype) => narrowed(value, dtype),
+            None => value,
+        };
+        Ok(outputs.into_iter().zip(ports).map(narrow).collect())
+    }
+
+    fn dtype_of(&self, id: Option<ValueId>) -> Option<DType> {
+        self.dtypes.get(&id?).copied()
     }
 
     /// Returns the error with the node's name and what it was given.

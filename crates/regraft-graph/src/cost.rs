@@ -120,6 +120,9 @@ pub fn node_macs(graph: &Graph, facts: &Facts, id: NodeId) -> u64 {
         | Op::Determinant
         | Op::RotaryEmbedding(_)
         | Op::LabelLoss(_)
+        | Op::AlignedBinary { .. }
+        | Op::Signal(_)
+        | Op::Quantize(_)
         | Op::DropoutMask
         | Op::If { .. }
         | Op::Loop { .. }

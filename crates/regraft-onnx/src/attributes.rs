@@ -350,7 +350,7 @@ impl Setting {
     }
 
     /// A word that `table` has for `value`; the first of several.
-    pub(crate) fn choice<T: PartialEq>(
+    pub(crate) fn choice<T: Copy + PartialEq>(
         name: &'static str,
         value: T,
         default: &'static str,

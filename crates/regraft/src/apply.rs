@@ -127,6 +127,7 @@ impl Removed {
         let wanted = plan.to_plan()?;
         let (pruned, report) =
             regraft_prune::apply::apply(&model.graph, &model.facts, &groups, &wanted)?;
+        let pruned = model.with_picked_states(&pruned)?;
         Ok(Self {
             masked: regraft_prune::apply::mask(&model.graph, &groups, &wanted)?,
             pruned,

@@ -1,9 +1,11 @@
 //! A model file, read and ready to be worked on.
 
+mod settings;
+
 use std::path::{Path, PathBuf};
 
 use regraft_graph::cost::{Cost, total};
-use regraft_graph::fold::{fold, fold_batch_norm};
+use regraft_graph::fold::{fold, fold_batch_norm, open_branches};
 use regraft_graph::infer::{Facts, InferOptions, infer};
 use regraft_graph::{DType, Dim, Graph, ValueId};
 
@@ -21,6 +23,8 @@ pub(crate) struct Model {
     pub(crate) sha256: String,
     /// Where it was read; nothing for a model inside the program.
     path: Option<PathBuf>,
+    /// Names of the matrices at the ends of states.
+    state_ends: Vec<String>,
     /// The network with constants and batch normalisation folded: equal in function.
     pub(crate) graph: Graph,
     /// Shapes of the folded network.
@@ -38,12 +42,16 @@ impl Model {
             ..regraft_onnx::Limits::default()
         };
         let graph = regraft_onnx::read(path, &limits).map_err(|e| Error::from(e).about(path))?;
+        let graph = settings::fixed(&graph, &recipe.fix)?;
+        let (graph, _) = open_branches(&graph, &InferOptions::default())?;
+        let (graph, state_ends) = settings::with_states(&graph, &recipe.state)?;
         let bytes = read(path)?;
         let name = path
             .file_name()
             .map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
         let mut model = Self::new(name, bytes, &graph)?;
         model.path = Some(path.to_owned());
+        model.state_ends = state_ends;
         Ok(model)
     }
 
@@ -73,11 +81,17 @@ impl Model {
             name,
             bytes,
             path: None,
+            state_ends: Vec::new(),
             sha256,
             graph: folded,
             facts,
             folded_batch_norms,
         })
+    }
+
+    /// Returns a pruned network with what is left at the ends of its states as picks of channels.
+    pub(crate) fn with_picked_states(&self, pruned: &Graph) -> Result<Graph, Error> {
+        settings::without_matrices(pruned, &self.state_ends)
     }
 
     /// Returns the costs of the folded network.

@@ -81,6 +81,13 @@ pub struct Recipe {
     /// If given, only groups with a producer that fits one of these patterns shrink.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub only: Vec<String>,
+    /// Inputs and free extents that are fixed, each as `NAME=VALUE`: branches that depend on them
+    /// become part of the network.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fix: Vec<String>,
+    /// States that the caller carries from one call to the next, each as `OUTPUT=INPUT`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub state: Vec<String>,
     /// Unlabelled training samples used, those held out to judge included.
     pub calib: usize,
     /// What happens to the weights after pruning.
@@ -143,6 +150,8 @@ impl Default for Recipe {
             score: ScoreName::default(),
             ignore: Vec::new(),
             only: Vec::new(),
+            fix: Vec::new(),
+            state: Vec::new(),
             calib: DEFAULT_CALIB,
             tune: Tuning::default(),
             epochs: DEFAULT_EPOCHS,

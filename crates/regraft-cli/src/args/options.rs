@@ -180,6 +180,14 @@ pub(crate) struct RunOptions {
     /// Where models run; devices other than the CPU must be built in [default: cpu]
     #[arg(long, value_name = "DEVICE", value_enum)]
     pub(crate) device: Option<Device>,
+    /// Fix an input, or a free extent of the inputs, so that branches which depend on it are taken once
+    /// and for all; may be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) fix: Vec<String>,
+    /// A state that the caller carries from one call to the next: its channels can go inside, the
+    /// caller goes on passing all of them; may be repeated
+    #[arg(long, value_name = "OUTPUT=INPUT")]
+    pub(crate) state: Vec<String>,
     /// Accept weights that are NaN or infinite
     #[arg(long, action = ArgAction::SetTrue)]
     pub(crate) allow_nonfinite: bool,

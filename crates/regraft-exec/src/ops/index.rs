@@ -161,13 +161,12 @@ fn compress(axis: Option<i64>, inputs: &mut Inputs) -> OpResult<Value> {
     let Value::Bool(condition) = inputs.value(1)? else {
         return invalid("the condition does not hold truth values");
     };
-    let axis = match axis {
-        Some(axis) => axis_of(axis, data.shape().len())?,
-        None => {
-            let len = data.len();
-            data = data.reshape(&[len]);
-            0
-        }
+    let axis = if let Some(axis) = axis {
+        axis_of(axis, data.shape().len())?
+    } else {
+        let len = data.len();
+        data = data.reshape(&[len]);
+        0
     };
     let extent = data.shape()[axis];
     let kept: Vec<usize> = condition
@@ -421,19 +420,19 @@ fn eye_like(dtype: Option<DType>, k: i64, inputs: &mut Inputs) -> OpResult<Value
         above == k
     };
     let len = rows * columns;
-    let truth = |_: ()| Value::Bool(Array::new(shape.clone(), (0..len).map(on).collect()));
-    let int = |_: ()| {
-        let data = (0..len).map(|i| i64::from(on(i))).collect();
-        Value::Int(Array::new(shape.clone(), data))
+    let kind = match (dtype, &like) {
+        (Some(DType::Bool), _) | (None, Value::Bool(_)) => DType::Bool,
+        (Some(t), _) if t.is_float() => DType::F32,
+        (None, Value::Float(_)) => DType::F32,
+        _ => DType::I64,
     };
-    let float = |_: ()| {
-        let data = (0..len).map(|i| f32::from(u8::from(on(i)))).collect();
-        Value::Float(Float::new(data, &shape))
-    };
-    Ok(match (dtype, &like) {
-        (Some(DType::Bool), _) | (None, Value::Bool(_)) => truth(()),
-        (Some(t), _) if t.is_float() => float(()),
-        (None, Value::Float(_)) => float(()),
-        _ => int(()),
+    let truths = (0..len).map(on);
+    Ok(match kind {
+        DType::Bool => Value::Bool(Array::new(shape, truths.collect())),
+        DType::F32 => {
+            let data = truths.map(|x| f32::from(u8::from(x))).collect();
+            Value::Float(Float::new(data, &shape))
+        }
+        _ => Value::Int(Array::new(shape, truths.map(i64::from).collect())),
     })
 }

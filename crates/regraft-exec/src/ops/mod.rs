@@ -3,6 +3,7 @@
 mod array;
 mod attention;
 mod boxes;
+mod cells;
 mod conv;
 mod einsum;
 mod elementwise;
@@ -13,6 +14,7 @@ mod linear;
 mod norm;
 mod pointwise;
 mod pool;
+mod quantize;
 mod rearrange;
 mod recurrent;
 mod reduce;
@@ -21,15 +23,17 @@ mod resize;
 mod sample;
 mod scatter;
 mod shape;
+mod signal;
 mod sort;
 mod volume;
 mod windows;
 
-use regraft_graph::Op;
+use regraft_graph::{DType, Op};
 
 use crate::engine::Float;
 use crate::error::{OpError, OpResult, invalid, unsupported};
 use crate::value::{Array, Value};
+pub(crate) use elementwise::wrap;
 
 /// What an op may use besides its inputs.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +44,9 @@ pub(crate) struct Context {
     pub(crate) max_elements: usize,
     /// The number of outputs of the node.
     pub(crate) n_outputs: usize,
+    /// The element type of output 0 in the file, where it is known and not the one of the
+    /// executor: small integers, floats of 16 bits.
+    pub(crate) dtype: Option<DType>,
 }
 
 impl Context {
@@ -164,28 +171,8 @@ pub(crate) fn run(op: &Op, mut inputs: Inputs, context: &Context) -> OpResult<Ve
         } => one(elementwise::clip([*min, *max], *from_inputs, i)),
         Op::PRelu => float(elementwise::prelu(i)),
         Op::Softmax { axis, flatten, log } => float(elementwise::softmax(*axis, *flatten, *log, i)),
-        Op::Reduce {
-            kind,
-            axes,
-            keepdims,
-            noop_with_empty_axes,
-        } => one(reduce::reduce(
-            *kind,
-            axes.as_deref(),
-            [*keepdims, *noop_with_empty_axes],
-            i,
-            context,
-        )),
-        Op::ArgExtremum {
-            axis,
-            keepdims,
-            select_last,
-            largest,
-        } => one(reduce::arg_extremum(
-            *axis,
-            [*keepdims, *select_last, *largest],
-            i,
-        )),
+        Op::Reduce { .. } => one(reduce::reduce_op(op, i, context)),
+        Op::ArgExtremum { .. } => one(reduce::arg_extremum_op(op, i)),
         Op::Shape { start, end } => one(shape::shape(*start, *end, i)),
         Op::Size => one(shape::size(i)),
         Op::Reshape { allowzero } => one(shape::reshape(*allowzero, i)),
@@ -210,13 +197,16 @@ pub(crate) fn run(op: &Op, mut inputs: Inputs, context: &Context) -> OpResult<Ve
         Op::Constant { value } => one(Value::from_tensor(value)),
         Op::Range => one(array::range(i, context)),
         Op::Cast { to } => one(elementwise::cast(*to, i)),
-        Op::CastLike => one(elementwise::cast_like(i)),
+        Op::CastLike => one(elementwise::cast_like(i, context)),
         Op::FloatTest(test) => one(elementwise::float_test(*test, i)),
         Op::ChannelPRelu => float(elementwise::channel_prelu(i)),
         Op::Normalization(op) => float(rescale::run(op, i)),
         Op::Index(op) => index::run(op, i, context),
         Op::Image(op) => one(image::run(op, i, context)),
         Op::Einsum { equation } => float(einsum::einsum(equation, inputs, context)),
+        Op::AlignedBinary { op, axis } => one(elementwise::aligned(*op, *axis, i, context)),
+        Op::Signal(op) => float(signal::run(*op, i, context)),
+        Op::Quantize(op) => quantize::run(*op, i, context),
         Op::Determinant => float(rescale::determinant(i)),
         Op::Attention(op) => attention::attention(op, i, context),
         Op::RotaryEmbedding(op) => float(attention::rotary(op, i)),

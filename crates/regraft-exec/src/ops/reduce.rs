@@ -1,5 +1,6 @@
 //! Reductions over axes, and where the extremum lies.
 
+use regraft_graph::Op;
 use regraft_graph::op::ReduceKind;
 
 use super::pool::plane_means;
@@ -15,7 +16,36 @@ fn without(shape: &[usize], axes: &[usize], keepdims: bool) -> Vec<usize> {
         .collect()
 }
 
-pub(super) fn reduce(
+/// Returns what a `Reduce` op gives.
+pub(super) fn reduce_op(op: &Op, inputs: &mut Inputs, context: &Context) -> OpResult<Value> {
+    let Op::Reduce {
+        kind,
+        axes,
+        keepdims,
+        noop_with_empty_axes,
+    } = op
+    else {
+        return invalid("it is no reduction");
+    };
+    let flags = [*keepdims, *noop_with_empty_axes];
+    reduce(*kind, axes.as_deref(), flags, inputs, context)
+}
+
+/// Returns what an `ArgMax` or `ArgMin` gives.
+pub(super) fn arg_extremum_op(op: &Op, inputs: &mut Inputs) -> OpResult<Value> {
+    let Op::ArgExtremum {
+        axis,
+        keepdims,
+        select_last,
+        largest,
+    } = op
+    else {
+        return invalid("it finds no position");
+    };
+    arg_extremum(*axis, [*keepdims, *select_last, *largest], inputs)
+}
+
+fn reduce(
     kind: ReduceKind,
     axes: Option<&[i64]>,
     [keepdims, noop]: [bool; 2],
@@ -36,10 +66,11 @@ pub(super) fn reduce(
     } else {
         axes_of(&given, shape.len())?
     };
-    if data.len() == 0 {
-        return unsupported("a reduction over no elements");
-    }
     let to = without(&shape, &axes, keepdims);
+    if data.len() == 0 {
+        context.check_size(&to)?;
+        return over_nothing(kind, &data, &to);
+    }
     let is_planes = axes.first() == Some(&2) && axes.len() + 2 == shape.len();
     match data {
         Value::Float(tensor) if kind == ReduceKind::Mean && is_planes => {
@@ -57,6 +88,25 @@ pub(super) fn reduce(
             }
         }
         Value::Bool(_) => invalid("truth values cannot be reduced"),
+    }
+}
+
+/// Returns what a reduction starts from.
+fn over_nothing(kind: ReduceKind, data: &Value, to: &[usize]) -> OpResult<Value> {
+    let start = match kind {
+        ReduceKind::Sum | ReduceKind::L1 | ReduceKind::L2 | ReduceKind::SumSquare => 0.0,
+        ReduceKind::Prod => 1.0,
+        ReduceKind::Max | ReduceKind::LogSum | ReduceKind::LogSumExp => f32::NEG_INFINITY,
+        ReduceKind::Min => f32::INFINITY,
+        ReduceKind::Mean => f32::NAN,
+    };
+    match data {
+        Value::Float(_) => Ok(Value::Float(Float::full(start, to))),
+        Value::Int(_) if start.is_finite() => {
+            let n = to.iter().product();
+            Ok(Value::Int(Array::new(to.to_vec(), vec![start as i64; n])))
+        }
+        Value::Int(_) | Value::Bool(_) => unsupported(format!("{} over no elements", kind.name())),
     }
 }
 
@@ -143,7 +193,7 @@ fn reduce_int(kind: ReduceKind, array: &Array<i64>, axes: &[usize]) -> OpResult<
     Ok(Value::Int(Array::new(to, totals)))
 }
 
-pub(super) fn arg_extremum(
+fn arg_extremum(
     axis: i64,
     [keepdims, select_last, largest]: [bool; 3],
     inputs: &mut Inputs,

@@ -38,13 +38,12 @@ impl Axis {
         // `width` is exactly 1 for a single element; less than 1 cannot come out as one.
         let single = (width - 1.0).abs() < 1e-9;
         match mode {
-            CoordinateMode::HalfPixel => half_pixel,
             CoordinateMode::HalfPixelSymmetric => {
                 let share = self.wanted as f64 / width;
                 n / 2.0 * (1.0 - share) + half_pixel
             }
             CoordinateMode::PytorchHalfPixel if single => -0.5,
-            CoordinateMode::PytorchHalfPixel => half_pixel,
+            CoordinateMode::HalfPixel | CoordinateMode::PytorchHalfPixel => half_pixel,
             CoordinateMode::AlignCorners if single => 0.0,
             CoordinateMode::AlignCorners => x * (n - 1.0) / (width - 1.0),
             CoordinateMode::Asymmetric => x / self.scale,
@@ -127,7 +126,9 @@ fn rows_of(op: &Resize, axis: &Axis) -> Rows {
                 }
             }
             let sum: f64 = weights.iter().sum();
-            weights.iter_mut().for_each(|w| *w /= sum);
+            for weight in &mut weights {
+                *weight /= sum;
+            }
         }
         for (k, weight) in weights.into_iter().enumerate() {
             // The edge is repeated.

@@ -40,10 +40,10 @@ fn reflect(x: f64, low: f64, high: f64) -> f64 {
 
 impl Sampling {
     /// Returns the place on an axis that a coordinate from -1 to 1 names.
-    fn place(&self, coordinate: f32, extent: usize) -> f64 {
+    fn place(self, coordinate: f32, extent: usize) -> f64 {
         let (x, n) = (f64::from(coordinate), extent as f64);
         let place = if self.align_corners {
-            (x + 1.0) / 2.0 * (n - 1.0)
+            f64::midpoint(x, 1.0) * (n - 1.0)
         } else {
             ((x + 1.0) * n - 1.0) / 2.0
         };
@@ -59,7 +59,7 @@ impl Sampling {
         }
     }
 
-    fn mirrored(&self, place: f64, n: f64) -> f64 {
+    fn mirrored(self, place: f64, n: f64) -> f64 {
         let (low, high) = if self.align_corners {
             (0.0, n - 1.0)
         } else {
@@ -73,7 +73,7 @@ impl Sampling {
     }
 
     /// Returns the elements that a place reads, with their weights.
-    fn taps(&self, place: f64, extent: usize) -> Vec<(usize, f64)> {
+    fn taps(self, place: f64, extent: usize) -> Vec<(usize, f64)> {
         let n = extent as f64;
         let left = place.floor();
         let d = place - left;

@@ -93,13 +93,12 @@ pub(super) fn top_k(
 
 pub(super) fn unique(axis: Option<i64>, sorted: bool, inputs: &mut Inputs) -> OpResult<Vec<Value>> {
     let mut data = inputs.value(0)?;
-    let axis = match axis {
-        Some(axis) => axis_of(axis, data.shape().len())?,
-        None => {
-            let len = data.len();
-            data = data.reshape(&[len]);
-            0
-        }
+    let axis = if let Some(axis) = axis {
+        axis_of(axis, data.shape().len())?
+    } else {
+        let len = data.len();
+        data = data.reshape(&[len]);
+        0
     };
     let shape = data.shape();
     let extent = shape[axis];

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use regraft_exec::{ExecError, ExecOptions, Executor, HostData, HostTensor};
 use regraft_graph::{DType, Graph, ValueId};
-use regraft_onnx::Limits;
+use regraft_onnx::{Limits, OnnxError};
 
 use crate::cases::{Case, DataSet};
 
@@ -82,7 +82,12 @@ fn attempt(case: &Case) -> Verdict {
     let graph = match regraft_onnx::read_bytes(&case.model, None, &limits) {
         Ok(graph) => graph,
         Err(error) => {
-            verdict.status = Status::Wrong(format!("not read: {error}"));
+            let reason = format!("not read: {error}");
+            verdict.status = match error {
+                // A version that is refused by its number.
+                OnnxError::Model { .. } => Status::Unsupported(reason),
+                _ => Status::Wrong(reason),
+            };
             return verdict;
         }
     };

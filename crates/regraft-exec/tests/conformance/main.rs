@@ -13,6 +13,7 @@ mod cases;
 mod expectations;
 mod judge;
 mod page;
+mod rewrite;
 
 use std::path::{Path, PathBuf};
 
@@ -70,8 +71,10 @@ fn the_whole_suite_comes_out_as_expected() {
         return;
     };
     let mut outcomes: Vec<Outcome> = Vec::new();
+    let mut rewritten = Vec::new();
     for (kind, folder) in cases::folders(Path::new(&root)) {
         let case = cases::load(&kind, &folder);
+        rewritten.extend(rewrite::faults(&case));
         let verdict = judge::judge(&case);
         outcomes.push((kind, case.name, verdict));
     }
@@ -92,6 +95,14 @@ fn the_whole_suite_comes_out_as_expected() {
     lines.extend(gone.map(|(kind, name)| format!("{kind}/{name}: listed, but not in the suite")));
     assert_no_drift(&lines);
     assert_no_panic(&outcomes);
+    assert!(rewritten.is_empty(), "written:\n{}", rewritten.join("\n"));
+}
+
+#[test]
+fn packed_cases_are_written_as_they_were_and_from_nothing() {
+    let cases = cases::unpack(include_bytes!("../../refs/conformance/cases.bin"));
+    let faults: Vec<String> = cases.iter().flat_map(rewrite::faults).collect();
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
 #[test]

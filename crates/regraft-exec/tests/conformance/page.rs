@@ -9,6 +9,9 @@ use crate::judge::{Status, Verdict};
 /// A case's kind, name and outcome.
 pub(crate) type Outcome = (String, String, Verdict);
 
+/// Which cases a row counts.
+type Keep<'a> = &'a dyn Fn(&Outcome) -> bool;
+
 #[derive(Default)]
 struct Count {
     all: usize,
@@ -47,7 +50,7 @@ fn is_expanded(name: &str) -> bool {
 
 /// Returns the page.
 pub(crate) fn page(outcomes: &[Outcome]) -> String {
-    let of = |keep: &dyn Fn(&Outcome) -> bool| Count::of(outcomes.iter().filter(|o| keep(o)));
+    let of = |keep: Keep<'_>| Count::of(outcomes.iter().filter(|o| keep(o)));
     let mut text = "\
 # Conformance
 
@@ -65,7 +68,7 @@ for the better too.
         text.push_str(&of(&|o| o.0 == kind).row(kind));
     }
     let node = |o: &Outcome| o.0 == "node";
-    let rows: [(&str, &dyn Fn(&Outcome) -> bool); 3] = [
+    let rows: [(&str, Keep<'_>); 3] = [
         ("node, function bodies (`_expanded`)", &|o| {
             node(o) && is_expanded(&o.1)
         }),

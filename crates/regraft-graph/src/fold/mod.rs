@@ -1,8 +1,10 @@
 //! Replacing what is constant by initializers, and removing nodes that do nothing.
 
 mod batch_norm;
+mod branches;
 
 pub use batch_norm::fold_batch_norm;
+pub use branches::open_branches;
 
 use std::collections::BTreeMap;
 

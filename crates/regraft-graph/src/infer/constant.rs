@@ -331,7 +331,7 @@ fn arithmetic(op: BinaryOp, x: &Elem, y: &Elem) -> Elem {
         (BinaryOp::Sub, ..) => both(x, y, i64::checked_sub),
         (BinaryOp::Mul, ..) => both(x, y, i64::checked_mul),
         (BinaryOp::Div, ..) => both(x, y, i64::checked_div),
-        (_, ..) => both(x, y, |a, b| {
+        _ => both(x, y, |a, b| {
             u32::try_from(b).ok().and_then(|b| a.checked_pow(b))
         }),
     }

@@ -153,8 +153,17 @@ fn check_inner(cx: &Context<'_>, a: &Dim, b: &Dim) -> Result<(), GraphError> {
 }
 
 pub(super) fn matmul(cx: &Context<'_>) -> Result<Option<ValueType>, GraphError> {
-    let dtype = cx.dtype(0);
-    let (Some(a), Some(b)) = (cx.shape(0), cx.shape(1)) else {
+    product(cx, 0, 1)
+}
+
+/// Returns the type of the matrix product of two inputs.
+pub(super) fn product(
+    cx: &Context<'_>,
+    left: usize,
+    right: usize,
+) -> Result<Option<ValueType>, GraphError> {
+    let dtype = cx.dtype(left);
+    let (Some(a), Some(b)) = (cx.shape(left), cx.shape(right)) else {
         return Ok(typed(dtype, None));
     };
     if a.is_empty() || b.is_empty() {

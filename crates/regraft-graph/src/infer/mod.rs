@@ -17,6 +17,7 @@ pub mod params;
 mod pool;
 mod recurrent;
 mod shape;
+mod signal;
 
 use std::collections::BTreeMap;
 
@@ -365,6 +366,7 @@ fn infer_node(cx: &Context<'_>) -> Result<Types, GraphError> {
         Op::LayerNormalization { axis, .. } => shape::layer_normalization(cx, *axis)?,
         Op::InstanceNormalization { .. }
         | Op::ChannelPRelu
+        | Op::AlignedBinary { .. }
         | Op::Normalization(_)
         | Op::RotaryEmbedding(_)
         | Op::Activation(_)
@@ -404,6 +406,8 @@ fn infer_node(cx: &Context<'_>) -> Result<Types, GraphError> {
             vec![typed(Some(DType::Bool), cx.shape(0).map(<[Dim]>::to_vec))]
         }
         Op::Index(op) => index::index(cx, op)?,
+        Op::Signal(op) => signal::signal(cx, *op)?,
+        Op::Quantize(op) => signal::quantize(cx, *op)?,
         Op::Image(op) => image::image(cx, op)?,
         Op::Einsum { equation } => vec![attention::einsum(cx, equation)?],
         Op::Determinant => vec![attention::determinant(cx)],

@@ -15,8 +15,10 @@ mod linear;
 mod loss;
 mod normalization;
 mod pool;
+mod quantize;
 mod recurrent;
 mod shape;
+mod signal;
 
 pub use attention::{Attention, RotaryEmbedding, ScoreOutput};
 pub use control::{Body, Scan, ScanAxis};
@@ -29,8 +31,10 @@ pub use linear::{Conv, Gemm};
 pub use loss::{LabelLoss, LossReduction};
 pub use normalization::Normalization;
 pub use pool::{AutoPad, GlobalPool, Pool, PoolKind};
+pub use quantize::QuantizeOp;
 pub use recurrent::{Direction, Recurrent, RecurrentKind};
 pub use shape::{PadMode, ReduceKind, SliceAttributes};
+pub use signal::{SignalOp, WindowKind};
 
 use crate::{DType, Tensor};
 
@@ -205,6 +209,13 @@ pub enum Op {
         /// The target type.
         to: DType,
     },
+    /// Elementwise function whose second input is aligned at an axis, as before opset 7.
+    AlignedBinary {
+        /// The function.
+        op: BinaryOp,
+        /// The axis of the first input that the second one's first axis belongs to.
+        axis: i64,
+    },
     /// Conversion to the element type of another value; inputs X, that value.
     CastLike,
     /// Elementwise question about floats.
@@ -228,6 +239,10 @@ pub enum Op {
     Attention(Attention),
     /// Rotation of pairs by position.
     RotaryEmbedding(RotaryEmbedding),
+    /// Windows and Fourier transforms.
+    Signal(SignalOp),
+    /// Between floats and small integers.
+    Quantize(QuantizeOp),
     /// A loss at labels.
     LabelLoss(LabelLoss),
     /// `Dropout` outside of training with its mask as output 1; inputs X, optional ratio and mode.
@@ -292,7 +307,7 @@ impl Op {
             Self::Compare(c) => c.name(),
             Self::Where => "Where",
             Self::Clip { .. } => "Clip",
-            Self::PRelu => "PRelu",
+            Self::PRelu | Self::ChannelPRelu => "PRelu",
             Self::Softmax { log: false, .. } => "Softmax",
             Self::Softmax { log: true, .. } => "LogSoftmax",
             Self::Reduce { kind, .. } => kind.name(),
@@ -316,9 +331,11 @@ impl Op {
             Self::Constant { .. } => "Constant",
             Self::Range => "Range",
             Self::Cast { .. } => "Cast",
+            Self::AlignedBinary { op, .. } => op.name(),
+            Self::Signal(s) => s.name(),
+            Self::Quantize(q) => q.name(),
             Self::CastLike => "CastLike",
             Self::FloatTest(t) => t.name(),
-            Self::ChannelPRelu => "PRelu",
             Self::Normalization(n) => n.name(),
             Self::Index(i) => i.name(),
             Self::Image(i) => i.name(),

@@ -7,7 +7,9 @@
 use std::ops::RangeInclusive;
 
 use regraft_graph::Op;
-use regraft_graph::op::{ImageOp, IndexOp, Normalization, RecurrentKind, UnaryOp};
+use regraft_graph::op::{
+    ImageOp, IndexOp, Normalization, QuantizeOp, RecurrentKind, SignalOp, UnaryOp,
+};
 
 use crate::OnnxError;
 use crate::attributes::NodeReader;
@@ -77,7 +79,13 @@ fn inputs(op: &Op) -> RangeInclusive<usize> {
         Op::Pad { pads: None, .. } => 2..=4,
         Op::Recurrent(r) if r.kind == RecurrentKind::Lstm => 3..=8,
         Op::Recurrent(_) => 3..=6,
-        Op::CastLike | Op::ChannelPRelu => 2..=2,
+        Op::CastLike | Op::ChannelPRelu | Op::AlignedBinary { .. } => 2..=2,
+        Op::Signal(SignalOp::Window { .. }) | Op::Quantize(QuantizeOp::DynamicQuantize) => 1..=1,
+        Op::Signal(SignalOp::Dft { axis, .. }) => 1..=2 + usize::from(axis.is_none()),
+        Op::Signal(SignalOp::Stft { .. }) => 2..=4,
+        Op::Quantize(QuantizeOp::Quantize { .. } | QuantizeOp::Dequantize { .. }) => 2..=3,
+        Op::Quantize(QuantizeOp::MatMulInteger) => 2..=4,
+        Op::Quantize(QuantizeOp::QLinearMatMul) => 8..=8,
         Op::FloatTest(_) | Op::Determinant => 1..=1,
         Op::DropoutMask => 1..=3,
         Op::LabelLoss(_) => 2..=3,

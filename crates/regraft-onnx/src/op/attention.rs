@@ -10,35 +10,25 @@ const REDUCTIONS: [(&str, LossReduction); 3] = [
     ("sum", LossReduction::Sum),
     ("none", LossReduction::None),
 ];
-/// The operator set in which masks and soft caps changed places; before it the cap comes last.
-const CAP_FIRST: i64 = 24;
 
 pub(super) fn parse(node: &mut NodeReader) -> Result<Op, Refusal> {
-    // Opset 23 numbers the modes in another order: its mode 1 has the mask in it, mode 2 the cap.
-    let old = node.opset < CAP_FIRST;
-    let score_output = match (node.int("qk_matmul_output_mode")?.unwrap_or(0), old) {
-        (0, _) => ScoreOutput::Products,
-        (1, false) => ScoreOutput::Capped,
-        (2, false) | (1, true) => ScoreOutput::Masked,
-        (3, _) => ScoreOutput::Probabilities,
-        (n, _) => {
-            return Err(Refusal::Opaque(format!(
-                "its output of scores in mode {n} is not modelled"
-            )));
+    let score_output = match node.int("qk_matmul_output_mode")?.unwrap_or(0) {
+        0 => ScoreOutput::Products,
+        1 => ScoreOutput::Capped,
+        2 => ScoreOutput::Masked,
+        3 => ScoreOutput::Probabilities,
+        n => {
+            return Err(node
+                .fault(format!("attribute `qk_matmul_output_mode` is {n}"))
+                .into());
         }
     };
-    let softcap = node.float("softcap")?.unwrap_or(0.0);
-    if old && softcap != 0.0 && node.has_input(3) {
-        return Err(Refusal::Opaque(
-            "its soft cap comes after the mask".to_owned(),
-        ));
-    }
     Ok(Op::Attention(Attention {
         is_causal: node.flag("is_causal", false)?,
         q_heads: node.count("q_num_heads", 0, 0)?,
         kv_heads: node.count("kv_num_heads", 0, 0)?,
         scale: node.float("scale")?,
-        softcap,
+        softcap: node.float("softcap")?.unwrap_or(0.0),
         score_output,
         softmax_precision: node.int("softmax_precision")?,
         left_window: node.int("left_window_size")?.unwrap_or(-1),

@@ -35,6 +35,9 @@ pub(super) fn parse_binary(node: &mut NodeReader, op: BinaryOp) -> Result<Op, Re
     if node.opset < 7 {
         // Without an axis the last axes of both are aligned, as they always are from 7 on.
         node.flag("broadcast", false)?;
+        if let Some(axis) = node.int("axis")? {
+            return Ok(Op::AlignedBinary { op, axis });
+        }
     }
     if op == BinaryOp::Mod && node.flag("fmod", false)? {
         return Ok(Op::Binary(BinaryOp::Fmod));
@@ -63,6 +66,13 @@ pub(super) fn emit_binary(op: BinaryOp) -> Vec<Setting> {
         | BinaryOp::BitwiseOr
         | BinaryOp::BitwiseXor => Vec::new(),
     }
+}
+
+pub(super) fn emit_aligned(axis: i64) -> Vec<Setting> {
+    vec![
+        Setting::required("axis", Content::Int(axis)),
+        Setting::required("broadcast", Content::Int(1)),
+    ]
 }
 
 pub(super) fn parse_is_inf(node: &mut NodeReader) -> Result<Op, Refusal> {

@@ -11,6 +11,7 @@ mod pool;
 mod recurrent;
 mod reduce;
 mod shape;
+mod signal;
 
 use regraft_graph::Op;
 use regraft_graph::op::{BinaryOp, CompareOp, FloatTest, GlobalPool, UnaryOp, VariadicOp};
@@ -123,6 +124,9 @@ fn by_family(node: &mut NodeReader) -> Result<Op, Refusal> {
     if let Some(op) = index::parse(node)? {
         return Ok(op);
     }
+    if let Some(op) = signal::parse(node)? {
+        return Ok(op);
+    }
     if let Some(op) = image::parse(node)? {
         return Ok(op);
     }
@@ -187,6 +191,9 @@ pub(crate) fn emit(op: &Op) -> Vec<Setting> {
         Op::Recurrent(recurrent) => recurrent::emit(recurrent),
         Op::FloatTest(test) => elementwise::emit_test(*test),
         Op::Binary(op) => elementwise::emit_binary(*op),
+        Op::AlignedBinary { axis, .. } => elementwise::emit_aligned(*axis),
+        Op::Signal(op) => signal::emit(*op),
+        Op::Quantize(op) => signal::emit_quantize(*op),
         Op::GlobalPool(GlobalPool::Lp { p }) => vec![Setting::int("p", (*p).into(), 2)],
         Op::Normalization(op) => normalization::emit_other(op),
         Op::Index(op) => index::emit(op),

@@ -154,6 +154,9 @@ impl Rewrite<'_> {
             | Op::Attention(_)
             | Op::RotaryEmbedding(_)
             | Op::LabelLoss(_)
+            | Op::AlignedBinary { .. }
+            | Op::Signal(_)
+            | Op::Quantize(_)
             | Op::DropoutMask
             | Op::If { .. }
             | Op::Loop { .. }

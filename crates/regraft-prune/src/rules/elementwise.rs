@@ -1,6 +1,6 @@
 //! Elementwise ops.
 
-use super::{Link, Port, Site, Verdict};
+use super::{Link, Port, Site, Verdict, front};
 
 pub(super) fn unary(site: &Site<'_>, port: Port, axis: usize) -> Verdict {
     match port {
@@ -22,6 +22,30 @@ pub(super) fn dropout(site: &Site<'_>, port: Port, axis: usize) -> Verdict {
         }
         Port::In(_) => site.freeze("takes a setting from these channels"),
     }
+}
+
+/// Axes of the second input belong to those of the first from `from` on; one of extent 1 serves every
+/// channel.
+pub(super) fn aligned(site: &Site<'_>, from: i64, port: Port, axis: usize) -> Verdict {
+    let (a, b, y) = (Port::In(0), Port::In(1), Port::Out(0));
+    let (Some(rank), Some(own)) = (site.rank(a), site.rank(b)) else {
+        return site.unknown_shape();
+    };
+    let Some(from) = front(from, rank.max(1)) else {
+        return site.freeze("has a broadcast that is not understood");
+    };
+    let there = match port {
+        Port::In(1) => axis + from,
+        Port::In(_) | Port::Out(_) => axis,
+    };
+    let mut links = vec![Link::same((a, there), (y, there))];
+    let second = there.checked_sub(from).filter(|i| *i < own);
+    if let Some(second) = second
+        && (site.extent(b, second) != Some(1) || site.extent(a, there) == Some(1))
+    {
+        links.push(Link::same((y, there), (b, second)));
+    }
+    Ok(links)
 }
 
 /// Axes are matched from the last one on; an input axis of extent 1 serves every channel and is

@@ -190,7 +190,10 @@ pub(crate) fn links(site: &Site<'_>, port: Port, axis: usize) -> Verdict {
         Op::Einsum { equation } => einsum::einsum(site, equation, port, axis),
         Op::Attention(op) => attention::attention(site, op, port, axis),
         Op::RotaryEmbedding(op) => attention::rotary(site, op, port, axis),
-        Op::Determinant | Op::LabelLoss(_) => site.freeze("has no rule for channels"),
+        Op::AlignedBinary { axis: from, .. } => elementwise::aligned(site, *from, port, axis),
+        Op::Determinant | Op::LabelLoss(_) | Op::Signal(_) | Op::Quantize(_) => {
+            site.freeze("has no rule for channels")
+        }
         Op::Recurrent(r) => recurrent::recurrent(site, r, port, axis),
         Op::If { .. } | Op::Loop { .. } | Op::Scan(_) => site.freeze("runs a subgraph"),
         Op::Opaque { reason, .. } => site.freeze(&format!("is not understood: {reason}")),

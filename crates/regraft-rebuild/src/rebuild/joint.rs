@@ -43,7 +43,10 @@ pub(super) fn tune_jointly(
         .iter()
         .map(|(v, a)| {
             let chunks = &a.chunks[..n_fit.min(a.chunks.len())];
-            (*v, Batches::new(chunks, a.axis, options.augment, options.mix))
+            (
+                *v,
+                Batches::new(chunks, a.axis, options.augment, options.mix),
+            )
         })
         .collect();
     let vary = |step: u64| -> Result<Varied, RebuildError> {

@@ -267,6 +267,7 @@ fn prune(
         &selection.groups,
         &selection.plan,
     )?;
+    let pruned = model.with_picked_states(&pruned)?;
     let checked = check_pruned(
         model,
         &pruned,

@@ -32,7 +32,7 @@ pub(super) fn scales(
         return Ok(result);
     };
     let first = |a: &Activations| Activations {
-            axis: a.axis,
+        axis: a.axis,
         chunks: a.chunks.iter().take(CHUNKS).cloned().collect(),
     };
     let inputs = inputs.iter().map(|(v, a)| (*v, first(a))).collect();
