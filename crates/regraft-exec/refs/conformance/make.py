@@ -19,7 +19,7 @@ STATUS = HERE / "../../tests/conformance/expectations.toml"
 # Of each op.
 PER_OP = {"node": 2, "pytorch-operator": 1, "pytorch-converted": 1, "simple": 1}
 MAX_CASE_BYTES = 24_000
-MAX_CASES = 260
+MAX_CASES = 400
 
 
 def block(data):

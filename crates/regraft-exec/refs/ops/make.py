@@ -36,7 +36,13 @@ def i64(*values):
     return np.array(values, np.int64)
 
 
+def i32(*values):
+    return np.array(values, np.int32)
+
+
 def onnx_type(a):
+    if a.dtype == np.int32:
+        return TensorProto.INT32
     return {"f": TensorProto.FLOAT, "i": TensorProto.INT64, "b": TensorProto.BOOL}[a.dtype.kind]
 
 
@@ -229,8 +235,115 @@ def recurrent():
         case(f"{name}_plain", op, [f32(4, 2, 2), f32(1, gates * 3, 2), f32(1, gates * 3, 3)], n_out, const=(1, 2), hidden_size=3, **attrs)
 
 
+def more_functions():
+    for op in ["Tan", "Atan", "Sinh", "Cosh", "Asinh"]:
+        case(op.lower(), op, [f32(2, 5) * np.float32(0.6)])
+    for op in ["Asin", "Acos", "Atanh"]:
+        case(op.lower(), op, [f32(2, 5) * np.float32(0.45)])
+    case("acosh", "Acosh", [pos(2, 5) + np.float32(1)])
+    case("shrink", "Shrink", [f32(3, 4)], lambd=0.6, bias=0.2)
+    case("mod_int", "Mod", [i64(7, -7, 8), i64(3, 3, -5)])
+    case("fmod", "Mod", [i64(7, -7, 8), i64(3, 3, -5)], fmod=1)
+    case("is_nan", "IsNaN", [f32(2, 3)])
+    case("group_norm", "GroupNormalization", [f32(2, 4, 3, 2), f32(4), f32(4)], const=(1, 2), opset=21, num_groups=2)
+    case("rms_norm", "RMSNormalization", [f32(2, 3, 6), f32(6)], const=(1,), opset=23, axis=-1)
+    case("lp_norm_1", "LpNormalization", [f32(2, 5)], axis=1, p=1)
+    case("lp_norm_2", "LpNormalization", [f32(3, 4)], axis=0, p=2)
+    case("mean_variance", "MeanVarianceNormalization", [f32(2, 3, 3, 2)])
+    case("lrn", "LRN", [f32(1, 5, 2, 3)], size=3, alpha=0.3, beta=0.6, bias=1.5)
+
+
+def maps():
+    no_roi = np.zeros(0, np.float32)
+    scales = np.array([1, 1, 1.5, 2], np.float32)
+    for name, attrs in [
+        ("linear", {"mode": "linear"}),
+        ("corners", {"mode": "linear", "coordinate_transformation_mode": "align_corners"}),
+        ("pytorch", {"mode": "linear", "coordinate_transformation_mode": "pytorch_half_pixel"}),
+        ("cubic", {"mode": "cubic"}),
+        ("outside", {"mode": "cubic", "exclude_outside": 1}),
+        ("nearest", {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}),
+    ]:
+        case(f"resize_{name}", "Resize", [f32(1, 2, 4, 5), no_roi, scales], const=(1, 2), opset=13, **attrs)
+    sizes = [f32(1, 2, 6, 7), None, None, i64(1, 2, 3, 4)]
+    case("resize_sizes", "Resize", sizes, const=(3,), opset=13, mode="linear")
+    case("resize_antialias", "Resize", sizes, const=(3,), opset=18, mode="linear", antialias=1)
+    case("upsample", "Upsample", [f32(1, 1, 2, 3), np.array([1, 1, 2, 2], np.float32)], const=(1,), opset=9, mode="nearest")
+    grid = f32(1, 3, 4, 2) * np.float32(0.6)
+    case("grid_linear", "GridSample", [f32(1, 2, 4, 5), grid], const=(1,), mode="bilinear")
+    case("grid_border", "GridSample", [f32(1, 2, 4, 5), grid], const=(1,), mode="bilinear", padding_mode="border", align_corners=1)
+    case("grid_cubic", "GridSample", [f32(1, 2, 4, 5), grid], const=(1,), mode="bicubic", padding_mode="reflection")
+    boxes = np.array([[0, 0, 6, 5], [1.3, 2.2, 5.1, 6.4]], np.float32)
+    case("roi_align", "RoiAlign", [f32(1, 2, 7, 6), boxes, i64(0, 0)], const=(1, 2), output_height=2, output_width=3, sampling_ratio=2)
+    for mode in ["DCR", "CRD"]:
+        case(f"depth_to_space_{mode.lower()}", "DepthToSpace", [f32(1, 8, 2, 3)], blocksize=2, mode=mode)
+    case("space_to_depth", "SpaceToDepth", [f32(1, 2, 4, 6)], blocksize=2)
+    case("center_crop_pad", "CenterCropPad", [f32(3, 6), i64(5, 4)], const=(1,), opset=18)
+
+
+def indexing():
+    rows = np.array([[0, 2, 1], [2, 0, 0]], np.int64)
+    case("gather_elements", "GatherElements", [f32(3, 3), rows], const=(1,), axis=0)
+    case("gather_nd", "GatherND", [f32(2, 3, 4), np.array([[0, 1], [1, 2]], np.int64)], const=(1,))
+    case("gather_nd_batch", "GatherND", [f32(2, 3, 4), np.array([[1], [2]], np.int64)], const=(1,), batch_dims=1)
+    spots = np.array([[1, 0], [2, 3]], np.int64)
+    for reduction in ["none", "add", "max"]:
+        case(f"scatter_elements_{reduction}", "ScatterElements", [f32(3, 4), spots, f32(2, 2) * np.float32(0.9)], const=(1,), opset=18, axis=1, reduction=reduction)
+    for reduction in ["none", "add", "min"]:
+        case(f"scatter_nd_{reduction}", "ScatterND", [f32(4, 3), np.array([[1], [3]], np.int64), f32(2, 3) * np.float32(0.9)], const=(1,), opset=18, reduction=reduction)
+    case("top_k", "TopK", [f32(3, 5), i64(2)], 2, const=(1,), axis=1)
+    case("top_k_smallest", "TopK", [f32(4, 3), i64(2)], 2, const=(1,), axis=0, largest=0)
+    case("compress", "Compress", [f32(3, 4), np.array([True, False, True])], const=(1,), axis=0)
+    case("trilu", "Trilu", [f32(2, 3, 4), np.array(1, np.int64)], const=(1,), upper=0)
+    case("one_hot", "OneHot", [i64(1, 0, 2), i64(4), f32(2)], const=(1, 2))
+    for exclusive, reverse in [(0, 0), (1, 0), (0, 1), (1, 1)]:
+        case(f"cum_sum_{exclusive}{reverse}", "CumSum", [f32(2, 4), i64(1)], const=(1,), exclusive=exclusive, reverse=reverse)
+    case("reverse_sequence", "ReverseSequence", [f32(4, 3), i64(2, 4, 1)], const=(1,))
+    case("non_zero", "NonZero", [np.array([[1, 0, 2], [0, 0, 3]], np.float32)])
+
+
+def products():
+    case("einsum_batch", "Einsum", [f32(2, 3, 4), f32(2, 4, 5)], equation="bij,bjk->bik")
+    case("einsum_heads", "Einsum", [f32(2, 3, 2, 4), f32(3, 5, 4)], equation="bhwc,hkc->bhwk")
+    case("einsum_outer", "Einsum", [f32(3), f32(4)], equation="i,j->ij")
+    case("einsum_diagonal", "Einsum", [f32(3, 3)], equation="ii->i")
+    case("einsum_sum", "Einsum", [f32(2, 3, 4)], equation="...ij->...j")
+    case("einsum_three", "Einsum", [f32(2, 3), f32(3, 4), f32(4, 2)], equation="ij,jk,kl->il")
+    case("conv_3d", "Conv", [f32(1, 2, 4, 4, 3), f32(3, 2, 2, 3, 2), f32(3)], const=(1, 2), strides=[2, 1, 1], pads=[1, 1, 0, 1, 1, 0])
+    case("conv_3d_group", "Conv", [f32(1, 4, 3, 3, 3), f32(4, 2, 2, 2, 2)], const=(1,), group=2, dilations=[2, 1, 1])
+    case("convt_3d", "ConvTranspose", [f32(1, 2, 2, 3, 2), f32(2, 3, 3, 2, 2), f32(3)], const=(1, 2), strides=[2, 1, 2], pads=[1, 0, 0, 0, 0, 0])
+    case("max_pool_3d", "MaxPool", [f32(1, 2, 4, 4, 4)], kernel_shape=[2, 2, 2], strides=[2, 2, 2])
+    case("max_pool_places", "MaxPool", [f32(1, 2, 5, 4)], 2, kernel_shape=[2, 2], strides=[2, 1])
+    case("average_pool_3d", "AveragePool", [f32(1, 1, 4, 3, 4)], kernel_shape=[2, 2, 3], pads=[1, 0, 1, 0, 0, 1])
+    case("lp_pool", "LpPool", [f32(1, 2, 4, 4)], kernel_shape=[2, 2], strides=[2, 2], p=2)
+    case("attention", "Attention", [f32(1, 2, 3, 4), f32(1, 2, 3, 4), f32(1, 2, 3, 4)], opset=23, is_causal=1)
+    case("attention_grouped", "Attention", [f32(1, 3, 8), f32(1, 5, 4), f32(1, 5, 4), f32(3, 5)], opset=23, q_num_heads=4, kv_num_heads=2)
+    tables = [f32(5, 2), f32(5, 2)]
+    case("rotary", "RotaryEmbedding", [f32(1, 2, 3, 4), *tables, np.array([[0, 2, 4]], np.int64)], const=(1, 2, 3), opset=23)
+    case("cross_entropy", "SoftmaxCrossEntropyLoss", [f32(3, 4), i64(1, 0, 3)], const=(1,), opset=13)
+    case("nll_weights", "NegativeLogLikelihoodLoss", [f32(3, 4, 2), np.array([[1, 0], [3, 2], [0, 0]], np.int64), pos(4)], const=(1, 2), opset=13)
+
+
+def steps():
+    for direction, d in [("forward", 1), ("bidirectional", 2)]:
+        w = [f32(d, 3, 2), f32(d, 3, 3) * np.float32(0.4), f32(d, 6)]
+        case(f"rnn_{direction}", "RNN", [f32(4, 2, 2), *w], 2, const=(1, 2, 3), hidden_size=3, direction=direction)
+        w = [f32(d, 12, 2), f32(d, 12, 3) * np.float32(0.3), f32(d, 24)]
+        case(f"lstm_lengths_{direction}", "LSTM", [f32(4, 2, 2), *w, i32(2, 4)], 3, const=(1, 2, 3, 4), hidden_size=3, direction=direction)
+        w = [f32(d, 9, 2), f32(d, 9, 3) * np.float32(0.3), f32(d, 18)]
+        case(f"gru_lengths_{direction}", "GRU", [f32(4, 2, 2), *w, i32(3, 4)], 2, const=(1, 2, 3, 4), hidden_size=3, direction=direction)
+    w = [f32(1, 12, 2), f32(1, 12, 3) * np.float32(0.3), f32(1, 24)]
+    full = [f32(3, 2, 2), *w, None, f32(1, 2, 3), f32(1, 2, 3), f32(1, 9) * np.float32(0.4)]
+    case("lstm_peepholes", "LSTM", full, 3, const=(1, 2, 3, 7), hidden_size=3)
+    case("dft", "DFT", [f32(1, 6, 1)], onesided=1, axis=1)
+    case("dft_inverse", "DFT", [f32(1, 5, 2)], inverse=1, axis=1)
+    case("stft", "STFT", [f32(1, 12, 1), np.array(4, np.int64), pos(6)], const=(1, 2))
+
+
 def tensor(name, array):
     array = np.asarray(array)
+    if array.dtype == np.int32:
+        array = array.astype(np.int64)
     code = {"f": 0, "i": 1, "b": 2}[array.dtype.kind]
     head = text(name) + struct.pack("<BI", code, array.ndim) + struct.pack(f"<{array.ndim}I", *array.shape)
     return head + np.ascontiguousarray(array).tobytes()
@@ -242,7 +355,7 @@ def text(raw):
 
 
 def main():
-    for family in [conv, linear, pools, elementwise, arrays, shapes, recurrent]:
+    for family in [conv, linear, pools, elementwise, arrays, shapes, recurrent, more_functions, maps, indexing, products, steps]:
         family()
     out = struct.pack("<I", len(CASES))
     for name, raw, feeds, results in CASES:

@@ -5,7 +5,7 @@ use regraft_graph::op::{LabelLoss, LossReduction};
 use super::Inputs;
 use super::index::required_ints;
 use crate::engine::Float;
-use crate::error::{OpResult, invalid};
+use crate::error::{OpResult, invalid, unsupported};
 use crate::pick::{NOWHERE, pick_float};
 use crate::value::Value;
 
@@ -21,6 +21,7 @@ pub(super) fn label_loss(op: &LabelLoss, inputs: &mut Inputs) -> OpResult<Vec<Va
     }
     let classes = shape[1];
     let weights = match inputs.optional_float(2)? {
+        Some(w) if w.is_tracked() => return unsupported("its class weights have no gradient"),
         Some(w) if w.shape() == [classes] => w.into_vec().or_else(invalid)?,
         Some(w) => return invalid(format!("weights {:?} for {classes} classes", w.shape())),
         None => vec![1.0; classes],
