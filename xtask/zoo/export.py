@@ -1,7 +1,7 @@
 """Lists the models of a library, or exports one of them with random weights.
 
     python export.py list LIBRARY
-    python export.py model LIBRARY NAME FOLDER [--exporter legacy|dynamo|any] [--seed N]
+    python export.py model LIBRARY NAME FOLDER [--exporter any|legacy|dynamo|free] [--seed N]
 
 The second form writes `model.onnx` and `inputs.npz` into the folder. Both print one line of JSON.
 Nothing is downloaded.
@@ -17,7 +17,7 @@ import warnings
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-OPSET = {"legacy": 17, "dynamo": 18}
+OPSET = {"legacy": 17, "free": 17, "dynamo": 18}
 # Characters of an exporter's message that are kept.
 MESSAGE = 300
 
@@ -31,15 +31,16 @@ def main() -> None:
     one.add_argument("library")
     one.add_argument("name")
     one.add_argument("folder", type=pathlib.Path)
-    one.add_argument("--exporter", choices=["legacy", "dynamo", "any"], default="any")
+    one.add_argument("--exporter", choices=["any", "legacy", "dynamo", "free"], default="any")
     one.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
     library = importlib.import_module(f"{arguments.library}_models")
     if arguments.verb == "list":
         rows = [(name, family, "any") for name, family in library.names()]
-        # A sample again with the new exporter alone.
-        rows += [(name, family, "dynamo") for name, family in library.names() if library.twice(name)]
+        # A sample again with the new exporter alone, and with the old one with free axes.
+        for exporter in ("dynamo", "free"):
+            rows += [(name, family, exporter) for name, family in library.names() if library.again(name, exporter)]
         print(json.dumps([dict(zip(("name", "family", "exporter"), row)) for row in rows]))
         return
     # Exporters talk on stdout.
@@ -70,7 +71,8 @@ def export(library, arguments) -> dict:
     result = {"exporter": None, "parameters": sum(p.numel() for p in model.parameters()), "failed": {}}
     for exporter in wanted:
         try:
-            write(model, inputs, arguments.folder / "model.onnx", exporter)
+            free = library.free_axes(inputs) if exporter == "free" else None
+            write(model, inputs, arguments.folder / "model.onnx", exporter, free)
         except Exception as error:  # noqa: BLE001: an exporter may raise anything
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             text = lines[0] if lines else ""
@@ -81,13 +83,13 @@ def export(library, arguments) -> dict:
     return result
 
 
-def write(model, inputs, path: pathlib.Path, exporter: str) -> None:
-    """Writes one ONNX file with one exporter."""
+def write(model, inputs, path: pathlib.Path, exporter: str, free: dict | None) -> None:
+    """Writes one ONNX file with one exporter, its shapes fixed unless some are to be free."""
     import torch
 
     for old in path.parent.glob("model.onnx*"):
         old.unlink()
-    options = {"input_names": list(inputs), "opset_version": OPSET[exporter]}
+    options = {"input_names": list(inputs), "opset_version": OPSET[exporter], "dynamic_axes": free}
     with torch.no_grad():
         torch.onnx.export(
             model, tuple(inputs.values()), str(path), dynamo=exporter == "dynamo", **options

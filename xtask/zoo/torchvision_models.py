@@ -7,8 +7,8 @@ import torchvision.models as models
 PIXELS = 96
 # Builders whose last pooling or attention fits one size only.
 FULL_SIZE = ("alexnet", "vgg", "maxvit")
-# Those that are exported a second time, with the new exporter.
-TWICE = (
+# Those that are exported again, with the new exporter and with a free batch.
+AGAIN = (
     "resnet18", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "convnext_tiny", "densenet121",
     "googlenet", "regnet_y_400mf", "shufflenet_v2_x1_0", "squeezenet1_1", "swin_t", "vgg11_bn", "vit_b_32",
     "deeplabv3_mobilenet_v3_large", "fasterrcnn_mobilenet_v3_large_320_fpn", "r3d_18", "raft_small",
@@ -29,9 +29,14 @@ def names() -> list[tuple[str, str]]:
     return found
 
 
-def twice(name: str) -> bool:
-    """Returns whether the new exporter is tried too."""
-    return name in TWICE
+def again(name: str, exporter: str) -> bool:
+    """Returns whether an exporter is tried too; detectors take one picture."""
+    return name in AGAIN and not (exporter == "free" and name.startswith("fasterrcnn"))
+
+
+def free_axes(inputs: dict) -> dict:
+    """Returns the axes without a fixed extent."""
+    return {name: {0: "batch"} for name in inputs}
 
 
 class First(torch.nn.Module):

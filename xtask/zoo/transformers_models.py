@@ -102,9 +102,19 @@ def names() -> list[tuple[str, str]]:
     return [(name, families.get(row[3], row[3])) for name, row in MODELS.items()]
 
 
-def twice(name: str) -> bool:
-    """Returns whether the new exporter is tried too: these networks are small."""
+def again(name: str, exporter: str) -> bool:
+    """Returns whether an exporter is tried too: these networks are small."""
     return name in MODELS
+
+
+def free_axes(inputs: dict) -> dict:
+    """Returns the axes without a fixed extent: batch, and the length of sentences."""
+    lengths = {"input_ids": "length", "attention_mask": "length", "decoder_input_ids": "target"}
+    batch = {name: {0: "batch"} for name in inputs}
+    for name in inputs:
+        if name in lengths:
+            batch[name][1] = lengths[name]
+    return batch
 
 
 class Tensors(torch.nn.Module):
