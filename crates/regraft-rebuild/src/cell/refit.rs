@@ -9,7 +9,8 @@ use regraft_solve::{
 
 use super::{Cell, RowBlock};
 use crate::RebuildError;
-use crate::rebuild::{LayerRefit, NOTHING_TO_MEND, Walk};
+use crate::rebuild::{LayerRefit, NOTHING_TO_MEND, Walk, keep_axes};
+use crate::squared_error::SquaredError;
 use crate::statistics::Accumulator;
 
 /// Moments of what the pruned cell reads, of what the dense one reads, and between them.
@@ -25,8 +26,21 @@ struct Problem {
     problem: LeastSquares,
 }
 
-/// Refits one cell: the pre-activations that its gates had in the dense model, from what it reads in
-/// the pruned one. `None` where the dense model has no such cell.
+/// Which states a cell's rows read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum States {
+    /// Those of the dense model: what the pruned cell will have once it does what it should.
+    Dense,
+    /// Those that the pruned cell has now, with what is still wrong in them.
+    Own,
+}
+
+/// Refits one cell: the pre-activations that its gates had in the dense model, from what it reads.
+/// `None` where the dense model has no such cell, or nothing is to be mended.
+///
+/// A cell reads its own states, which change with its weights. So it is fitted to the dense model's
+/// states first, then once more to those that it then has, and what lowers the error of its states on
+/// held-out samples is kept.
 pub(crate) fn refit_cell(
     walk: &mut Walk<'_>,
     cell: &Cell,
@@ -41,59 +55,73 @@ pub(crate) fn refit_cell(
     else {
         return Ok(None);
     };
-    let n_chunks = walk.pruned_stream.n_chunks();
-    let Some(moments) = moments(walk, cell, &dense, &label, 0..walk.n_fit())? else {
-        return Ok(None);
-    };
-    let rows = moments.pruned.n;
-    let problems = problems(walk, cell, &dense, &moments).map_err(solve)?;
-    drop(moments);
     let (Some(old), old_biases) = (cell.weights(walk.pruned), cell.biases(walk.pruned)) else {
         return Ok(None);
     };
-    let solved = solve_blocks(cell, &problems, (&old, &old_biases), walk.config.damping);
-    let solved = solved.map_err(solve)?;
-    let judge = |problems: &[Problem]| -> Result<(f64, f64), SolveError> {
-        Ok((
-            error(cell, problems, &old, &old_biases)?,
-            error(cell, problems, &solved.weights, &solved.biases)?,
-        ))
-    };
-    let (error_before, error_after) = judge(&problems).map_err(solve)?;
-    drop(problems);
-    let held = walk.n_fit()..n_chunks;
-    let Some(held) = self::moments(walk, cell, &dense, &label, held)? else {
-        return Ok(None);
-    };
-    let held = self::problems(walk, cell, &dense, &held).map_err(solve)?;
-    let (held_out_before, held_out_after) = judge(&held).map_err(solve)?;
+    let (fit, held) = (0..walk.n_fit(), walk.n_fit()..walk.pruned_stream.n_chunks());
+    let error_before = states_error(walk, cell, fit.clone())?;
+    let held_out_before = states_error(walk, cell, held.clone())?;
     if error_before.max(held_out_before) < NOTHING_TO_MEND {
         return Ok(None);
     }
-    let kept = held_out_after < held_out_before;
-    if kept {
-        let tensors = cell.tensors(walk.pruned, &solved.weights, &solved.biases)?;
-        walk.set(tensors)?;
-    }
-    Ok(Some(LayerRefit {
+    let mut report = LayerRefit {
         node: label.clone(),
         output: walk.pruned.value(cell.states).name.clone(),
         sum_target: false,
         error_before,
-        error_after,
+        error_after: error_before,
         held_out_before,
-        held_out_after,
-        kept,
-        damping: solved.damping,
-        damping_steps: solved.steps,
-        dead_inputs: solved.dead,
-        clamped: solved.clamped,
-        rows,
+        held_out_after: held_out_before,
+        kept: false,
+        damping: 0.0,
+        damping_steps: 0,
+        dead_inputs: 0,
+        clamped: 0,
+        rows: 0,
         swaps: 0,
         swaps_skipped: false,
         residual: 0.0,
         mask: None,
-    }))
+    };
+    let mut best = cell.tensors(walk.pruned, &old, &old_biases)?;
+    for states in [States::Dense, States::Own] {
+        let Some(moments) = moments(walk, cell, &dense, &label, fit.clone(), states)? else {
+            break;
+        };
+        report.rows = moments.pruned.n;
+        let problems = problems(walk, cell, &dense, &moments).map_err(solve)?;
+        drop(moments);
+        let solved = solve_blocks(cell, &problems, (&old, &old_biases), walk.config.damping);
+        let solved = solved.map_err(solve)?;
+        drop(problems);
+        let tensors = cell.tensors(walk.pruned, &solved.weights, &solved.biases)?;
+        walk.set(tensors.clone())?;
+        let found = states_error(walk, cell, held.clone())?;
+        if found >= report.held_out_after {
+            walk.set(best.clone())?;
+            continue;
+        }
+        best = tensors;
+        report.kept = true;
+        report.held_out_after = found;
+        report.error_after = states_error(walk, cell, fit.clone())?;
+        report.damping = report.damping.max(solved.damping);
+        report.damping_steps += solved.steps;
+        report.dead_inputs = report.dead_inputs.max(solved.dead);
+        report.clamped += solved.clamped;
+    }
+    Ok(Some(report))
+}
+
+/// Relative squared error of the cell's states against those of the dense one.
+fn states_error(walk: &Walk<'_>, cell: &Cell, chunks: Range<usize>) -> Result<f64, RebuildError> {
+    let mut sums = SquaredError::default();
+    for chunk in chunks {
+        let own = walk.pruned_stream.chunk(chunk, &[cell.states])?.remove(0);
+        let dense = walk.dense_stream.chunk(chunk, &[cell.states])?.remove(0);
+        sums.add(&own, &keep_axes(&dense, cell.states, walk.kept));
+    }
+    Ok(sums.relative())
 }
 
 /// A cell's new weights over all its blocks.
@@ -151,6 +179,7 @@ fn moments(
     dense: &Cell,
     label: &str,
     chunks: Range<usize>,
+    states: States,
 ) -> Result<Option<Moments>, RebuildError> {
     let solve = |r| RebuildError::solve(label)(r);
     let n_samples = walk.pruned_stream.n_samples();
@@ -161,8 +190,14 @@ fn moments(
     let mut dense_sums = Accumulator::of_size(dense.d(), None, threads).map_err(solve)?;
     let mut first = walk.pruned_stream.first_sample(chunks.start);
     for chunk in chunks {
-        let x = cell.joined(&walk.pruned_stream.chunk(chunk, &cell.reads())?);
-        let y = dense.joined(&walk.dense_stream.chunk(chunk, &dense.reads())?);
+        let mut read = walk.pruned_stream.chunk(chunk, &cell.reads())?;
+        let dense_read = walk.dense_stream.chunk(chunk, &dense.reads())?;
+        if let (States::Dense, Some(own), Some(states)) =
+            (states, read.get_mut(1), dense_read.get(1))
+        {
+            *own = keep_axes(states, cell.states, walk.kept);
+        }
+        let (x, y) = (cell.joined(&read), dense.joined(&dense_read));
         let (Some(x), Some(y)) = (x, y) else {
             return Ok(None);
         };
@@ -293,22 +328,6 @@ impl Cell {
         let bias = rows.map(|row| self.bias_of(block, biases, row)).collect();
         (matrix, bias)
     }
-}
-
-/// Relative squared error over all blocks, each weighted by its share of the targets' energy.
-fn error(
-    cell: &Cell,
-    problems: &[Problem],
-    w: &Matrix,
-    biases: &[Vec<f64>; 2],
-) -> Result<f64, SolveError> {
-    let (mut error, mut energy) = (0.0, 0.0);
-    for Problem { block, problem } in problems {
-        let (w, b) = cell.part(block, w, biases);
-        error += problem.relative_error(&w, Some(&b))? * problem.energy.max(f64::MIN_POSITIVE);
-        energy += problem.energy;
-    }
-    Ok(if energy > 0.0 { error / energy } else { error })
 }
 
 /// Returns the initializers of all cells, for tuning.

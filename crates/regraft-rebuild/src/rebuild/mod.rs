@@ -21,6 +21,7 @@ use crate::tune::{Schedule, Target, Term, tune};
 use crate::{Activations, Layer, Monitor, RebuildError, Stage, find_layers};
 pub(crate) use refit_layer::NOTHING_TO_MEND;
 use refit_layer::refit_layer;
+pub(crate) use target::keep_axes;
 
 pub use crate::tune::{DEFAULT_JOINT_MACS, MAX_JOINT_EPOCHS, TuneConfig, Tuned};
 pub use refit_layer::LayerRefit;

@@ -68,7 +68,7 @@ fn depends_on_pending(graph: &Graph, layers: &[Layer], layer: &Layer, value: Val
 }
 
 /// Returns the part of a dense value's tensor that the pruned model still has.
-pub(super) fn keep_axes(tensor: &HostTensor, value: ValueId, kept: &KeptAxes) -> HostTensor {
+pub(crate) fn keep_axes(tensor: &HostTensor, value: ValueId, kept: &KeptAxes) -> HostTensor {
     let mut result = tensor.clone();
     for axis in 0..tensor.shape.len() {
         if let Some(keep) = kept.get(&(value, axis)) {

@@ -1,0 +1,236 @@
+//! Rebuilding recurrent cells: what the closed form must find exactly, and what it must gain.
+// Helpers of tests may panic as tests may.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+
+use regraft_exec::{ExecOptions, Executor, HostTensor};
+use regraft_graph::infer::{InferOptions, infer};
+use regraft_graph::op::{Direction, Recurrent, RecurrentKind};
+use regraft_graph::{DType, Dim, Graph, GraphBuilder, Header, Op, Tensor, ValueId, ValueType};
+use regraft_prune::plan::GroupPlan;
+use regraft_prune::{Plan, apply::apply, find_groups};
+use regraft_rebuild::rebuild::{KeptAxes, NoJournal, Pair, RebuildConfig, Rebuilt, rebuild};
+use regraft_rebuild::{Activations, Silent};
+
+const STEPS: usize = 7;
+const N_IN: usize = 5;
+const HIDDEN: usize = 6;
+
+/// `SplitMix64`, for weights and samples.
+struct Random(u64);
+
+impl Random {
+    fn uniform(&mut self) -> f32 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+
+    fn list(&mut self, n: usize) -> Vec<f32> {
+        (0..n).map(|_| self.uniform()).collect()
+    }
+}
+
+/// The kind of cell, and how its sequence lies.
+#[derive(Clone, Copy, Debug)]
+struct Kind {
+    kind: RecurrentKind,
+    direction: Direction,
+}
+
+const KINDS: [Kind; 4] = [
+    Kind {
+        kind: RecurrentKind::Lstm,
+        direction: Direction::Forward,
+    },
+    Kind {
+        kind: RecurrentKind::Gru {
+            linear_before_reset: true,
+        },
+        direction: Direction::Forward,
+    },
+    Kind {
+        kind: RecurrentKind::Gru {
+            linear_before_reset: true,
+        },
+        direction: Direction::Reverse,
+    },
+    Kind {
+        kind: RecurrentKind::Gru {
+            linear_before_reset: false,
+        },
+        direction: Direction::Forward,
+    },
+];
+
+/// A cell whose last unit does what the one before does where `twin`, and a linear layer on all of
+/// its states.
+fn network(kind: Kind, twin: bool, seed: u64) -> Graph {
+    let mut random = Random(seed);
+    let mut b = GraphBuilder::new(Header::default());
+    let dims = [Dim::symbol("batch"), Dim::Fixed(STEPS), Dim::Fixed(N_IN)];
+    let declared = ValueType {
+        dtype: DType::F32,
+        shape: Some(dims.to_vec()),
+    };
+    b.input("x", Some(declared));
+    let perm = Some(vec![1, 0, 2]);
+    b.op("time", Op::Transpose { perm }, &["x"], &["time"]);
+    let mut op = Recurrent {
+        kind: kind.kind,
+        hidden_size: HIDDEN,
+        direction: kind.direction,
+        batch_first: false,
+    };
+    op.hidden_size = HIDDEN;
+    let rows = op.n_gates() * HIDDEN;
+    let mut w = random.list(rows * N_IN);
+    let mut r = random.list(rows * HIDDEN);
+    let mut bias = random.list(2 * rows);
+    if twin {
+        for gate in 0..op.n_gates() {
+            let (from, to) = (gate * HIDDEN + HIDDEN - 2, gate * HIDDEN + HIDDEN - 1);
+            w.copy_within(from * N_IN..(from + 1) * N_IN, to * N_IN);
+            r.copy_within(from * HIDDEN..(from + 1) * HIDDEN, to * HIDDEN);
+            bias[to] = bias[from];
+            bias[rows + to] = bias[rows + from];
+        }
+    }
+    let mut tensor = |name: &str, shape: Vec<usize>, data: Vec<f32>| {
+        b.tensor(name, Tensor::from_f32(shape, data).unwrap())
+            .unwrap();
+    };
+    tensor("w", vec![1, rows, N_IN], w);
+    tensor("r", vec![1, rows, HIDDEN], r);
+    tensor("b", vec![1, 2 * rows], bias);
+    tensor("head", vec![HIDDEN, 3], random.list(HIDDEN * 3));
+    b.op(
+        "cell",
+        Op::Recurrent(op),
+        &["time", "w", "r", "b"],
+        &["states"],
+    );
+    b.op("y", Op::MatMul, &["states", "head"], &["y"]);
+    b.output("y");
+    b.finish().unwrap()
+}
+
+fn samples(graph: &Graph) -> BTreeMap<ValueId, Activations> {
+    let mut random = Random(99);
+    let data = random.list(5 * 24 * STEPS * N_IN);
+    let x = Activations::from_samples(&data, &[STEPS, N_IN], 24);
+    [(graph.inputs()[0], x)].into()
+}
+
+fn rebuilt(dense: &Graph, kept: &[usize]) -> (Graph, Rebuilt) {
+    let facts = infer(dense, &InferOptions::default()).unwrap();
+    let groups = find_groups(dense, &facts).unwrap();
+    let mut plan = Plan::dense(&groups);
+    plan.groups = vec![GroupPlan {
+        group: groups.groups[0].name.clone(),
+        n_units: HIDDEN,
+        kept: kept.to_vec(),
+    }];
+    let (pruned, report) = apply(dense, &facts, &groups, &plan).unwrap();
+    let kept: KeptAxes = report
+        .kept
+        .iter()
+        .map(|(v, axis, keep)| ((v, axis), keep.to_vec()))
+        .collect();
+    let pair = Pair {
+        dense,
+        teacher: dense,
+        pruned: &pruned,
+        kept: &kept,
+    };
+    let config = RebuildConfig {
+        damping: 1e-9,
+        max_rows: 1 << 20,
+        tune: None,
+        held_out_chunks: 1,
+        sparsity: None,
+        exec: ExecOptions::default(),
+    };
+    let found = rebuild(pair, &samples(dense), &config, &NoJournal, &Silent).unwrap();
+    (pruned, found)
+}
+
+/// Root of the mean square difference of the outputs on all samples, relative to the dense one's.
+fn error(dense: &Graph, other: &Graph) -> f64 {
+    let run = |graph: &Graph| -> Vec<f32> {
+        let executor = Executor::new(graph, ExecOptions::default()).unwrap();
+        let chunks = samples(graph).into_values().next().unwrap().chunks;
+        let input = graph.inputs()[0];
+        let y = |chunk: HostTensor| executor.run(&[(input, chunk)]).unwrap().remove(0);
+        chunks
+            .into_iter()
+            .flat_map(|c| y(c).into_f32().unwrap())
+            .collect()
+    };
+    let (a, b) = (run(dense), run(other));
+    let square = |list: &mut dyn Iterator<Item = f64>| -> f64 { list.map(|x| x * x).sum() };
+    let difference = square(&mut a.iter().zip(&b).map(|(x, y)| f64::from(x - y)));
+    (difference / square(&mut a.iter().map(|x| f64::from(*x)))).sqrt()
+}
+
+/// A unit that does what another one does can go without a trace: the other one's weights take over.
+#[test]
+fn a_twin_goes_without_a_trace() {
+    for kind in KINDS {
+        // Where a reset gate multiplies the state before the product, that product stays as it is.
+        let masked = matches!(
+            kind.kind,
+            RecurrentKind::Gru {
+                linear_before_reset: false
+            }
+        );
+        let dense = network(kind, true, 5);
+        let (pruned, found) = rebuilt(&dense, &[0, 1, 2, 3, 4]);
+        let (before, after) = (error(&dense, &pruned), error(&dense, &found.graph));
+        assert!(before > 0.01, "{kind:?}: {before}");
+        let cell = found
+            .layers
+            .iter()
+            .find(|l| l.node == "cell")
+            .expect("the cell");
+        assert!(cell.kept, "{kind:?}: {cell:?}");
+        if masked {
+            assert!(after < before, "{kind:?}: {before} to {after}");
+        } else {
+            assert!(cell.held_out_after < 1e-8, "{kind:?}: {cell:?}");
+            assert!(after < 1e-3, "{kind:?}: {before} to {after}");
+        }
+    }
+}
+
+/// Without a twin the error falls, on samples that the fit did not see as well.
+#[test]
+fn the_refit_of_a_cell_lowers_the_error() {
+    for kind in KINDS {
+        for seed in 0..4 {
+            let dense = network(kind, false, seed);
+            let (pruned, found) = rebuilt(&dense, &[0, 2, 3, 5]);
+            let (before, after) = (error(&dense, &pruned), error(&dense, &found.graph));
+            assert!(after < 0.9 * before, "{kind:?} {seed}: {before} to {after}");
+        }
+    }
+}
+
+/// Nothing gone, nothing changed.
+#[test]
+fn a_whole_cell_stays_as_it_is() {
+    for kind in KINDS {
+        let dense = network(kind, false, 3);
+        let (_, found) = rebuilt(&dense, &[0, 1, 2, 3, 4, 5]);
+        // The linear layer behind it may move by its rounding.
+        assert!(
+            found.layers.iter().all(|l| l.node != "cell"),
+            "{:?}",
+            found.layers
+        );
+        assert!(error(&dense, &found.graph) < 1e-3);
+    }
+}
