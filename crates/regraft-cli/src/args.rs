@@ -206,11 +206,11 @@ pub(crate) struct ApplyArgs {
     pub(crate) plan: PathBuf,
     #[command(flatten)]
     pub(crate) data: DataOptions,
-    /// Arrays to verify with, one for each input by its name [default: random ones]
+    /// Arrays to verify with, one for each input by name [default: random]
     #[arg(long, value_name = "FILE.npz", value_hint = ValueHint::FilePath,
           help_heading = "Data", conflicts_with = "data")]
     pub(crate) inputs: Option<PathBuf>,
-    /// The ONNX Runtime library to verify in [default: looked for where it is needed]
+    /// The ONNX Runtime library to verify in [default: looked for]
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath,
           help_heading = "Run", conflicts_with = "data")]
     pub(crate) onnxruntime: Option<PathBuf>,

@@ -92,12 +92,25 @@ fn apply_says_what_it_verifies_with() {
             .iter()
             .any(|option| l.contains(option))
     });
-    assert_snapshot!(lines.collect::<Vec<_>>().join("\n"), @"");
+    assert_snapshot!(lines.collect::<Vec<_>>().join("\n"), @"
+    Usage: regraft apply [OPTIONS] <MODEL> <PLAN>
+          --inputs <FILE.npz>  Arrays to verify with, one for each input by name [default: random]
+          --onnxruntime <PATH>  The ONNX Runtime library to verify in [default: looked for]
+          --masked <FILE>  Also write the masked dense network that the pruned one is compared with
+      regraft apply bert.onnx half.toml --inputs sentences.npz --masked masked.onnx
+    ");
 }
 
 #[test]
 fn a_plan_of_weights_needs_no_data_and_any_other_says_so() {
-    assert_snapshot!(run(&["plan", "a.onnx", "--macs", "0.5"]), @"");
+    assert_snapshot!(run(&["plan", "a.onnx", "--macs", "0.5"]), @r"
+    exit 2
+    -- stdout
+    -- stderr
+    error: no data is given
+
+    hint: this score is measured on samples: point --data at some, or rank by the weights alone: --score l2
+    ");
 }
 
 #[test]

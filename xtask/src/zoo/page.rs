@@ -68,11 +68,6 @@ fn totals(out: &mut String, records: &[Record]) {
             continue;
         }
         let count = |keep: &dyn Fn(&Record) -> bool| all.iter().filter(|r| keep(r)).count();
-        let also = if again {
-            ", by the new exporter too"
-        } else {
-            ""
-        };
         let _ = writeln!(
             out,
             "| {library}{also} | {} | {} | {} | {} | **{}** |",
