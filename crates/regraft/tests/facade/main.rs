@@ -7,6 +7,7 @@ mod importance;
 mod inputs;
 mod material;
 mod memory;
+mod recurrent;
 mod refusals;
 mod regrow;
 mod removal;
