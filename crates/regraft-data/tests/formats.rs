@@ -9,8 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use regraft_data::{
-    ChannelOrder, Color, Dataset, LabelColumn, Layout, OpenOptions, Preprocess, Role, Scale, Size,
-    open,
+    ArrayValues, ChannelOrder, Color, Dataset, LabelColumn, Layout, Limits, OpenOptions,
+    Preprocess, Role, Scale, Size, open, read_npz,
 };
 
 fn put(folder: &Path, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
@@ -164,21 +164,65 @@ fn images_of_different_sizes_need_a_resize() {
     assert!(batch.iter().all(|v| (v - 18.15).abs() < 1e-4), "{batch:?}");
 }
 
+fn archive(entries: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for (name, bytes) in entries {
+        let options = zip::write::SimpleFileOptions::default();
+        zip.start_file(*name, options).unwrap();
+        std::io::Write::write_all(&mut zip, bytes).unwrap();
+    }
+    zip.finish().unwrap().into_inner()
+}
+
+#[test]
+fn named_arrays_keep_the_type_of_their_kind() {
+    let folder = tempfile::tempdir().unwrap();
+    let large = i64::from(i32::MAX) + 1;
+    let words: Vec<u8> = [large, -1, 2, 3]
+        .iter()
+        .flat_map(|i| i.to_le_bytes())
+        .collect();
+    let halves: Vec<u8> = [0.5f64, -2.0]
+        .iter()
+        .flat_map(|x| x.to_le_bytes())
+        .collect();
+    let mut columns = npy("<i8", "(2, 2)", &words);
+    let at = columns.windows(5).position(|w| w == b"False").unwrap();
+    columns[at..at + 5].copy_from_slice(b"True ");
+    let bytes = archive(&[
+        ("ids.npy", npy("<i8", "(2, 2)", &words)),
+        ("columns.npy", columns),
+        ("mask.npy", npy("|b1", "(3,)", &[1, 0, 1])),
+        ("scale.npy", npy("<f8", "(2,)", &halves)),
+        ("one.npy", npy("|i1", "()", &[0xff])),
+    ]);
+    let found = read_npz(&put(folder.path(), "a.npz", bytes), &Limits::default()).unwrap();
+    let check = |name: &str, shape: &[usize], values: ArrayValues| {
+        assert_eq!(
+            (&*found[name].shape, &found[name].values),
+            (shape, &values),
+            "{name}"
+        );
+    };
+    check("ids", &[2, 2], ArrayValues::I64(vec![large, -1, 2, 3]));
+    check("columns", &[2, 2], ArrayValues::I64(vec![large, 2, -1, 3]));
+    check("mask", &[3], ArrayValues::Bool(vec![true, false, true]));
+    check("scale", &[2], ArrayValues::F32(vec![0.5, -2.0]));
+    check("one", &[], ArrayValues::I64(vec![-1]));
+    let huge = archive(&[("u.npy", npy("<u8", "(1,)", &[0xff; 8]))]);
+    let error = read_npz(&put(folder.path(), "b.npz", huge), &Limits::default()).unwrap_err();
+    assert!(error.to_string().contains("64 signed bits"), "{error}");
+}
+
 #[test]
 fn archives_of_arrays() {
     let folder = tempfile::tempdir().unwrap();
-    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    for (name, bytes) in [
+    let bytes = archive(&[
         ("x_train.npy", npy("|u1", "(3, 2, 2)", &[5; 12])),
         ("y_train.npy", npy("<i8", "(3, 1)", &[0; 24])),
         ("x_test.npy", npy("|u1", "(1, 2, 2)", &[6; 4])),
         ("y_test.npy", npy("<f4", "(1,)", &[0; 4])),
-    ] {
-        let options = zip::write::SimpleFileOptions::default();
-        zip.start_file(name, options).unwrap();
-        std::io::Write::write_all(&mut zip, &bytes).unwrap();
-    }
-    let bytes = zip.finish().unwrap().into_inner();
+    ]);
     let path = put(folder.path(), "mnist.npz", bytes);
     for path in [path.as_path(), folder.path()] {
         let source = open(path, &OpenOptions::default()).unwrap();
