@@ -15,7 +15,8 @@ mod reshape;
 mod shape;
 
 pub(crate) use index::IndexMap;
-use regraft_graph::infer::Facts;
+use regraft_graph::infer::{Facts, params};
+use regraft_graph::op::ImageOp;
 use regraft_graph::{Dim, Graph, Node, NodeId, Op, ValueId};
 pub(crate) use reshape::target as reshape_target;
 
@@ -174,6 +175,12 @@ pub(crate) fn links(site: &Site<'_>, port: Port, axis: usize) -> Verdict {
         Op::ConstantOfShape { .. } => shape::constant_of_shape(site, port),
         Op::Constant { .. } => Ok(Vec::new()),
         Op::Range => site.freeze("makes a range of numbers"),
+        Op::Image(ImageOp::Resize(_) | ImageOp::Upsample { .. })
+            if params::resized_axes(site.graph, site.facts, site.id)
+                .is_some_and(|changed| !changed.contains(&axis)) =>
+        {
+            elementwise::unary(site, port, axis)
+        }
         Op::CastLike | Op::FloatTest(_) => elementwise::unary(site, port, axis),
         Op::ChannelPRelu
         | Op::Normalization(_)
