@@ -36,8 +36,7 @@ pub(crate) fn faults(case: &Case) -> Vec<String> {
                 faults.push(format!("{}: {found:?} instead of {wanted:?}", case.name));
             }
         }
-        Ok(Err(error)) => faults.push(format!("{}: {error}", case.name)),
-        Err(error) => faults.push(format!("{}: {error}", case.name)),
+        Ok(Err(error)) | Err(error) => faults.push(format!("{}: {error}", case.name)),
     }
     faults
 }
