@@ -14,6 +14,7 @@ mod expectations;
 mod judge;
 mod page;
 mod rewrite;
+mod shapes;
 
 use std::path::{Path, PathBuf};
 
@@ -72,9 +73,13 @@ fn the_whole_suite_comes_out_as_expected() {
     };
     let mut outcomes: Vec<Outcome> = Vec::new();
     let mut rewritten = Vec::new();
+    let (mut contradictions, mut inferred) = (Vec::new(), 0);
     for (kind, folder) in cases::folders(Path::new(&root)) {
         let case = cases::load(&kind, &folder);
         rewritten.extend(rewrite::faults(&case));
+        let (faults, complete) = shapes::check(&case);
+        contradictions.extend(faults);
+        inferred += complete;
         let verdict = judge::judge(&case);
         outcomes.push((kind, case.name, verdict));
     }
@@ -96,6 +101,22 @@ fn the_whole_suite_comes_out_as_expected() {
     assert_no_drift(&lines);
     assert_no_panic(&outcomes);
     assert!(rewritten.is_empty(), "written:\n{}", rewritten.join("\n"));
+    println!("{inferred} outputs are inferred to the last extent");
+    assert!(
+        contradictions.is_empty(),
+        "inferred:\n{}",
+        contradictions.join("\n")
+    );
+}
+
+#[test]
+fn packed_cases_are_inferred_as_they_come_out() {
+    let cases = cases::unpack(include_bytes!("../../refs/conformance/cases.bin"));
+    let (faults, complete): (Vec<_>, Vec<_>) = cases.iter().map(shapes::check).unzip();
+    let faults = faults.concat();
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    let complete: usize = complete.iter().sum();
+    assert!(complete > 250, "{complete}");
 }
 
 #[test]
