@@ -128,3 +128,6 @@ pub(super) fn scan(cx: &Context<'_>, op: &Scan) -> Types {
     };
     (0..cx.node.outputs.len()).map(output).collect()
 }
+
+#[cfg(test)]
+mod tests;
