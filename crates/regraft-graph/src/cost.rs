@@ -1,7 +1,9 @@
 //! What a network costs: parameters, multiply-accumulates, bytes.
 
-use crate::infer::Facts;
-use crate::{Dim, Graph, NodeId, Op, ValueId};
+use std::collections::BTreeMap;
+
+use crate::infer::{Facts, branch_macs};
+use crate::{Dim, Graph, Node, NodeId, Op, ValueId};
 
 /// Counts of a whole network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,11 +24,16 @@ pub fn total(graph: &Graph, facts: &Facts) -> Cost {
         cost.params += if init.tensor.dtype().is_float() { n } else { 0 };
         cost.bytes += n * init.tensor.dtype().size_bytes().unwrap_or(1) as u64;
     }
-    cost.macs = graph
-        .nodes()
-        .map(|(id, _)| node_macs(graph, facts, id))
-        .fold(0, u64::saturating_add);
+    cost.macs = macs(graph, facts);
     cost
+}
+
+/// Returns the multiply-accumulates of all nodes for one sample.
+pub(crate) fn macs(graph: &Graph, facts: &Facts) -> u64 {
+    let nodes = graph.nodes();
+    nodes
+        .map(|(id, _)| node_macs(graph, facts, id))
+        .fold(0, u64::saturating_add)
 }
 
 /// Returns the multiply-accumulates of one node for one sample; 0 where the extents are not known.
@@ -55,6 +62,9 @@ pub fn node_macs(graph: &Graph, facts: &Facts, id: NodeId) -> u64 {
             let weights = elements(node.input(1), 0).zip(elements(node.input(2), 0));
             Some(steps).zip(weights.map(|(w, r)| w.saturating_add(r)))
         }
+        Op::Attention(_) => attention(facts, node),
+        Op::Einsum { equation } => einsum(facts, node, equation),
+        Op::If { .. } => Some(1).zip(Some(branch_macs(graph, facts, id))),
         Op::BatchNormalization { .. }
         | Op::LayerNormalization { .. }
         | Op::InstanceNormalization { .. }
@@ -95,21 +105,57 @@ pub fn node_macs(graph: &Graph, facts: &Facts, id: NodeId) -> u64 {
         | Op::Normalization(_)
         | Op::Index(_)
         | Op::Image(_)
-        | Op::Einsum { .. }
         | Op::Determinant
-        | Op::Attention(_)
         | Op::RotaryEmbedding(_)
         | Op::LabelLoss(_)
         | Op::AlignedBinary { .. }
         | Op::Signal(_)
         | Op::Quantize(_)
         | Op::DropoutMask
-        | Op::If { .. }
         | Op::Loop { .. }
         | Op::Scan(_)
         | Op::Opaque { .. } => None,
     };
     macs.map_or(0, |(a, b)| a.saturating_mul(b))
+}
+
+/// Every query with every key, and every probability with every value.
+fn attention(facts: &Facts, node: &Node) -> Option<(u64, u64)> {
+    let fixed = |d: &Dim| d.fixed().unwrap_or(1) as u64;
+    let volume = |s: &[Dim]| s.iter().map(fixed).fold(1, u64::saturating_mul);
+    let queries = volume(facts.shape(node.input(0)?)?.get(1..)?);
+    let y = volume(facts.shape(node.output(0)?)?.get(1..)?);
+    let keys = facts.shape(node.input(1)?)?;
+    // The second axis from the end, with or without an axis of heads.
+    let mut n_keys = keys.get(keys.len().checked_sub(2)?).map(fixed)?;
+    if let Some(past) = node.input(4).and_then(|v| facts.shape(v)) {
+        n_keys = n_keys.saturating_add(past.get(2).map_or(0, fixed));
+    }
+    Some((queries.saturating_add(y), n_keys))
+}
+
+/// The extents of all named axes of a product; the output's first axis is the batch.
+fn einsum(facts: &Facts, node: &Node, equation: &str) -> Option<(u64, u64)> {
+    let text: String = equation.chars().filter(|c| !c.is_whitespace()).collect();
+    let mut sides = text.split("->");
+    let inputs = sides.next()?;
+    let output = sides.next().unwrap_or(inputs);
+    if !inputs.contains(',') || text.contains('.') {
+        return None;
+    }
+    let mut extents: BTreeMap<char, u64> = BTreeMap::new();
+    for (port, names) in inputs.split(',').enumerate() {
+        let shape = facts.shape(node.input(port)?)?;
+        for (name, dim) in names.chars().zip(shape) {
+            let n = dim.fixed().unwrap_or(1) as u64;
+            let known = extents.entry(name).or_insert(n);
+            *known = (*known).max(n);
+        }
+    }
+    if let Some(first) = output.chars().next() {
+        extents.insert(first, 1);
+    }
+    Some((1, extents.into_values().fold(1, u64::saturating_mul)))
 }
 
 /// Rows of the left side (batch axis left out) times the elements of the right side's matrix.
