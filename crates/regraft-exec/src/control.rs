@@ -13,7 +13,7 @@ use crate::scope::{Program, Scope};
 use crate::value::{Array, Value};
 
 /// The most rounds of one loop: a hostile file may ask for one that never ends.
-const MAX_ROUNDS: usize = 1 << 20;
+const MAX_ROUNDS: usize = 1 << 18;
 
 /// The outputs of a node and the peak of live bytes inside.
 type Outcome = (Vec<Value>, usize);

@@ -1,6 +1,6 @@
 //! What a network costs: parameters, multiply-accumulates, bytes.
 
-use crate::infer::Facts;
+use crate::infer::{Facts, branch_macs};
 use crate::{Dim, Graph, NodeId, Op, ValueId};
 
 /// Counts of a whole network.
@@ -22,11 +22,16 @@ pub fn total(graph: &Graph, facts: &Facts) -> Cost {
         cost.params += if init.tensor.dtype().is_float() { n } else { 0 };
         cost.bytes += n * init.tensor.dtype().size_bytes().unwrap_or(1) as u64;
     }
-    cost.macs = graph
-        .nodes()
-        .map(|(id, _)| node_macs(graph, facts, id))
-        .fold(0, u64::saturating_add);
+    cost.macs = macs(graph, facts);
     cost
+}
+
+/// Returns the multiply-accumulates of all nodes for one sample.
+pub(crate) fn macs(graph: &Graph, facts: &Facts) -> u64 {
+    let nodes = graph.nodes();
+    nodes
+        .map(|(id, _)| node_macs(graph, facts, id))
+        .fold(0, u64::saturating_add)
 }
 
 /// Returns the multiply-accumulates of one node for one sample; 0 where the extents are not known.
@@ -77,6 +82,7 @@ pub fn node_macs(graph: &Graph, facts: &Facts, id: NodeId) -> u64 {
             let y = open_elements(facts, node.output(0));
             keys(node.input(1)).zip(q.zip(y).map(|(q, y)| q.saturating_add(y)))
         }
+        Op::If { .. } => Some(1).zip(Some(branch_macs(graph, facts, id))),
         Op::BatchNormalization { .. }
         | Op::LayerNormalization { .. }
         | Op::InstanceNormalization { .. }
@@ -124,7 +130,6 @@ pub fn node_macs(graph: &Graph, facts: &Facts, id: NodeId) -> u64 {
         | Op::Signal(_)
         | Op::Quantize(_)
         | Op::DropoutMask
-        | Op::If { .. }
         | Op::Loop { .. }
         | Op::Scan(_)
         | Op::Opaque { .. } => None,

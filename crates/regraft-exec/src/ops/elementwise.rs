@@ -2,9 +2,9 @@
 
 use std::cmp::Ordering;
 
-use regraft_graph::DType;
 use regraft_graph::op::{Activation, BinaryOp, CompareOp, FloatTest, UnaryOp, VariadicOp};
 
+use super::binary::{binary_float, zip};
 use super::{Context, Inputs, axis_of, pointwise};
 use crate::engine::Float;
 use crate::error::{OpResult, invalid, unsupported};
@@ -178,7 +178,7 @@ pub(super) fn activation(op: Activation, inputs: &mut Inputs) -> OpResult<Float>
 }
 
 /// Returns the elements of a float tensor.
-fn numbers(tensor: Float) -> OpResult<Vec<f32>> {
+pub(super) fn numbers(tensor: Float) -> OpResult<Vec<f32>> {
     match tensor.into_vec() {
         Ok(v) => Ok(v),
         Err(message) => invalid(message),
@@ -192,165 +192,6 @@ pub(super) fn same_rank(a: Float, b: Float) -> (Float, Float) {
     (
         a.reshape(&pad_rank(&shape_a, rank)),
         b.reshape(&pad_rank(&shape_b, rank)),
-    )
-}
-
-fn single(tensor: &Float) -> Option<f32> {
-    if tensor.len() != 1 || tensor.is_tracked() {
-        return None;
-    }
-    tensor.clone().into_vec().ok()?.first().copied()
-}
-
-fn binary_float(op: BinaryOp, a: Float, b: Float) -> OpResult<Float> {
-    let shape = broadcast_shape(&a.shape(), &b.shape())?;
-    let rank = shape.len();
-    // A constant of one element needs no broadcast, and a constant exponent has a gradient
-    // for negative bases as well.
-    if let (Some(number), true) = (single(&b), a.shape() == shape) {
-        match op {
-            BinaryOp::Add => return Ok(a.add_scalar(number)),
-            BinaryOp::Sub => return Ok(a.add_scalar(-number)),
-            BinaryOp::Mul => return Ok(a.mul_scalar(number)),
-            BinaryOp::Pow => return Ok(a.pow_scalar(number)),
-            BinaryOp::Div
-            | BinaryOp::Mod
-            | BinaryOp::Fmod
-            | BinaryOp::BitwiseAnd
-            | BinaryOp::BitwiseOr
-            | BinaryOp::BitwiseXor
-            | BinaryOp::ShiftLeft
-            | BinaryOp::ShiftRight => {}
-        }
-    }
-    if rank == 0 {
-        let a = a.reshape(&[1]);
-        let b = b.reshape(&[1]);
-        return binary_float(op, a, b).map(|t| t.reshape(&[]));
-    }
-    let (a, b) = same_rank(a, b);
-    Ok(match op {
-        BinaryOp::Add => a.add(b),
-        BinaryOp::Sub => a.sub(b),
-        BinaryOp::Mul => a.mul(b),
-        BinaryOp::Div => a.div(b),
-        BinaryOp::Pow => a.expand(&shape).pow(b.expand(&shape)),
-        BinaryOp::Mod | BinaryOp::Fmod => return remainder(op, a, b),
-        BinaryOp::BitwiseAnd
-        | BinaryOp::BitwiseOr
-        | BinaryOp::BitwiseXor
-        | BinaryOp::ShiftLeft
-        | BinaryOp::ShiftRight => return invalid("floats have no bits to join"),
-    })
-}
-
-/// Returns the remainder with the sign of either side.
-fn remainder(op: BinaryOp, a: Float, b: Float) -> OpResult<Float> {
-    if a.is_tracked() || b.is_tracked() {
-        return unsupported("the remainder has no gradient");
-    }
-    let a = Array::new(a.shape(), numbers(a)?);
-    let b = Array::new(b.shape(), numbers(b)?);
-    let found = zip(&a, &b, |x: f32, y: f32| match op {
-        BinaryOp::Fmod => x % y,
-        _ => x - y * (x / y).floor(),
-    })?;
-    Ok(Float::new(found.data.to_vec(), &found.shape))
-}
-
-/// Returns `f` of both arrays, broadcast.
-fn zip<A: Copy, B: Copy, C: Copy>(
-    a: &Array<A>,
-    b: &Array<B>,
-    f: impl Fn(A, B) -> C,
-) -> OpResult<Array<C>> {
-    let shape = broadcast_shape(&a.shape, &b.shape)?;
-    let (a, b) = (a.broadcast(&shape), b.broadcast(&shape));
-    let data = a.data.iter().zip(b.data.iter()).map(|(&x, &y)| f(x, y));
-    Ok(Array::new(shape, data.collect()))
-}
-
-fn binary_int(op: BinaryOp, a: &Array<i64>, b: &Array<i64>) -> OpResult<Value> {
-    if matches!(op, BinaryOp::Div | BinaryOp::Mod | BinaryOp::Fmod) && b.data.contains(&0) {
-        return invalid("an integer is divided by zero");
-    }
-    let array = match op {
-        BinaryOp::Add => zip(a, b, i64::wrapping_add),
-        BinaryOp::Sub => zip(a, b, i64::wrapping_sub),
-        BinaryOp::Mul => zip(a, b, i64::wrapping_mul),
-        BinaryOp::Div => zip(a, b, i64::wrapping_div),
-        // The remainder takes the sign of the divisor.
-        BinaryOp::Mod => zip(a, b, |x, y| {
-            x.wrapping_rem(y).wrapping_add(y).wrapping_rem(y)
-        }),
-        BinaryOp::Fmod => zip(a, b, i64::wrapping_rem),
-        BinaryOp::BitwiseAnd => zip(a, b, |x, y| x & y),
-        BinaryOp::BitwiseOr => zip(a, b, |x, y| x | y),
-        BinaryOp::BitwiseXor => zip(a, b, |x, y| x ^ y),
-        BinaryOp::ShiftLeft => zip(a, b, |x, y| shifted(x, y, i64::wrapping_shl)),
-        // Only unsigned types are shifted.
-        BinaryOp::ShiftRight => zip(a, b, |x, y| {
-            shifted(x, y, |x, y| (x as u64).wrapping_shr(y) as i64)
-        }),
-        BinaryOp::Pow => zip(a, b, |x, y| match u32::try_from(y) {
-            Ok(y) => x.wrapping_pow(y),
-            Err(_) => i64::from(x == 1),
-        }),
-    };
-    array.map(Value::Int)
-}
-
-/// Returns x moved by y bits, zero where none is left.
-fn shifted(x: i64, y: i64, by: fn(i64, u32) -> i64) -> i64 {
-    match u32::try_from(y) {
-        Ok(y) if y < i64::BITS => by(x, y),
-        _ => 0,
-    }
-}
-
-pub(super) fn binary(op: BinaryOp, inputs: &mut Inputs, context: &Context) -> OpResult<Value> {
-    let (a, b) = (inputs.value(0)?, inputs.value(1)?);
-    context.check_size(&broadcast_shape(&a.shape(), &b.shape())?)?;
-    match (a, b) {
-        (Value::Float(a), Value::Float(b)) if op == BinaryOp::Add && a.shape() == b.shape() => {
-            pointwise::add(a, b, context).map(Value::Float)
-        }
-        (Value::Float(a), Value::Float(b)) => binary_float(op, a, b).map(Value::Float),
-        (Value::Int(a), Value::Int(b)) => binary_int(op, &a, &b),
-        // Pow is the one op that mixes element types.
-        (Value::Float(a), Value::Int(b)) if op == BinaryOp::Pow => {
-            let b = Float::new(b.data.iter().map(|&x| x as f32).collect(), &b.shape);
-            binary_float(op, a, b).map(Value::Float)
-        }
-        (Value::Int(a), Value::Float(b)) if op == BinaryOp::Pow => {
-            if b.is_tracked() {
-                return unsupported("an integer to the power of a float has no gradient");
-            }
-            let b = Array::new(b.shape(), numbers(b)?);
-            zip(&a, &b, |x, y: f32| (x as f64).powf(f64::from(y)) as i64).map(Value::Int)
-        }
-        (a, b) => invalid(format!("{} and {} do not mix", a.describe(), b.describe())),
-    }
-}
-
-/// Returns the function with the second input's axes beginning at `axis` of the first one's.
-pub(super) fn aligned(
-    op: BinaryOp,
-    axis: i64,
-    inputs: &mut Inputs,
-    context: &Context,
-) -> OpResult<Value> {
-    let (a, b) = (inputs.value(0)?, inputs.value(1)?);
-    let (rank, mut shape) = (a.shape().len(), b.shape());
-    let first = axis_of(axis, rank)?;
-    let Some(behind) = rank.checked_sub(first + shape.len()) else {
-        return invalid(format!("{shape:?} from axis {axis} of {:?}", a.shape()));
-    };
-    shape.extend(vec![1; behind]);
-    binary(
-        op,
-        &mut Inputs(vec![Some(a), Some(b.reshape(&shape))]),
-        context,
     )
 }
 
@@ -541,20 +382,6 @@ pub(super) fn float_test(test: FloatTest, inputs: &mut Inputs) -> OpResult<Value
     Ok(Value::Bool(Array::new(shape, found)))
 }
 
-/// Converts to the kind of number that input 1 holds.
-pub(super) fn cast_like(inputs: &mut Inputs, context: &Context) -> OpResult<Value> {
-    let like = inputs.value(1)?;
-    if let Some(to) = context.dtype {
-        return cast(to, inputs);
-    }
-    let to = match like {
-        Value::Float(_) => DType::F32,
-        Value::Int(_) => DType::I64,
-        Value::Bool(_) => DType::Bool,
-    };
-    cast(to, inputs)
-}
-
 /// Returns the input and a mask of all true; a training mode that drops something is refused.
 pub(super) fn dropout_mask(inputs: &mut Inputs) -> OpResult<Vec<Value>> {
     let x = inputs.value(0)?;
@@ -589,123 +416,4 @@ pub(super) fn softmax(axis: i64, flatten: bool, log: bool, inputs: &mut Inputs) 
     let rows: usize = shape[..axis].iter().product();
     let columns: usize = shape[axis..].iter().product();
     Ok(apply(x.reshape(&[rows, columns]), 1).reshape(&shape))
-}
-
-pub(super) fn cast(to: DType, inputs: &mut Inputs) -> OpResult<Value> {
-    let value = inputs.value(0)?;
-    let shape = value.shape();
-    match to {
-        DType::F16 | DType::Bf16 => {
-            let wide = cast(DType::F32, &mut Inputs(vec![Some(value)]))?;
-            rounded_to(to, wide)
-        }
-        DType::F32 | DType::F64 => Ok(Value::Float(match value {
-            Value::Float(t) => t,
-            Value::Int(a) => Float::new(a.data.iter().map(|&x| x as f32).collect(), &shape),
-            Value::Bool(a) => Float::new(
-                a.data.iter().map(|&x| f32::from(u8::from(x))).collect(),
-                &shape,
-            ),
-        })),
-        DType::Bool => Ok(Value::Bool(Array::new(
-            shape,
-            match value {
-                Value::Float(t) => numbers(t)?.iter().map(|&x| x != 0.0).collect(),
-                Value::Int(a) => a.data.iter().map(|&x| x != 0).collect(),
-                Value::Bool(a) => a.data.to_vec(),
-            },
-        ))),
-        DType::I8
-        | DType::I16
-        | DType::I32
-        | DType::I64
-        | DType::U8
-        | DType::U16
-        | DType::U32
-        | DType::U64 => Ok(Value::Int(Array::new(
-            shape,
-            match value {
-                Value::Float(t) => numbers(t)?.iter().map(|&x| wrap(x as i64, to)).collect(),
-                Value::Int(a) => a.data.iter().map(|&x| wrap(x, to)).collect(),
-                Value::Bool(a) => a.data.iter().map(|&x| i64::from(x)).collect(),
-            },
-        ))),
-        DType::Other(_) => unsupported(format!("conversion to {to}")),
-    }
-}
-
-/// Returns floats as a type of 16 bits would hold them. Their gradient passes through.
-fn rounded_to(to: DType, value: Value) -> OpResult<Value> {
-    let Value::Float(tensor) = value else {
-        return Ok(value);
-    };
-    let all = numbers(tensor.clone())?;
-    let round = |x: &f32| match to {
-        DType::F16 => round_to_half(*x),
-        _ => round_to_brain(*x),
-    };
-    let change = |x: &f32| {
-        let rounded = round(x);
-        // Where no difference can be added, the number itself has to be put there.
-        if x.is_finite() && rounded.is_finite() {
-            rounded - x
-        } else {
-            0.0
-        }
-    };
-    let shape = tensor.shape();
-    let changes = all.iter().map(change).collect();
-    let moved = tensor.add(Float::new(changes, &shape));
-    let beyond: Vec<bool> = all.iter().map(|x| !round(x).is_finite()).collect();
-    if !beyond.contains(&true) {
-        return Ok(Value::Float(moved));
-    }
-    let rest = Float::new(all.iter().map(round).collect(), &shape);
-    Ok(Value::Float(moved.replace(beyond, rest)))
-}
-
-/// Returns the nearest number of 16 bits with 8 of exponent, the even one of two.
-fn round_to_brain(x: f32) -> f32 {
-    if !x.is_finite() {
-        return x;
-    }
-    let bits = x.to_bits();
-    let even = bits.wrapping_add(0x7fff).wrapping_add(bits >> 16 & 1);
-    f32::from_bits(even & 0xffff_0000)
-}
-
-/// Returns the nearest 16-bit IEEE number, the even one of two.
-fn round_to_half(x: f32) -> f32 {
-    let size = x.abs();
-    if !x.is_finite() || size >= 65_520.0 {
-        return if x.is_nan() {
-            x
-        } else {
-            f32::INFINITY.copysign(x)
-        };
-    }
-    // The distance between neighbours: 2^-10 of the power of two below, 2^-24 at least.
-    let exponent = ((size.to_bits() >> 23) as i32 - 127).max(-14);
-    let step = 2f32.powi(exponent - 10);
-    ((size / step).round_ties_even() * step).copysign(x)
-}
-
-/// Returns the number as the narrower type would hold it.
-pub(crate) fn wrap(x: i64, to: DType) -> i64 {
-    match to {
-        DType::I8 => i64::from(x as i8),
-        DType::I16 => i64::from(x as i16),
-        DType::I32 => i64::from(x as i32),
-        DType::U8 => i64::from(x as u8),
-        DType::U16 => i64::from(x as u16),
-        DType::U32 => i64::from(x as u32),
-        DType::I64
-        | DType::U64
-        | DType::F32
-        | DType::F64
-        | DType::F16
-        | DType::Bf16
-        | DType::Bool
-        | DType::Other(_) => x,
-    }
 }

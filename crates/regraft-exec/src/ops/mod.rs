@@ -2,7 +2,9 @@
 
 mod array;
 mod attention;
+mod binary;
 mod boxes;
+mod cast;
 mod cells;
 mod conv;
 mod einsum;
@@ -33,7 +35,7 @@ use regraft_graph::{DType, Op};
 use crate::engine::Float;
 use crate::error::{OpError, OpResult, invalid, unsupported};
 use crate::value::{Array, Value};
-pub(crate) use elementwise::wrap;
+pub(crate) use cast::wrap;
 
 /// What an op may use besides its inputs.
 #[derive(Clone, Copy, Debug)]
@@ -160,7 +162,7 @@ pub(crate) fn run(op: &Op, mut inputs: Inputs, context: &Context) -> OpResult<Ve
         Op::GlobalPool(kind) => float(pool::global(*kind, i, context)),
         Op::Activation(a) => float(elementwise::activation(*a, i)),
         Op::Unary(u) => one(elementwise::unary(*u, i, context)),
-        Op::Binary(b) => one(elementwise::binary(*b, i, context)),
+        Op::Binary(b) => one(binary::binary(*b, i, context)),
         Op::Variadic(v) => one(elementwise::variadic(*v, inputs, context)),
         Op::Compare(c) => one(elementwise::compare(*c, i)),
         Op::Where => one(elementwise::choose(i)),
@@ -196,15 +198,15 @@ pub(crate) fn run(op: &Op, mut inputs: Inputs, context: &Context) -> OpResult<Ve
         Op::ConstantOfShape { value } => one(array::constant_of_shape(value, i, context)),
         Op::Constant { value } => one(Value::from_tensor(value)),
         Op::Range => one(array::range(i, context)),
-        Op::Cast { to } => one(elementwise::cast(*to, i)),
-        Op::CastLike => one(elementwise::cast_like(i, context)),
+        Op::Cast { to } => one(cast::cast(*to, i)),
+        Op::CastLike => one(cast::cast_like(i, context)),
         Op::FloatTest(test) => one(elementwise::float_test(*test, i)),
         Op::ChannelPRelu => float(elementwise::channel_prelu(i)),
         Op::Normalization(op) => float(rescale::run(op, i)),
         Op::Index(op) => index::run(op, i, context),
         Op::Image(op) => one(image::run(op, i, context)),
         Op::Einsum { equation } => float(einsum::einsum(equation, inputs, context)),
-        Op::AlignedBinary { op, axis } => one(elementwise::aligned(*op, *axis, i, context)),
+        Op::AlignedBinary { op, axis } => one(binary::aligned(*op, *axis, i, context)),
         Op::Signal(op) => float(signal::run(*op, i, context)),
         Op::Quantize(op) => quantize::run(*op, i, context),
         Op::Determinant => float(rescale::determinant(i)),

@@ -194,7 +194,7 @@ pub(super) fn affine_grid(
         return invalid(format!("theta {shape:?} for a map of {:?}", size.data));
     }
     let spatial = &extents[2..];
-    let places: usize = spatial.iter().product();
+    let places = context.check_size(spatial)?;
     context.check_size(&[extents[0], places, n_spatial + 1])?;
     let own = strides(spatial);
     let mut points = Vec::with_capacity(places * (n_spatial + 1));

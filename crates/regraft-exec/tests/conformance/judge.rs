@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use regraft_exec::{ExecError, ExecOptions, Executor, HostData, HostTensor};
+use regraft_exec::{DEFAULT_MAX_ELEMENTS, ExecError, ExecOptions, Executor, HostData, HostTensor};
 use regraft_graph::{DType, Graph, ValueId};
 use regraft_onnx::{Limits, OnnxError};
 
@@ -54,11 +54,18 @@ pub(crate) struct Verdict {
 
 /// Returns the outcome of a case; a panic is one too.
 pub(crate) fn judge(case: &Case) -> Verdict {
-    catch_unwind(AssertUnwindSafe(|| attempt(case))).unwrap_or_else(|payload| Verdict {
-        status: Status::Wrong(format!("panic: {}", message_of(payload.as_ref()))),
-        op: None,
-        panicked: true,
-        claimed: true,
+    judge_within(case, DEFAULT_MAX_ELEMENTS)
+}
+
+/// Returns the outcome of a case whose values may have that many elements.
+pub(crate) fn judge_within(case: &Case, max_elements: usize) -> Verdict {
+    catch_unwind(AssertUnwindSafe(|| attempt(case, max_elements))).unwrap_or_else(|payload| {
+        Verdict {
+            status: Status::Wrong(format!("panic: {}", message_of(payload.as_ref()))),
+            op: None,
+            panicked: true,
+            claimed: true,
+        }
     })
 }
 
@@ -68,7 +75,7 @@ fn message_of(payload: &(dyn Any + Send)) -> String {
     text.or_else(owned).unwrap_or_default()
 }
 
-fn attempt(case: &Case) -> Verdict {
+fn attempt(case: &Case, max_elements: usize) -> Verdict {
     let limits = Limits {
         allow_nonfinite: true,
         ..Limits::default()
@@ -92,7 +99,11 @@ fn attempt(case: &Case) -> Verdict {
         }
     };
     verdict.claimed = is_claimed(&graph);
-    let executor = Executor::new(&graph, ExecOptions::default()).expect("an executor");
+    let options = ExecOptions {
+        max_elements,
+        ..ExecOptions::default()
+    };
+    let executor = Executor::new(&graph, options).expect("an executor");
     if case.sets.is_empty() {
         verdict.status = Status::Wrong("it has no data".to_owned());
     }

@@ -14,6 +14,7 @@ mod expectations;
 mod judge;
 mod page;
 mod rewrite;
+mod shapes;
 
 use std::path::{Path, PathBuf};
 
@@ -72,9 +73,13 @@ fn the_whole_suite_comes_out_as_expected() {
     };
     let mut outcomes: Vec<Outcome> = Vec::new();
     let mut rewritten = Vec::new();
+    let (mut contradictions, mut inferred) = (Vec::new(), 0);
     for (kind, folder) in cases::folders(Path::new(&root)) {
         let case = cases::load(&kind, &folder);
         rewritten.extend(rewrite::faults(&case));
+        let (faults, complete) = shapes::check(&case);
+        contradictions.extend(faults);
+        inferred += complete;
         let verdict = judge::judge(&case);
         outcomes.push((kind, case.name, verdict));
     }
@@ -96,6 +101,22 @@ fn the_whole_suite_comes_out_as_expected() {
     assert_no_drift(&lines);
     assert_no_panic(&outcomes);
     assert!(rewritten.is_empty(), "written:\n{}", rewritten.join("\n"));
+    println!("{inferred} outputs are inferred to the last extent");
+    assert!(
+        contradictions.is_empty(),
+        "inferred:\n{}",
+        contradictions.join("\n")
+    );
+}
+
+#[test]
+fn packed_cases_are_inferred_as_they_come_out() {
+    let cases = cases::unpack(include_bytes!("../../refs/conformance/cases.bin"));
+    let (faults, complete): (Vec<_>, Vec<_>) = cases.iter().map(shapes::check).unzip();
+    let faults = faults.concat();
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    let complete: usize = complete.iter().sum();
+    assert!(complete > 250, "{complete}");
 }
 
 #[test]
@@ -115,4 +136,65 @@ fn the_packed_cases_come_out_as_expected() {
         .collect();
     assert_no_drift(&expectations::drift(&expected(), &statuses(&outcomes)));
     assert_no_panic(&outcomes);
+}
+
+/// Elements of one value in a broken case: enough for every case as it should be.
+const SMALL: usize = 1 << 16;
+
+/// Changes a byte, a small one where one is found: lengths and numbers of fields are larger.
+fn break_one(bytes: &mut [u8], next: &mut impl FnMut(usize) -> usize) {
+    let values = [0, 1, 2, 3, 5, 127, 128, 255, next(256) as u8];
+    let small = |at: &usize| bytes[*at] < 10;
+    let tries: Vec<usize> = (0..8).map(|_| next(bytes.len())).collect();
+    let at = tries.iter().copied().find(small).or(tries.first().copied());
+    if let Some(slot) = at.and_then(|at| bytes.get_mut(at)) {
+        *slot = values[next(values.len())];
+    }
+}
+
+#[test]
+fn broken_cases_are_errors_or_other_numbers_but_never_panics() {
+    let cases = cases::unpack(include_bytes!("../../refs/conformance/cases.bin"));
+    let rounds = if std::env::var_os("REGRAFT_SLOW").is_some() {
+        60
+    } else {
+        5
+    };
+    let mut state = 7u64;
+    let mut next = |below: usize| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 33) as usize % below.max(1)
+    };
+    let mut panics = Vec::new();
+    let mut runs = 0;
+    for mut case in cases {
+        let whole = case.model.clone();
+        let inputs = case.sets.first().map(|set| set.inputs.clone());
+        let inputs = inputs.unwrap_or_default();
+        for round in 0..rounds {
+            case.model.clone_from(&whole);
+            if let Some(set) = case.sets.first_mut() {
+                set.inputs.clone_from(&inputs);
+                if round % 2 == 0 && !inputs.is_empty() {
+                    let port = next(inputs.len());
+                    break_one(&mut set.inputs[port], &mut next);
+                }
+            }
+            if round % 2 == 1 || inputs.is_empty() {
+                for _ in 0..=next(2) {
+                    break_one(&mut case.model, &mut next);
+                }
+            }
+            let verdict = judge::judge_within(&case, SMALL);
+            runs += usize::from(!verdict.status.reason().starts_with("not read"));
+            if verdict.panicked {
+                panics.push(format!("{}: {}", case.name, verdict.status.reason()));
+            }
+        }
+    }
+    assert!(panics.is_empty(), "panics:\n{}", panics.join("\n"));
+    assert!(runs > 500, "only {runs} of the broken models are read");
+    println!("{runs} broken models were read");
 }

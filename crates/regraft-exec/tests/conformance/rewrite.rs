@@ -27,7 +27,7 @@ pub(crate) fn faults(case: &Case) -> Vec<String> {
     if is_old || !graph.nodes().all(|(_, node)| is_typed(node)) {
         return faults;
     }
-    let bare = without_sources(&graph);
+    let bare = rebuilt(&graph, true);
     match regraft_onnx::write_bytes(&bare).map(|bytes| read(&bytes)) {
         Ok(Ok(again)) => {
             let ops = |g: &Graph| g.nodes().map(|(_, n)| n.op.clone()).collect::<Vec<_>>();
@@ -36,8 +36,7 @@ pub(crate) fn faults(case: &Case) -> Vec<String> {
                 faults.push(format!("{}: {found:?} instead of {wanted:?}", case.name));
             }
         }
-        Ok(Err(error)) => faults.push(format!("{}: {error}", case.name)),
-        Err(error) => faults.push(format!("{}: {error}", case.name)),
+        Ok(Err(error)) | Err(error) => faults.push(format!("{}: {error}", case.name)),
     }
     faults
 }
@@ -46,8 +45,8 @@ fn is_opaque(node: &Node) -> bool {
     matches!(node.op, regraft_graph::Op::Opaque { .. })
 }
 
-/// Returns the graph as if it had been built here.
-fn without_sources(graph: &Graph) -> Graph {
+/// Returns the graph as if it had been built here, values declared or the inputs alone.
+pub(crate) fn rebuilt(graph: &Graph, declares: bool) -> Graph {
     let old = graph.header();
     let mut builder = GraphBuilder::new(Header {
         name: old.name.clone(),
@@ -76,7 +75,10 @@ fn without_sources(graph: &Graph) -> Graph {
         });
     }
     for &id in graph.outputs() {
-        builder.output(name(id));
+        let own = builder.output(name(id));
+        if declares {
+            builder.value_mut(own).declared = graph.value(id).declared.clone();
+        }
     }
     builder.finish().expect("the same graph")
 }

@@ -3,7 +3,7 @@
 use super::constant::Known;
 use super::{Context, Facts, InferOptions, Types, infer_nodes, start};
 use crate::op::{Body, Scan};
-use crate::{DType, Dim, ValueType};
+use crate::{DType, Dim, Graph, NodeId, ValueType};
 
 /// Types and elements of a node's outputs.
 pub(super) type Outcome = (Types, Vec<Option<Known>>);
@@ -39,6 +39,17 @@ fn facts_of(cx: &Context<'_>, body: &Body) -> Option<Facts> {
     }
     infer_nodes(graph, &options, &mut facts).ok()?;
     Some(facts)
+}
+
+/// Returns the multiply-accumulates of the branch that costs most, for one sample.
+pub(crate) fn branch_macs(graph: &Graph, facts: &Facts, id: NodeId) -> u64 {
+    let cx = super::params::context(graph, facts, id);
+    let bodies = cx.node.op.bodies().into_iter();
+    let macs = bodies.filter_map(|body| {
+        let inner = facts_of(&cx, body)?;
+        Some(crate::cost::macs(&body.graph, &inner))
+    });
+    macs.max().unwrap_or(0)
 }
 
 fn outcome(body: &Body, facts: &Facts) -> Outcome {
@@ -128,3 +139,6 @@ pub(super) fn scan(cx: &Context<'_>, op: &Scan) -> Types {
     };
     (0..cx.node.outputs.len()).map(output).collect()
 }
+
+#[cfg(test)]
+mod tests;

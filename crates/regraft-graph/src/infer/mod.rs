@@ -336,6 +336,8 @@ pub(crate) fn node_error(graph: &Graph, id: NodeId, reason: impl Into<String>) -
     }
 }
 
+pub(crate) use control::branch_macs;
+
 pub(crate) fn normalize_axis(axis: i64, rank: usize) -> Option<usize> {
     let rank = i64::try_from(rank).ok()?;
     let axis = if axis < 0 { axis + rank } else { axis };

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{Context, Facts, normalize_axis};
-use crate::op::AutoPad;
+use crate::op::{AutoPad, CoordinateMode, ImageOp};
 use crate::{Dim, Graph, NodeId, Op};
 
 /// One range that a `Slice` node takes.
@@ -376,6 +376,46 @@ pub fn permutation(graph: &Graph, facts: &Facts, id: NodeId) -> Option<Vec<usize
     let mut seen = perm.clone();
     seen.sort_unstable();
     (seen == (0..rank).collect::<Vec<_>>()).then_some(perm)
+}
+
+/// Returns the axes that a `Resize` or `Upsample` node may change, ascending; `None` where its
+/// scales are not known, or where it is told extents or a box.
+pub fn resized_axes(graph: &Graph, facts: &Facts, id: NodeId) -> Option<Vec<usize>> {
+    let cx = context(graph, facts, id);
+    let rank = cx.shape(0)?.len();
+    let floats = |port: usize| {
+        let tensor = facts.constant(cx.node.input(port)?)?;
+        Some(tensor.as_f32()?.to_vec())
+    };
+    let (named, scales) = match &cx.node.op {
+        Op::Image(ImageOp::Resize(resize)) => {
+            let moved = resize.coordinates == CoordinateMode::TfCropAndResize;
+            if cx.node.input(3).is_some() || moved {
+                return None;
+            }
+            let scales = floats(if resize.scales_first { 1 } else { 2 })?;
+            (resize.axes.clone(), scales)
+        }
+        Op::Image(ImageOp::Upsample { scales, .. }) => {
+            (None, scales.clone().or_else(|| floats(1))?)
+        }
+        _ => return None,
+    };
+    let named: Vec<usize> = match named {
+        Some(axes) => axes
+            .into_iter()
+            .map(|a| normalize_axis(a, rank))
+            .collect::<Option<_>>()?,
+        None => (0..rank).collect(),
+    };
+    if named.len() != scales.len() {
+        return None;
+    }
+    let pairs = named.into_iter().zip(scales);
+    let changed = pairs.filter(|(_, s)| s.to_bits() != 1f32.to_bits());
+    let mut axes: Vec<usize> = changed.map(|(axis, _)| axis).collect();
+    axes.sort_unstable();
+    Some(axes)
 }
 
 /// Settings of a node are read from facts, in which symbols are bound already.

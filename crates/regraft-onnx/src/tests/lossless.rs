@@ -234,6 +234,41 @@ fn subgraphs_keep_the_outer_values_they_read() {
 }
 
 #[test]
+fn bodies_have_the_outer_values_behind_their_own_inputs() {
+    let body = GraphProto {
+        input: vec![port("round", &[]), port("go", &[]), port("state", &[])],
+        node: vec![
+            node("Add", &["state", "x"], &["next"], vec![]),
+            node("Identity", &["go"], &["again"], vec![]),
+        ],
+        output: vec![port("again", &[]), port("next", &[])],
+        ..Default::default()
+    };
+    let mut g = graph(vec![node(
+        "Loop",
+        &["n", "", "x"],
+        &["y"],
+        vec![graph_attribute("body", body)],
+    )]);
+    g.initializer = vec![floats("n", &[], &[3.0])];
+    let file = bytes(&model(17, g));
+    let graph = read_bytes(&file, None, &Limits::default()).expect("readable");
+    let (_, node) = graph.nodes().next().expect("one node");
+    let regraft_graph::Op::Loop { body } = &node.op else {
+        panic!("{:?}", node.op);
+    };
+    let inner = &body.graph;
+    let names: Vec<&str> = inner
+        .inputs()
+        .iter()
+        .map(|v| inner.value(*v).name.as_str())
+        .collect();
+    assert_eq!(names, ["round", "go", "state", "x"]);
+    assert_eq!((body.n_own, inner.n_nodes()), (3, 2));
+    same_bytes("loop", &file);
+}
+
+#[test]
 fn fields_in_another_order_mean_the_same() {
     let m = full_model();
     let mut tail = m.clone();
