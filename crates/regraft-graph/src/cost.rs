@@ -1,7 +1,7 @@
 //! What a network costs: parameters, multiply-accumulates, bytes.
 
 use crate::infer::{Facts, branch_macs};
-use crate::{Dim, Graph, NodeId, Op, ValueId};
+use crate::{Dim, Graph, Node, NodeId, Op, ValueId};
 
 /// Counts of a whole network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,28 +60,8 @@ pub fn node_macs(graph: &Graph, facts: &Facts, id: NodeId) -> u64 {
             let weights = elements(node.input(1), 0).zip(elements(node.input(2), 0));
             Some(steps).zip(weights.map(|(w, r)| w.saturating_add(r)))
         }
-        Op::Einsum { equation } => {
-            let factors = einsum_factors(graph, facts, id, equation);
-            let product = |list: Vec<(ValueId, usize)>| {
-                let extent = |(v, axis): (ValueId, usize)| {
-                    let dims = facts.shape(v).and_then(|s| s.get(axis));
-                    dims.and_then(Dim::fixed).unwrap_or(1) as u64
-                };
-                list.into_iter().map(extent).fold(1, u64::saturating_mul)
-            };
-            factors.map(|list| (1, product(list)))
-        }
-        Op::Attention(_) => {
-            // Products of queries and keys, and of their shares and values.
-            let keys = |v: Option<ValueId>| {
-                let shape = facts.shape(v?)?;
-                let axis = shape.len().checked_sub(2)?;
-                Some(shape.get(axis)?.fixed().unwrap_or(1) as u64)
-            };
-            let q = open_elements(facts, node.input(0));
-            let y = open_elements(facts, node.output(0));
-            keys(node.input(1)).zip(q.zip(y).map(|(q, y)| q.saturating_add(y)))
-        }
+        Op::Einsum { equation } => einsum(graph, facts, id, equation),
+        Op::Attention(_) => attention(facts, node),
         Op::If { .. } => Some(1).zip(Some(branch_macs(graph, facts, id))),
         Op::BatchNormalization { .. }
         | Op::LayerNormalization { .. }
@@ -148,6 +128,24 @@ fn matmul(facts: &Facts, a: Option<ValueId>, b: Option<ValueId>) -> Option<(u64,
         rows,
         matrix.iter().map(fixed).fold(1u64, u64::saturating_mul),
     ))
+}
+
+/// Products of queries and keys, and of their shares and values.
+fn attention(facts: &Facts, node: &Node) -> Option<(u64, u64)> {
+    let shape = facts.shape(node.input(1)?)?;
+    let keys = shape.get(shape.len().checked_sub(2)?)?.fixed().unwrap_or(1);
+    let q = open_elements(facts, node.input(0))?;
+    let y = open_elements(facts, node.output(0))?;
+    Some((keys as u64, q.saturating_add(y)))
+}
+
+fn einsum(graph: &Graph, facts: &Facts, id: NodeId, equation: &str) -> Option<(u64, u64)> {
+    let factors = einsum_factors(graph, facts, id, equation)?;
+    let extents = factors.into_iter().map(|(v, axis)| {
+        let dims = facts.shape(v).and_then(|s| s.get(axis));
+        dims.and_then(Dim::fixed).unwrap_or(1) as u64
+    });
+    Some((1, extents.fold(1, u64::saturating_mul)))
 }
 
 /// The elements of one sample, extents that are not known counted as 1.

@@ -57,7 +57,7 @@ fn on_data(
     progress: &dyn Progress,
 ) -> Result<(Plan, Cost), Error> {
     let input = model.input()?;
-    let samples = prepare(&open_data(data, &model, &input)?, &model, &input, recipe)?;
+    let samples = prepare(&open_data(data, model, &input)?, model, &input, recipe)?;
     let found = crate::selection::select(model, &input, &samples, recipe, options, progress)?;
     Ok((found.plan, found.cost))
 }

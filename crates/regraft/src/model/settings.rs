@@ -255,6 +255,9 @@ fn with_zero(
     Ok(joined)
 }
 
+/// The bits of 1.
+const ONE: u32 = 1.0f32.to_bits();
+
 /// The number of rows, and for each column the row that holds its single 1; `None` for other matrices.
 fn picked(matrix: &Tensor) -> Option<(usize, Vec<Option<usize>>)> {
     let ([rows, columns], data) = (matrix.shape(), matrix.as_f32()?) else {
@@ -264,7 +267,7 @@ fn picked(matrix: &Tensor) -> Option<(usize, Vec<Option<usize>>)> {
     for row in 0..*rows {
         for (column, pick) in picks.iter_mut().enumerate() {
             let x = data[row * columns + column];
-            if x == 1.0 && pick.is_none() {
+            if x.to_bits() == ONE && pick.is_none() {
                 *pick = Some(row);
             } else if x != 0.0 {
                 return None;

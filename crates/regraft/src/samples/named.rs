@@ -287,16 +287,6 @@ pub(super) fn select(tensor: &HostTensor, axis: usize, indices: &[usize]) -> Hos
     if let Some(slot) = shape.get_mut(axis) {
         *slot = indices.len();
     }
-    fn pick<T: Copy>(data: &[T], [outer, extent, inner]: [usize; 3], indices: &[usize]) -> Vec<T> {
-        let mut out = Vec::with_capacity(outer * indices.len() * inner);
-        for o in 0..outer {
-            for i in indices {
-                let at = (o * extent + i) * inner;
-                out.extend_from_slice(data.get(at..at + inner).unwrap_or(&[]));
-            }
-        }
-        out
-    }
     let extents = [outer, extent, inner];
     let data = match &tensor.data {
         HostData::F32(v) => HostData::F32(pick(v, extents, indices)),
@@ -304,4 +294,15 @@ pub(super) fn select(tensor: &HostTensor, axis: usize, indices: &[usize]) -> Hos
         HostData::Bool(v) => HostData::Bool(pick(v, extents, indices)),
     };
     HostTensor { shape, data }
+}
+
+fn pick<T: Copy>(data: &[T], [outer, extent, inner]: [usize; 3], indices: &[usize]) -> Vec<T> {
+    let mut out = Vec::with_capacity(outer * indices.len() * inner);
+    for o in 0..outer {
+        for i in indices {
+            let at = (o * extent + i) * inner;
+            out.extend_from_slice(data.get(at..at + inner).unwrap_or(&[]));
+        }
+    }
+    out
 }

@@ -1,4 +1,6 @@
 //! Recurrent networks: the real ones of ../shared where it is there, and what is refused.
+// A test that skips says so.
+#![allow(clippy::print_stderr)]
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -199,12 +201,14 @@ fn hidden_units_of_spoken_digits() {
     assert_eq!(cells.filter(|l| l.kept == Some(true)).count(), 2);
 }
 
+/// Spoils a recipe.
+type Spoil = fn(&mut Recipe);
+
 #[test]
 fn settings_that_name_nothing_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let model = write_model(folder.path(), &network(None));
     let before = listing(folder.path());
-    type Spoil = fn(&mut Recipe);
     let cases: [(Spoil, &str); 7] = [
         (|r| r.fix = vec!["sr".to_owned()], "NAME=VALUE"),
         (
