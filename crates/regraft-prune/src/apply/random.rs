@@ -59,6 +59,63 @@ fn reshape(t: &mut Toy, x: &str, y: &str, shape: &[i64]) {
     t.op(Op::Reshape { allowzero: false }, &[x, &name], y);
 }
 
+/// What exporters write out step by step; the number of channels stays.
+fn written_out(t: &mut Toy, step: &Step, (x, y): (&str, &str), n: usize) -> usize {
+    match step {
+        Step::Shuffle => {
+            let (half, side) = (n as i64 / 2, EXTENT as i64);
+            reshape(t, x, &format!("{y}.five"), &[0, 2, half, side, side]);
+            let perm = Some(vec![0, 2, 1, 3, 4]);
+            t.op(
+                Op::Transpose { perm },
+                &[&format!("{y}.five")],
+                &format!("{y}.turned"),
+            );
+            reshape(t, &format!("{y}.turned"), y, &[0, n as i64, side, side]);
+        }
+        Step::GroupNorm => {
+            let side = EXTENT as i64;
+            reshape(t, x, &format!("{y}.groups"), &[0, 2, -1]);
+            let ports = ["one", "zero"].map(|p| format!("{y}.{p}"));
+            for p in &ports {
+                t.weight(p, &[2]);
+            }
+            let before = format!("{y}.groups");
+            let inputs = [&before, &ports[0], &ports[1]].map(String::as_str);
+            let norm = Op::InstanceNormalization { epsilon: 1e-3 };
+            t.op(norm, &inputs, &format!("{y}.normal"));
+            reshape(t, &format!("{y}.normal"), y, &[0, n as i64, side, side]);
+        }
+        Step::LayerNorm => {
+            let last = Some(vec![0, 2, 3, 1]);
+            t.op(Op::Transpose { perm: last }, &[x], &format!("{y}.last"));
+            let ports = ["scale", "shift"].map(|p| format!("{y}.{p}"));
+            for p in &ports {
+                t.weight(p, &[n]);
+            }
+            let before = format!("{y}.last");
+            let inputs = [&before, &ports[0], &ports[1]].map(String::as_str);
+            let norm = Op::LayerNormalization {
+                axis: -1,
+                epsilon: 1e-3,
+            };
+            t.op(norm, &inputs, &format!("{y}.normal"));
+            let back = Some(vec![0, 3, 1, 2]);
+            t.op(Op::Transpose { perm: back }, &[&format!("{y}.normal")], y);
+        }
+        Step::Squeeze => {
+            let pool = Op::GlobalPool(GlobalPool::Average);
+            t.op(pool, &[x], &format!("{y}.mean"));
+            t.conv(&format!("{y}.mean"), &format!("{y}.gate"), (n, n, 1));
+            let sigmoid = Op::Unary(UnaryOp::Sigmoid);
+            t.op(sigmoid, &[&format!("{y}.gate")], &format!("{y}.share"));
+            t.op(Op::Binary(BinaryOp::Mul), &[x, &format!("{y}.share")], y);
+        }
+        _ => {}
+    }
+    n
+}
+
 fn build(steps: &[Step]) -> Toy {
     let mut t = Toy::new(&[2, EXTENT, EXTENT]);
     t.conv("x", "v0", (2, 4, 1));
@@ -119,65 +176,8 @@ fn build(steps: &[Step]) -> Toy {
                 t.op(op, &[&x], &y);
                 n + begin + end
             }
-            Step::Shuffle if n % 2 == 0 => {
-                let (half, side) = (n as i64 / 2, EXTENT as i64);
-                reshape(&mut t, &x, &format!("{y}.five"), &[0, 2, half, side, side]);
-                let perm = Some(vec![0, 2, 1, 3, 4]);
-                t.op(
-                    Op::Transpose { perm },
-                    &[&format!("{y}.five")],
-                    &format!("{y}.turned"),
-                );
-                reshape(
-                    &mut t,
-                    &format!("{y}.turned"),
-                    &y,
-                    &[0, n as i64, side, side],
-                );
-                n
-            }
-            Step::GroupNorm if n % 2 == 0 => {
-                let side = EXTENT as i64;
-                reshape(&mut t, &x, &format!("{y}.groups"), &[0, 2, -1]);
-                let ports = ["one", "zero"].map(|p| format!("{y}.{p}"));
-                ports.iter().for_each(|p| t.weight(p, &[2]));
-                let before = format!("{y}.groups");
-                let inputs = [&before, &ports[0], &ports[1]].map(String::as_str);
-                let norm = Op::InstanceNormalization { epsilon: 1e-3 };
-                t.op(norm, &inputs, &format!("{y}.normal"));
-                reshape(
-                    &mut t,
-                    &format!("{y}.normal"),
-                    &y,
-                    &[0, n as i64, side, side],
-                );
-                n
-            }
-            Step::LayerNorm => {
-                let last = Some(vec![0, 2, 3, 1]);
-                t.op(Op::Transpose { perm: last }, &[&x], &format!("{y}.last"));
-                let ports = ["scale", "shift"].map(|p| format!("{y}.{p}"));
-                ports.iter().for_each(|p| t.weight(p, &[n]));
-                let before = format!("{y}.last");
-                let inputs = [&before, &ports[0], &ports[1]].map(String::as_str);
-                let norm = Op::LayerNormalization {
-                    axis: -1,
-                    epsilon: 1e-3,
-                };
-                t.op(norm, &inputs, &format!("{y}.normal"));
-                let back = Some(vec![0, 3, 1, 2]);
-                t.op(Op::Transpose { perm: back }, &[&format!("{y}.normal")], &y);
-                n
-            }
-            Step::Squeeze => {
-                let pool = Op::GlobalPool(GlobalPool::Average);
-                t.op(pool, &[&x], &format!("{y}.mean"));
-                t.conv(&format!("{y}.mean"), &format!("{y}.gate"), (n, n, 1));
-                let sigmoid = Op::Unary(UnaryOp::Sigmoid);
-                t.op(sigmoid, &[&format!("{y}.gate")], &format!("{y}.share"));
-                t.op(Op::Binary(BinaryOp::Mul), &[&x, &format!("{y}.share")], &y);
-                n
-            }
+            Step::Shuffle | Step::GroupNorm if n % 2 == 0 => written_out(&mut t, step, (&x, &y), n),
+            Step::LayerNorm | Step::Squeeze => written_out(&mut t, step, (&x, &y), n),
             Step::Relu | Step::Slice(_) | Step::Shuffle | Step::GroupNorm => {
                 relu(&mut t, &x, &y);
                 n

@@ -6,6 +6,7 @@ use crate::infer::{Facts, InferOptions, infer};
 use crate::op::{Attention, Body, ScoreOutput};
 use crate::{DType, Dim, Graph, GraphBuilder, GraphError, Header, Op, Tensor, ValueType};
 
+#[allow(clippy::unnecessary_wraps, reason = "what the builder takes")]
 fn declared(dtype: DType, shape: &[Dim]) -> Option<ValueType> {
     Some(ValueType {
         dtype,
