@@ -51,9 +51,11 @@ impl NamedSource {
             .extension()
             .is_none_or(|e| !e.eq_ignore_ascii_case("npz"))
         {
-            return Err(no(
-                "such a model is fed from an .npz archive only".to_owned()
-            ));
+            let what = match names.len() {
+                1 => "the model takes no floats".to_owned(),
+                n => format!("the model has {n} inputs"),
+            };
+            return Err(no(format!("{what} and is fed from an .npz archive only")));
         }
         let mut found = read_npz(path, &Limits::default())?;
         let mut arrays = Vec::new();

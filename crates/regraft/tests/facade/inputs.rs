@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use regraft::{
     Applied, ApplyOptions, ErrorKind, PlanFile, Quiet, Recipe, RunOptions, ScoreName, apply, plan,
+    shrink,
 };
 use regraft_exec::{ExecOptions, Executor, HostTensor};
 use regraft_graph::op::{BinaryOp, UnaryOp};
@@ -11,6 +12,7 @@ use regraft_graph::{DType, Dim, Graph, Op, Tensor, ValueType};
 use regraft_onnx::{Limits, read};
 
 use crate::material::{Net, SIDE, listing, network, write_data, write_model};
+use crate::recurrent::{npy, npz};
 
 /// Arrays for [`tokens`], written by inputs.py.
 const ARRAYS: &[u8] = include_bytes!("inputs.npz");
@@ -276,4 +278,90 @@ fn every_output_is_compared() {
     let applied = case.apply(&ApplyOptions::default()).unwrap();
     assert!(applied.small.params < applied.dense.params);
     assert!(applied.verify.passed());
+}
+
+/// Arrays for [`tokens`]: `n` sentences of three words, some left out.
+fn sentences(n: usize) -> Vec<(&'static str, Vec<u8>)> {
+    let ids = (0..3 * n).flat_map(|i| ((i * 7 % WORDS) as i64).to_le_bytes());
+    let mask = (0..3 * n).map(|i| u8::from(i % 3 == 0 || i % 7 != 0));
+    let extra = (0..8 * n).flat_map(|i| ((i as f32 * 0.37).sin()).to_le_bytes());
+    vec![
+        ("ids", npy("<i8", &[n, 3], &ids.collect::<Vec<u8>>())),
+        ("mask", npy("|b1", &[n, 3], &mask.collect::<Vec<u8>>())),
+        ("extra", npy("<f4", &[n, 8], &extra.collect::<Vec<u8>>())),
+    ]
+}
+
+/// A network of words is shrunk like any other, from arrays by input name.
+#[test]
+fn every_input_is_fed_by_name() {
+    let case = Case::new(&tokens());
+    npz(&case.path("words.npz"), &sentences(300));
+    let recipe = Recipe {
+        data: Some(case.path("words.npz")),
+        output: Some(case.path("small.onnx")),
+        macs: Some(0.6),
+        multiple_of: 1,
+        calib: 128,
+        epochs: 1,
+        joint_epochs: Some(2),
+        ..case.recipe.clone()
+    };
+    let run = || {
+        shrink(&recipe, &RunOptions::default(), &Quiet)
+            .unwrap()
+            .report
+    };
+    let report = run();
+    assert!(report.verify.as_ref().unwrap().passed());
+    assert!(report.small.macs * 10 <= report.dense.macs * 6);
+    assert_eq!(report.data.as_ref().unwrap().evaluation, 172);
+    let first = std::fs::read(case.path("small.onnx")).unwrap();
+    assert_eq!(run_tokens(&case.path("small.onnx")).len(), 3 * 8);
+    let again = RunOptions {
+        force: true,
+        ..RunOptions::default()
+    };
+    shrink(&recipe, &again, &Quiet).unwrap();
+    assert!(std::fs::read(case.path("small.onnx")).unwrap() == first);
+}
+
+/// Spoils the arrays of a network of words.
+type SpoilArrays = fn(&mut Vec<(&'static str, Vec<u8>)>);
+
+#[test]
+fn arrays_that_do_not_feed_every_input_are_refused() {
+    let case = Case::new(&tokens());
+    let cases: [(SpoilArrays, &str); 5] = [
+        (|a| a.truncate(2), "no array for input `extra`"),
+        (|a| a[0].1 = npy("<f4", &[20, 3], &[0; 240]), "another kind"),
+        (
+            |a| a[1].1 = npy("|b1", &[7, 3], &[1; 21]),
+            "holds 7 samples",
+        ),
+        (
+            |a| a[2].1 = npy("<f4", &[20, 9], &[0; 720]),
+            "has the shape [20, 9]",
+        ),
+        (
+            |a| a.push(("labels", npy("<i8", &[3], &[0; 24]))),
+            "3 labels for 20 samples",
+        ),
+    ];
+    for (i, (spoil, says)) in cases.into_iter().enumerate() {
+        let mut arrays = sentences(20);
+        spoil(&mut arrays);
+        let data = case.path(&format!("words{i}.npz"));
+        npz(&data, &arrays);
+        let before = listing(case.folder.path());
+        let recipe = Recipe {
+            data: Some(data),
+            macs: Some(0.5),
+            ..case.recipe.clone()
+        };
+        let error = shrink(&recipe, &RunOptions::default(), &Quiet).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Input, "{says}: {error}");
+        assert!(error.to_string().contains(says), "{says}: {error}");
+        assert!(listing(case.folder.path()) == before, "{says}");
+    }
 }

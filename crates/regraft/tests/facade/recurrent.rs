@@ -33,7 +33,7 @@ fn graph(path: &Path) -> Graph {
 }
 
 /// One `.npy` member: little-endian, row-major.
-fn npy(kind: &str, shape: &[usize], bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn npy(kind: &str, shape: &[usize], bytes: &[u8]) -> Vec<u8> {
     let extents: Vec<String> = shape.iter().map(|n| format!("{n},")).collect();
     let mut header = format!(
         "{{'descr': '{kind}', 'fortran_order': False, 'shape': ({}), }}",
@@ -50,7 +50,7 @@ fn npy(kind: &str, shape: &[usize], bytes: &[u8]) -> Vec<u8> {
     file
 }
 
-fn npz(path: &Path, arrays: &[(&str, Vec<u8>)]) {
+pub(crate) fn npz(path: &Path, arrays: &[(&str, Vec<u8>)]) {
     let mut archive = zip::ZipWriter::new(std::fs::File::create(path).unwrap());
     let stored =
         zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
