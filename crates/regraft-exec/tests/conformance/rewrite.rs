@@ -77,7 +77,8 @@ pub(crate) fn rebuilt(graph: &Graph, declares: bool) -> Graph {
     for &id in graph.outputs() {
         let own = builder.output(name(id));
         if declares {
-            builder.value_mut(own).declared = graph.value(id).declared.clone();
+            let declared = &graph.value(id).declared;
+            builder.value_mut(own).declared.clone_from(declared);
         }
     }
     builder.finish().expect("the same graph")
