@@ -447,6 +447,15 @@ impl Reader<'_> {
         {
             return Ok(opaque("it calls a function of the model".to_owned()));
         }
+        if name == op::RUNTIME_DOMAIN {
+            // Its operators do not change with the version of the standard ones.
+            let mut reader = NodeReader::new(node, label, 1, self.limits)?;
+            return match op::parse_runtime(&mut reader) {
+                Ok(op) => Ok(op),
+                Err(Refusal::Opaque(reason)) => Ok(opaque(reason)),
+                Err(Refusal::Fault(error)) => Err(error),
+            };
+        }
         if !name.is_empty() {
             return Ok(opaque(format!(
                 "the operator domain `{name}` is not modelled"

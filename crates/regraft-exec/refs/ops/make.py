@@ -46,11 +46,11 @@ def onnx_type(a):
     return {"f": TensorProto.FLOAT, "i": TensorProto.INT64, "b": TensorProto.BOOL}[a.dtype.kind]
 
 
-def case(name, op, inputs, n_out=1, opset=17, const=(), **attrs):
+def case(name, op, inputs, n_out=1, opset=17, const=(), domain="", **attrs):
     """inputs: arrays or None (left out); const: ports that are initializers."""
     names = ["" if a is None else f"i{k}" for k, a in enumerate(inputs)]
     outs = [f"o{k}" for k in range(n_out)]
-    node = helper.make_node(op, names, outs, name="node", **attrs)
+    node = helper.make_node(op, names, outs, name="node", domain=domain, **attrs)
     live = [(k, a) for k, a in enumerate(inputs) if a is not None]
     graph = helper.make_graph(
         [node],
@@ -59,7 +59,9 @@ def case(name, op, inputs, n_out=1, opset=17, const=(), **attrs):
         [onnx.ValueInfoProto(name=o) for o in outs],
         [numpy_helper.from_array(a, f"i{k}") for k, a in live if k in const],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    opsets = [helper.make_opsetid("", opset)]
+    opsets += [helper.make_opsetid(domain, 1)] if domain else []
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
     raw = model.SerializeToString()
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -340,6 +342,12 @@ def steps():
     case("stft", "STFT", [f32(1, 12, 1), np.array(4, np.int64), pos(6)], const=(1, 2))
 
 
+def runtime():
+    for op in ["Gelu", "FastGelu", "QuickGelu"]:
+        case(f"runtime_{op.lower()}", op, [f32(3, 4)], domain="com.microsoft")
+    case("simplified_layer_norm", "SimplifiedLayerNormalization", [f32(2, 3, 6), f32(6)], const=(1,), axis=-1)
+
+
 def tensor(name, array):
     array = np.asarray(array)
     if array.dtype == np.int32:
@@ -355,7 +363,7 @@ def text(raw):
 
 
 def main():
-    for family in [conv, linear, pools, elementwise, arrays, shapes, recurrent, more_functions, maps, indexing, products, steps]:
+    for family in [conv, linear, pools, elementwise, arrays, shapes, recurrent, more_functions, maps, indexing, products, steps, runtime]:
         family()
     out = struct.pack("<I", len(CASES))
     for name, raw, feeds, results in CASES:

@@ -248,9 +248,10 @@ fn table(
     let found = match positions {
         Some(at) => {
             let own = table.shape();
-            let bad = at.data.iter().find(|i| !(0..own[0] as i64).contains(*i));
-            if own.len() != 2 || own[1] != shape[2] || bad.is_some() {
-                return invalid(format!("a table {own:?} at positions {:?}", at.data));
+            let outside = |rows: usize| at.data.iter().any(|i| !(0..rows as i64).contains(i));
+            match own[..] {
+                [rows, pairs] if pairs == shape[2] && !outside(rows) => {}
+                _ => return invalid(format!("a table {own:?} at positions {:?}", at.data)),
             }
             let rows: Vec<usize> = at.data.iter().map(|&i| i as usize).collect();
             crate::select::select(table, 0, &rows)

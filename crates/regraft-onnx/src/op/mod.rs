@@ -29,6 +29,26 @@ pub(crate) fn parse(node: &mut NodeReader) -> Result<Op, Refusal> {
     Ok(op)
 }
 
+/// The domain of what ONNX Runtime fuses.
+pub(crate) const RUNTIME_DOMAIN: &str = "com.microsoft";
+
+/// Returns the typed op of a node of ONNX Runtime's own domain that is a standard op by another
+/// name. The node's bytes keep its name and domain.
+///
+/// # Errors
+/// As [`parse`].
+pub(crate) fn parse_runtime(node: &mut NodeReader) -> Result<Op, Refusal> {
+    let Some(activation) = elementwise::parse_runtime(node)? else {
+        return Err(Refusal::Opaque(format!(
+            "the operator `{}` of `{RUNTIME_DOMAIN}` is not modelled",
+            node.node.op_type()
+        )));
+    };
+    let op = Op::Activation(activation);
+    check(node, &op)?;
+    Ok(op)
+}
+
 /// Checks that every attribute was read, and the number of inputs.
 ///
 /// # Errors

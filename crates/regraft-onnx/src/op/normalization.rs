@@ -87,8 +87,14 @@ pub(super) fn parse_other(node: &mut NodeReader) -> Result<Option<Normalization>
                 per_group: node.opset < GROUP_PER_CHANNEL,
             }
         }
-        "RMSNormalization" => {
+        // ONNX Runtime's name for it, in the standard domain.
+        "RMSNormalization" | "SimplifiedLayerNormalization" => {
             stash(node)?;
+            if node.has_output(1) {
+                return Err(Refusal::Opaque(
+                    "its output of a statistic is not modelled".to_owned(),
+                ));
+            }
             Normalization::RootMeanSquare {
                 axis: node.int("axis")?.unwrap_or(-1),
                 epsilon: node.float("epsilon")?.unwrap_or(EPSILON),

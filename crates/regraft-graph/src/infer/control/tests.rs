@@ -6,12 +6,11 @@ use crate::infer::{Facts, InferOptions, infer};
 use crate::op::{Attention, Body, ScoreOutput};
 use crate::{DType, Dim, Graph, GraphBuilder, GraphError, Header, Op, Tensor, ValueType};
 
-#[allow(clippy::unnecessary_wraps, reason = "what the builder takes")]
-fn declared(dtype: DType, shape: &[Dim]) -> Option<ValueType> {
-    Some(ValueType {
+fn declared(dtype: DType, shape: &[Dim]) -> ValueType {
+    ValueType {
         dtype,
         shape: Some(shape.to_vec()),
-    })
+    }
 }
 
 /// Removes axis `axis` of the outer value `x`.
@@ -30,7 +29,10 @@ fn squeeze(axis: i64) -> Body {
 /// `x` of shape `[1, 1, n]` loses its first axis, or its last one where the condition is false.
 fn network(condition: Option<i64>) -> Graph {
     let mut b = GraphBuilder::new(Header::default());
-    b.input("x", declared(DType::F32, &[1.into(), 1.into(), 5.into()]));
+    b.input(
+        "x",
+        Some(declared(DType::F32, &[1.into(), 1.into(), 5.into()])),
+    );
     match condition {
         Some(c) => {
             let bytes = vec![c as u8];
@@ -38,7 +40,7 @@ fn network(condition: Option<i64>) -> Graph {
             b.tensor("c", c).unwrap();
         }
         None => {
-            b.input("c", declared(DType::Bool, &[]));
+            b.input("c", Some(declared(DType::Bool, &[])));
         }
     }
     let op = Op::If {
@@ -110,8 +112,11 @@ fn the_dearer_branch_is_what_a_choice_costs() {
         }
     };
     let mut b = GraphBuilder::new(Header::default());
-    b.input("x", declared(DType::F32, &[1.into(), 3.into(), 4.into()]));
-    b.input("c", declared(DType::Bool, &[]));
+    b.input(
+        "x",
+        Some(declared(DType::F32, &[1.into(), 3.into(), 4.into()])),
+    );
+    b.input("c", Some(declared(DType::Bool, &[])));
     let op = Op::If {
         then_branch: branch(5),
         else_branch: branch(7),
@@ -126,7 +131,7 @@ fn the_dearer_branch_is_what_a_choice_costs() {
 fn products_over_named_axes_and_heads_cost_what_they_multiply() {
     let mut b = GraphBuilder::new(Header::default());
     for (name, shape) in [("q", [1, 2, 3, 4]), ("k", [1, 2, 5, 4])] {
-        b.input(name, declared(DType::F32, &shape.map(Dim::Fixed)));
+        b.input(name, Some(declared(DType::F32, &shape.map(Dim::Fixed))));
     }
     let equation = "bhqd,bhkd->bhqk".to_owned();
     b.op("scores", Op::Einsum { equation }, &["q", "k"], &["s"]);
