@@ -95,7 +95,7 @@ fn apply_says_what_it_verifies_with() {
     assert_snapshot!(lines.collect::<Vec<_>>().join("\n"), @"
     Usage: regraft apply [OPTIONS] <MODEL> <PLAN>
           --inputs <FILE.npz>  Arrays to verify with, one for each input by name [default: random]
-          --onnxruntime <PATH>  The ONNX Runtime library to verify in [default: looked for]
+          --onnxruntime <PATH>    The ONNX Runtime library to verify in [default: looked for]
           --masked <FILE>  Also write the masked dense network that the pruned one is compared with
       regraft apply bert.onnx half.toml --inputs sentences.npz --masked masked.onnx
     ");
