@@ -1,6 +1,7 @@
 //! Resampling, sampling at points, blocks of channels.
 
-use regraft_graph::op::ImageOp;
+use regraft_graph::infer::params;
+use regraft_graph::op::{CoordinateMode, ImageOp};
 
 use super::{IndexMap, Link, Port, Site, Verdict};
 
@@ -9,6 +10,9 @@ const Y: Port = Port::Out(0);
 
 pub(super) fn image(site: &Site<'_>, op: &ImageOp, port: Port, axis: usize) -> Verdict {
     match op {
+        ImageOp::Resize(resize) if resize.coordinates == CoordinateMode::TfCropAndResize => {
+            site.freeze("cuts a box along its axes")
+        }
         ImageOp::Resize(resize) => {
             let sizes = if resize.scales_first { None } else { Some(3) };
             let covered = resize.axes.as_deref();
@@ -63,6 +67,11 @@ fn resized(
 ) -> Verdict {
     if port != X && port != Y {
         return site.freeze("takes a setting from these channels");
+    }
+    // A scale near 1 may keep the extent and interpolate all the same.
+    let changed = params::resized_axes(site.graph, site.facts, site.id);
+    if changed.is_some_and(|axes| axes.contains(&axis)) {
+        return site.freeze("resizes this axis");
     }
     let (Some(from), Some(to)) = (site.extent(X, axis), site.extent(Y, axis)) else {
         return site.unknown_shape();
