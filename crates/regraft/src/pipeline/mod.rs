@@ -2,6 +2,7 @@
 
 mod finish;
 mod journal;
+mod layers;
 mod rebuild_pruned;
 mod regrow;
 mod related;
