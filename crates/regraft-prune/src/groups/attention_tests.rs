@@ -514,3 +514,23 @@ fn maps() {
     let pruned = removed(&graph, &groups, "q", &[0, 2]);
     assert_eq!(shape_of(&pruned, "d")[1], Dim::Fixed(2));
 }
+
+/// Channels on the rows of a product of two computed values: mixed over positions, not over channels.
+#[test]
+fn channels_on_the_rows_of_a_product() {
+    let mut t = Toy::new(&[2, 6, 6]);
+    t.conv("x", "p", (2, 8, 3));
+    reshape(&mut t, "p", "flat", &[0, 0, -1]);
+    t.conv("x", "q", (2, 5, 3));
+    reshape(&mut t, "q", "states", &[0, 0, -1]);
+    transpose(&mut t, "states", "turned", &[0, 2, 1]);
+    t.op(Op::MatMul, &["flat", "turned"], "mixed");
+    reshape(&mut t, "mixed", "map", &[0, 8, 5, 1]);
+    t.conv("map", "c", (8, 2, 1));
+    let (graph, _, groups) = t.done(&["c"]);
+    let of_unit = members(&graph, &groups, "p", 3);
+    for part in ["mixed:1:3", "map:1:3", "c.w:1:3"] {
+        assert!(of_unit.contains(part), "{part}: {of_unit}");
+    }
+    removed(&graph, &groups, "p", &[0, 2, 7]);
+}

@@ -134,7 +134,19 @@ pub(crate) fn front(axis: i64, rank: usize) -> Option<usize> {
 }
 
 /// Returns what the touched axis corresponds to at the node's other ports.
+///
+/// A rule that answers with links of other axes alone would leave this one without any: the axis
+/// stays.
 pub(crate) fn links(site: &Site<'_>, port: Port, axis: usize) -> Verdict {
+    let links = of_op(site, port, axis)?;
+    let own = |link: &Link| link.a == (port, axis) || link.b == (port, axis);
+    if links.is_empty() || links.iter().any(own) {
+        return Ok(links);
+    }
+    site.freeze("has a rule that does not cover this axis")
+}
+
+fn of_op(site: &Site<'_>, port: Port, axis: usize) -> Verdict {
     match &site.node.op {
         Op::Conv(conv) => conv::conv(site, conv, port, axis),
         Op::ConvTranspose(conv) => conv::conv_transpose(site, conv, port, axis),
