@@ -185,10 +185,32 @@ fn floats(cx: &Context<'_>, fixed: Option<&[usize]>) -> Option<Array<f32>> {
                 data,
             })
         }
-        Op::Unary(UnaryOp::Sqrt) => {
+        Op::Unary(op) if *op != UnaryOp::Identity => {
             let a = input(0).filter(small)?;
+            let f = float_function(*op)?;
             Some(Array {
-                data: a.data.iter().map(|x| x.sqrt()).collect(),
+                data: a.data.iter().map(|x| f(*x)).collect(),
+                shape: a.shape,
+            })
+        }
+        Op::Clip {
+            min,
+            max,
+            from_inputs,
+        } => {
+            let a = input(0).filter(small)?;
+            let bound = |port: usize, attribute: Option<f32>, none: f32| {
+                let given = *from_inputs && cx.node.input(port).is_some();
+                if given {
+                    input(port)?.data.first().copied()
+                } else {
+                    Some(attribute.unwrap_or(none))
+                }
+            };
+            let low = bound(1, *min, f32::NEG_INFINITY)?;
+            let high = bound(2, *max, f32::INFINITY)?;
+            Some(Array {
+                data: a.data.iter().map(|x| x.max(low).min(high)).collect(),
                 shape: a.shape,
             })
         }
@@ -204,6 +226,19 @@ fn floats(cx: &Context<'_>, fixed: Option<&[usize]>) -> Option<Array<f32>> {
         }
         // A recurrent or convolution result is never folded: weights alone do not decide it.
         _ => movement(cx, fixed, input),
+    }
+}
+
+/// Functions that exporters compute paddings and scales with.
+fn float_function(op: UnaryOp) -> Option<fn(f32) -> f32> {
+    match op {
+        UnaryOp::Sqrt => Some(f32::sqrt),
+        UnaryOp::Ceil => Some(f32::ceil),
+        UnaryOp::Floor => Some(f32::floor),
+        UnaryOp::Abs => Some(f32::abs),
+        UnaryOp::Neg => Some(|x| -x),
+        UnaryOp::Reciprocal => Some(|x| 1.0 / x),
+        _ => None,
     }
 }
 

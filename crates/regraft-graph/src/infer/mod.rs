@@ -422,7 +422,15 @@ fn infer_node(cx: &Context<'_>) -> Result<Types, GraphError> {
         Op::Recurrent(r) => recurrent::recurrent(cx, r)?,
         Op::Loop { body } => control::repeated(cx, body),
         Op::Scan(scan) => control::scan(cx, scan),
-        Op::If { .. } | Op::Opaque { .. } => vec![None; cx.node.outputs.len()],
+        Op::If { .. } => vec![None; cx.node.outputs.len()],
+        Op::Opaque { op_type, .. } => {
+            let mut types = vec![None; cx.node.outputs.len()];
+            // With statistics of its own batch it is not run here; its first output is like its input.
+            if let (Some(first), "BatchNormalization") = (types.first_mut(), op_type.as_str()) {
+                *first = same();
+            }
+            types
+        }
     })
 }
 

@@ -92,7 +92,7 @@ pub(super) fn matmul(site: &Site<'_>, port: Port, axis: usize) -> Verdict {
     let columns = Link::same((b, rb - 1), (y, ry - 1));
     let link = match (port, from_end) {
         (Port::In(0), 0) | (Port::In(1), 1) => sum,
-        (Port::In(0), 1) | (Port::Out(_), 1) => rows,
+        (Port::In(0) | Port::Out(_), 1) => rows,
         (Port::In(_) | Port::Out(_), _) => columns,
     };
     Ok(vec![link])
