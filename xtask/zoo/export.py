@@ -12,6 +12,7 @@ import importlib
 import json
 import os
 import pathlib
+import re
 import sys
 import warnings
 
@@ -20,6 +21,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 OPSET = {"legacy": 17, "free": 17, "dynamo": 18}
 # Characters of an exporter's message that are kept.
 MESSAGE = 300
+# What colours a terminal.
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 # Above this a file is not run right after it was exported: memory.
 LARGE_BYTES = 1 << 30
 
@@ -78,7 +81,7 @@ def export(library, arguments) -> dict:
             require_running(arguments.folder / "model.onnx", named)
         except Exception as error:  # noqa: BLE001: an exporter may raise anything
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            text = lines[0] if lines else ""
+            text = COLOUR.sub("", lines[0]) if lines else ""
             result["failed"][exporter] = f"{type(error).__name__}: {text}"[:MESSAGE]
         else:
             result["exporter"] = exporter
