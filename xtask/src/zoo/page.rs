@@ -28,7 +28,7 @@ pixels, videos are short and small. Tiny configurations stand for the architectu
 quantised builders of torchvision are not listed, their networks are the same as others. Of timm
 the smallest model of every module is tried, and a few more.
 
-"MACs kept" may be above half where not enough can be pruned. "Output moved" is how far the pruned network
+*MACs kept* may be above half where not enough can be pruned. *Output moved* is how far the pruned network
 is from the dense one, relative to its largest output (a dash where it has another number of boxes): what
 was removed mattered. Networks that are not in a table were not tried yet. `cargo xtask zoo` runs it again
 and writes this page.
