@@ -12,6 +12,7 @@ import importlib
 import json
 import os
 import pathlib
+import re
 import sys
 import warnings
 
@@ -20,6 +21,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 OPSET = {"legacy": 17, "free": 17, "dynamo": 18}
 # Characters of an exporter's message that are kept.
 MESSAGE = 300
+# What colours a terminal.
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+# Above this a file is not run right after it was exported: memory.
+LARGE_BYTES = 1 << 30
 
 
 def main() -> None:
@@ -73,9 +78,10 @@ def export(library, arguments) -> dict:
         try:
             free = library.free_axes(inputs) if exporter == "free" else None
             write(model, inputs, arguments.folder / "model.onnx", exporter, free)
+            require_running(arguments.folder / "model.onnx", named)
         except Exception as error:  # noqa: BLE001: an exporter may raise anything
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            text = lines[0] if lines else ""
+            text = COLOUR.sub("", lines[0]) if lines else ""
             result["failed"][exporter] = f"{type(error).__name__}: {text}"[:MESSAGE]
         else:
             result["exporter"] = exporter
@@ -94,6 +100,19 @@ def write(model, inputs, path: pathlib.Path, exporter: str, free: dict | None) -
         torch.onnx.export(
             model, tuple(inputs.values()), str(path), dynamo=exporter == "dynamo", **options
         )
+
+
+def require_running(path: pathlib.Path, inputs: dict) -> None:
+    """Raises unless ONNX Runtime runs the file: what it does not run is no export."""
+    import onnxruntime
+
+    if sum(file.stat().st_size for file in path.parent.glob("model.onnx*")) > LARGE_BYTES:
+        return
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session.run(None, {entry.name: inputs[entry.name] for entry in session.get_inputs()})
 
 
 if __name__ == "__main__":

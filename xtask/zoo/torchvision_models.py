@@ -1,7 +1,10 @@
 """Every builder of torchvision but the quantised ones, whose networks are the same."""
 
+import contextlib
+
 import torch
 import torchvision.models as models
+import torchvision.models.video.mvit as mvit
 
 # Small pictures: widths do not depend on them.
 PIXELS = 96
@@ -69,10 +72,24 @@ def build(name: str):
         wanted["init_weights"] = False
     if kind == "detection":
         wanted |= _detector(name)
-    model = models.get_model(name, **wanted).eval()
+    with small_video(name):
+        model = models.get_model(name, **wanted).eval()
     if kind in ("segmentation", "detection", "optical_flow"):
         model = First(model, kind)
     return model, _inputs(name, kind)
+
+
+@contextlib.contextmanager
+def small_video(name: str):
+    """Makes networks of short, small videos, where a builder fixes their size: at full size an
+    export takes more memory than there is."""
+    made = mvit.MViT
+    if name.startswith("mvit"):
+        mvit.MViT = lambda **given: made(**(given | {"spatial_size": (64, 64), "temporal_size": 8}))
+    try:
+        yield
+    finally:
+        mvit.MViT = made
 
 
 def _detector(name: str) -> dict:
@@ -100,7 +117,7 @@ def _inputs(name: str, kind: str) -> dict[str, torch.Tensor]:
         return {"image1": pair[0], "image2": pair[1]}
     if kind == "video":
         frames, pixels = 8, 64
-        if name.startswith(("mvit", "s3d")):
+        if name == "s3d":
             frames, pixels = 16, 224
         return {"video": torch.randn(1, 3, frames, pixels, pixels)}
     pixels = PIXELS

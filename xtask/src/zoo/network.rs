@@ -248,7 +248,9 @@ impl Run<'_> {
     fn regraft(&self, stage: &str, words: &[&str]) -> Step<Value> {
         let ended = child::run(&mut self.tools.regraft(words), self.tools.limits)?;
         if !ended.succeeded {
-            return Ok(Err(failure(stage, error_of(&ended))));
+            // The page is read elsewhere.
+            let reason = error_of(&ended).replace(&self.file(""), "");
+            return Ok(Err(failure(stage, reason)));
         }
         Ok(Ok(last_json(&ended.stdout)))
     }

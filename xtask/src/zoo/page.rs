@@ -14,7 +14,8 @@ Networks of torchvision, transformers and timm: exported to ONNX with random wei
 of the multiply-accumulates (or to the least share that their prunable channels allow), and judged. A
 network passes when
 
-1. the exporter writes it, regraft reads it and finds channels to prune,
+1. an exporter writes it so that ONNX Runtime runs it (TorchScript at opset 17, else the newer one), regraft
+   reads it and finds channels to prune,
 2. `regraft plan MODEL --macs 0.5 --score l2 --multiple-of 1` decides, `regraft apply MODEL PLAN` removes,
    and regraft's own check of masked = removed holds on random tensors for every input,
 3. the written file and the written masked network run in ONNX Runtime and give the same outputs there, to
@@ -23,10 +24,14 @@ network passes when
 The weights are random (seeded), with batch normalisation close to the statistics of the random inputs: this
 is about which networks can be pruned without a mistake, not about accuracy. Nothing is left out of the
 architectures; detectors take pictures of 128 pixels and keep a few boxes, convolutional networks take 96
-pixels. The quantised builders of torchvision are not listed, their networks are the same as others. Of timm
+pixels, videos are short and small. Tiny configurations stand for the architectures of transformers. The
+quantised builders of torchvision are not listed, their networks are the same as others. Of timm
 the smallest model of every module is tried, and a few more.
 
-`cargo xtask zoo` runs it again and writes this page.
+*MACs kept* may be above half where not enough can be pruned. *Output moved* is how far the pruned network
+is from the dense one, relative to its largest output (a dash where it has another number of boxes): what
+was removed mattered. Networks that are not in a table were not tried yet. `cargo xtask zoo` runs it again
+and writes this page.
 
 ";
 
