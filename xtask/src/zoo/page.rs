@@ -107,9 +107,16 @@ fn failures(out: &mut String, records: &[Record]) {
     out.push('\n');
 }
 
-/// Returns the reason without what would break a table, cut to a length.
+/// Returns the reason without what would break a table and without folders of this machine, cut to a
+/// length.
 fn in_one_line(reason: &str) -> String {
-    let text: String = reason.replace('|', "/").chars().take(300).collect();
+    let word = |word: &str| match word.rsplit_once('/') {
+        // A folder of the machine, not a node's name, which stands in quotes.
+        Some((folder, file)) if folder.starts_with('/') && file.contains('.') => file.to_owned(),
+        _ => word.to_owned(),
+    };
+    let plain: Vec<String> = reason.replace('|', "/").split(' ').map(word).collect();
+    let text: String = plain.join(" ").chars().take(300).collect();
     text.trim().to_owned()
 }
 
@@ -184,6 +191,13 @@ fn millions(n: u64) -> String {
 mod tests {
     use super::super::record::{Failure, Record};
     use super::page;
+
+    #[test]
+    fn folders_of_the_machine_are_not_on_the_page() {
+        let reason = "Load model from /tmp/x/model.onnx failed: `/blocks.0/Add` (Add)";
+        let expected = "Load model from model.onnx failed: `/blocks.0/Add` (Add)";
+        assert_eq!(in_one_line(reason), expected);
+    }
 
     #[test]
     fn totals_rows_and_reasons_are_on_the_page() {
