@@ -9,9 +9,9 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
 pub(crate) use options::{
-    Allocation, Augment, DataOptions, Device, GroupOptions, JudgeOptions, KeepOptions, MaskMethod,
-    Mix, OutputOptions, PruneOptions, RebuildOptions, Refit, Regrow, RegrowOptions, RunOptions,
-    SampleOptions, Score, SparseOptions, Tune, WidthOptions,
+    Allocation, Attention, Augment, DataOptions, Device, GroupOptions, JudgeOptions, KeepOptions,
+    MaskMethod, Mix, OutputOptions, PruneOptions, RebuildOptions, Refit, Regrow, RegrowOptions,
+    RunOptions, SampleOptions, Score, SparseOptions, Tune, WidthOptions,
 };
 
 /// What every verb's help ends with.

@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use regraft::{
-    AllocationName, AugmentName, DEFAULT_PATTERN, DeviceName, MaskName, MixName, Recipe, RefitName,
-    RegrowName, ScoreName, Tuning,
+    AllocationName, AttentionName, AugmentName, DEFAULT_PATTERN, DeviceName, MaskName, MixName,
+    Recipe, RefitName, RegrowName, ScoreName, Tuning,
 };
 
 use crate::args::{
-    Allocation, Augment, DataOptions, Device, GroupOptions, JudgeOptions, MaskMethod, Mix,
-    PruneOptions, RebuildOptions, Refit, Regrow, RegrowOptions, RunOptions, SampleOptions, Score,
-    SparseOptions, Tune, WidthOptions,
+    Allocation, Attention, Augment, DataOptions, Device, GroupOptions, JudgeOptions, MaskMethod,
+    Mix, PruneOptions, RebuildOptions, Refit, Regrow, RegrowOptions, RunOptions, SampleOptions,
+    Score, SparseOptions, Tune, WidthOptions,
 };
 use crate::failure::Failure;
 
@@ -26,6 +26,7 @@ pub(crate) fn start(options: &RunOptions) -> Result<Recipe, Failure> {
     set(&mut recipe.threads, options.threads);
     replace(&mut recipe.device, options.device.map(device));
     let given = |list: &Vec<String>| Some(list.clone()).filter(|l| !l.is_empty());
+    replace(&mut recipe.attention, options.attention.map(attention));
     replace(&mut recipe.fix, given(&options.fix));
     replace(&mut recipe.state, given(&options.state));
     recipe.allow_nonfinite |= options.allow_nonfinite;
@@ -190,6 +191,13 @@ pub(crate) fn need_model(recipe: &mut Recipe, given: Option<&PathBuf>) -> Result
         "no network is given",
         "name an ONNX file, or a --recipe that does",
     ))
+}
+
+fn attention(attention: Attention) -> AttentionName {
+    match attention {
+        Attention::Heads => AttentionName::Heads,
+        Attention::Widths => AttentionName::Widths,
+    }
 }
 
 fn score(score: Score) -> ScoreName {

@@ -19,5 +19,7 @@ pub mod score;
 mod toy;
 
 pub use error::PruneError;
-pub use groups::{Consumer, Frozen, Group, Groups, Member, Producer, Unit, find_groups};
+pub use groups::{
+    Attention, Consumer, Frozen, Group, Groups, Member, Producer, Unit, find_groups, find_groups_by,
+};
 pub use plan::{Kept, Plan};

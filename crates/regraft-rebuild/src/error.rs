@@ -34,7 +34,7 @@ pub enum RebuildError {
         GraphError,
     ),
     /// A block cannot be removed.
-    #[error("cannot remove a block")]
+    #[error("cannot remove channels or blocks")]
     Prune(
         /// What is wrong with it.
         #[from]

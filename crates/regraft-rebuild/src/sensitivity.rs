@@ -5,6 +5,8 @@
 //! pruned to a few widths, its readers refitted, and the change of the network's output on
 //! calibration samples scales the curve, so that curves of different groups can be added.
 
+mod blind;
+
 use std::collections::BTreeMap;
 
 use regraft_exec::{ExecOptions, HostTensor};
@@ -19,6 +21,7 @@ use crate::cell::{Cell, find_cells};
 use crate::squared_error::SquaredError;
 use crate::stream::Stream;
 use crate::{Activations, Layer, LayerKind, Monitor, RebuildError, Stage};
+use blind::Blind;
 
 /// Shares of a group's units at which the network's output is measured.
 const MEASURED_SHARES: [f64; 3] = [0.75, 0.5, 0.25];
@@ -97,14 +100,20 @@ pub fn sensitivities(
     let cells = find_cells(graph, &infer(graph, &InferOptions::default())?);
     // Groups in the order of their first reader, so that the stream only moves forward.
     let mut work: Vec<(usize, Vec<Reader<'_>>)> = Vec::new();
+    let mut unread = Vec::new();
     for (i, group) in groups.groups.iter().enumerate() {
         let readers = readers(graph, layers, &cells, group, calibration)?;
-        if !readers.is_empty() && group.n_free() > 0 {
+        if group.n_free() == 0 {
+            continue;
+        }
+        if readers.is_empty() {
+            unread.push(i);
+        } else {
             work.push((i, readers));
         }
     }
     work.sort_by_key(|(i, r)| (r.iter().map(|r| r.of.node()).min(), *i));
-    let total = work.len();
+    let total = work.len() + unread.len();
     let mut result: Vec<Option<GroupSensitivity>> = vec![None; groups.groups.len()];
     for (done, (i, readers)) in work.into_iter().enumerate() {
         if monitor.cancelled() {
@@ -127,6 +136,22 @@ pub fn sensitivities(
             &reference,
         )?;
         result[i] = Some(scaled(group, &elimination, measured));
+    }
+    let mut blind = Blind {
+        graph,
+        groups,
+        inputs,
+        reference: &reference,
+        config,
+        scores: None,
+    };
+    for (done, i) in unread.iter().enumerate() {
+        if monitor.cancelled() {
+            return Err(RebuildError::Interrupted);
+        }
+        let done = total - unread.len() + done;
+        monitor.progress(Stage::Sensitivity, done, total, &groups.groups[*i].name);
+        result[*i] = blind.group(*i)?;
     }
     monitor.progress(Stage::Sensitivity, total, total, "");
     Ok(result)

@@ -123,7 +123,7 @@ struct Removed {
 
 impl Removed {
     fn new(model: &Model, plan: &PlanFile) -> Result<Self, Error> {
-        let groups = regraft_prune::find_groups(&model.graph, &model.facts)?;
+        let groups = model.groups()?;
         let wanted = plan.to_plan()?;
         let (pruned, report) =
             regraft_prune::apply::apply(&model.graph, &model.facts, &groups, &wanted)?;

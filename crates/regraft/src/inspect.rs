@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use regraft_graph::cost::node_macs;
-use regraft_prune::{Groups, find_groups};
+use regraft_prune::Groups;
 use serde::Serialize;
 
 use crate::importance::{Importance, InspectOptions, importance};
@@ -118,7 +118,7 @@ pub fn inspect_on_data(
 
 fn look(model: &Model, progress: &dyn Progress) -> Result<Inspection, Error> {
     progress.stage("groups");
-    let found = find_groups(&model.graph, &model.facts)?;
+    let found = model.groups()?;
     let cost = model.cost();
     let mut groups = Vec::new();
     for g in found.groups.iter().filter(|g| g.n_free() > 0) {

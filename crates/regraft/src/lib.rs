@@ -53,7 +53,7 @@ pub use plan_file::{PlanFile, PlanGroup, PlanKeeps};
 
 pub use progress::{Progress, Quiet};
 pub use recipe::{
-    AllocationName, AugmentName, AutoName, DEFAULT_CALIB, DEFAULT_DAMPING, DEFAULT_EPOCHS,
-    DEFAULT_MULTIPLE_OF, DEFAULT_PATTERN, DEFAULT_SWAP_PASSES, DeviceName, MaskName, MixName,
-    RebuildRateName, Recipe, RefitName, RegrowName, ScoreName, Tuning,
+    AllocationName, AttentionName, AugmentName, AutoName, DEFAULT_CALIB, DEFAULT_DAMPING,
+    DEFAULT_EPOCHS, DEFAULT_MULTIPLE_OF, DEFAULT_PATTERN, DEFAULT_SWAP_PASSES, DeviceName,
+    MaskName, MixName, RebuildRateName, Recipe, RefitName, RegrowName, ScoreName, Tuning,
 };

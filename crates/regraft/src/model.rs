@@ -8,6 +8,7 @@ use regraft_graph::cost::{Cost, total};
 use regraft_graph::fold::{fold, fold_batch_norm, open_branches};
 use regraft_graph::infer::{Facts, InferOptions, infer};
 use regraft_graph::{DType, Dim, Graph, ValueId};
+use regraft_prune::{Attention, Groups, find_groups_by};
 
 use crate::storage::sha256_hex;
 use crate::{Error, ErrorKind, Recipe};
@@ -25,6 +26,8 @@ pub(crate) struct Model {
     path: Option<PathBuf>,
     /// Names of the matrices at the ends of states.
     state_ends: Vec<String>,
+    /// What can go of attention.
+    attention: Attention,
     /// The network with constants and batch normalisation folded: equal in function.
     pub(crate) graph: Graph,
     /// Shapes of the folded network.
@@ -52,6 +55,7 @@ impl Model {
         let mut model = Self::new(name, bytes, &graph)?;
         model.path = Some(path.to_owned());
         model.state_ends = state_ends;
+        model.attention = recipe.attention.into();
         Ok(model)
     }
 
@@ -82,6 +86,7 @@ impl Model {
             bytes,
             path: None,
             state_ends: Vec::new(),
+            attention: Attention::default(),
             sha256,
             graph: folded,
             facts,
@@ -92,6 +97,11 @@ impl Model {
     /// Returns a pruned network with what is left at the ends of its states as picks of channels.
     pub(crate) fn with_picked_states(&self, pruned: &Graph) -> Result<Graph, Error> {
         settings::without_matrices(pruned, &self.state_ends)
+    }
+
+    /// Returns the coupled groups of the folded network.
+    pub(crate) fn groups(&self) -> Result<Groups, Error> {
+        Ok(find_groups_by(&self.graph, &self.facts, self.attention)?)
     }
 
     /// Returns the costs of the folded network.

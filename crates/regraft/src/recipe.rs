@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 
 pub use names::{
-    AllocationName, AugmentName, AutoName, DeviceName, MaskName, MixName, RebuildRateName,
-    RefitName, RegrowName, ScoreName, Tuning,
+    AllocationName, AttentionName, AugmentName, AutoName, DeviceName, MaskName, MixName,
+    RebuildRateName, RefitName, RegrowName, ScoreName, Tuning,
 };
 
 /// Samples used for calibration unless asked otherwise; enough for layers of a few thousand inputs.
@@ -81,6 +81,8 @@ pub struct Recipe {
     /// If given, only groups with a producer that fits one of these patterns shrink.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub only: Vec<String>,
+    /// What can go of attention.
+    pub attention: AttentionName,
     /// Inputs and free extents that are fixed, each as `NAME=VALUE`: branches that depend on them
     /// become part of the network.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -150,6 +152,7 @@ impl Default for Recipe {
             score: ScoreName::default(),
             ignore: Vec::new(),
             only: Vec::new(),
+            attention: AttentionName::default(),
             fix: Vec::new(),
             state: Vec::new(),
             calib: DEFAULT_CALIB,

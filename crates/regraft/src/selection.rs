@@ -7,7 +7,7 @@ mod time_model;
 use regraft_graph::cost::Cost;
 use regraft_prune::plan::{Budget, ChooseOptions, CostModel};
 use regraft_prune::score::{Normalize, Score, Scores, score};
-use regraft_prune::{Groups, Plan, find_groups};
+use regraft_prune::{Groups, Plan};
 use regraft_rebuild::calibrate::{CalibrateConfig, Calibration, calibrate};
 use regraft_rebuild::sensitivity::{GroupSensitivity, SensitivityConfig, sensitivities};
 use regraft_rebuild::{Layer, find_layers};
@@ -96,7 +96,7 @@ pub(crate) fn select(
 ) -> Result<Selection, Error> {
     let exec = Stages::exec(recipe);
     let limit = limit(recipe)?;
-    let groups = find_groups(&model.graph, &model.facts)?;
+    let groups = model.groups()?;
     // Keeping everything is possible in any network.
     let keeps_all = limit.keeps_all();
     if !keeps_all {

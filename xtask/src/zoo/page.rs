@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn folders_of_the_machine_are_not_on_the_page() {
-        let reason = "Load model from /tmp/x/model.onnx failed: `/blocks.0/Add` (Add)";
+        let reason = "Load model from /folder/x/model.onnx failed: `/blocks.0/Add` (Add)";
         let expected = "Load model from model.onnx failed: `/blocks.0/Add` (Add)";
         assert_eq!(super::in_one_line(reason), expected);
     }

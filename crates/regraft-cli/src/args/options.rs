@@ -188,6 +188,9 @@ pub(crate) struct RunOptions {
     /// caller goes on passing all of them; may be repeated
     #[arg(long, value_name = "OUTPUT=INPUT")]
     pub(crate) state: Vec<String>,
+    /// What can go of attention [default: heads]
+    #[arg(long, value_name = "WHAT")]
+    pub(crate) attention: Option<Attention>,
     /// Accept weights that are NaN or infinite
     #[arg(long, action = ArgAction::SetTrue)]
     pub(crate) allow_nonfinite: bool,
@@ -217,6 +220,15 @@ pub(crate) struct KeepOptions {
     /// on from there
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) run: Option<PathBuf>,
+}
+
+/// What can go of attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Attention {
+    /// Whole heads
+    Heads,
+    /// The width of every head alike: queries with keys, values by themselves
+    Widths,
 }
 
 /// What ranks the channels.

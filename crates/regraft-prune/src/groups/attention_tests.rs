@@ -7,7 +7,7 @@ use regraft_graph::{Dim, Graph, Op};
 
 use crate::Plan;
 use crate::apply::{apply, mask};
-use crate::groups::Groups;
+use crate::groups::{Attention, Groups, find_groups_by};
 use crate::plan::GroupPlan;
 use crate::toy::{Toy, add, check_masked, members, relu};
 
@@ -107,6 +107,31 @@ fn heads_go_whole() {
     let pruned = removed(&graph, &groups, "q", &[0, 2]);
     assert_eq!(shape_of(&pruned, "scores")[1], Dim::Fixed(2));
     assert_eq!(shape_of(&pruned, "flat")[2], Dim::Fixed(8));
+}
+
+/// Instead of whole heads the width of every head: queries with keys, values with what reads them.
+#[test]
+fn widths_of_every_head() {
+    let mut t = Toy::new(&[5, D]);
+    for name in ["q", "k", "v"] {
+        matmul(&mut t, "x", name, [D, D]);
+        reshape(&mut t, name, &format!("{name}4"), &[0, 0, 3, 4]);
+        transpose(
+            &mut t,
+            &format!("{name}4"),
+            &format!("{name}h"),
+            &[0, 2, 1, 3],
+        );
+    }
+    attend(&mut t, ["qh", "kh", "vh"], "out");
+    let (graph, facts, _) = t.done(&["out"]);
+    let groups = find_groups_by(&graph, &facts, Attention::Widths).unwrap();
+    assert_eq!(groups.groups.len(), 2, "{}", groups.dump(&graph));
+    assert!(members(&graph, &groups, "q", 1).contains("k.w:1:1,5,9"));
+    let pruned = removed(&graph, &groups, "q", &[0, 3]);
+    assert_eq!(shape_of(&pruned, "kh")[3], Dim::Fixed(2));
+    let pruned = removed(&graph, &groups, "v", &[1, 2, 3]);
+    assert_eq!(shape_of(&pruned, "flat")[2], Dim::Fixed(9));
 }
 
 /// One projection makes queries, keys and values: the axis of three is picked apart by an index.

@@ -235,6 +235,28 @@ impl Groups {
 /// Here: a union of single indices, so that partly coupled values (padded shortcuts, joined
 /// branches, broadcasts) need no special case.
 pub fn find_groups(graph: &Graph, facts: &Facts) -> Result<Groups, PruneError> {
-    let found = search::search(graph, facts)?;
+    find_groups_by(graph, facts, Attention::default())
+}
+
+/// Returns the coupled groups, with a choice of what can go of attention.
+///
+/// # Errors
+/// As [`find_groups`].
+pub fn find_groups_by(
+    graph: &Graph,
+    facts: &Facts,
+    attention: Attention,
+) -> Result<Groups, PruneError> {
+    let found = search::search(graph, facts, attention)?;
     Ok(collect::collect(graph, facts, found))
+}
+
+/// What can go of attention, and of anything else whose channels are regrouped on several axes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Attention {
+    /// Whole heads, from the queries to what reads them.
+    #[default]
+    Heads,
+    /// The width of every head alike: that of queries and keys, and that of values.
+    Widths,
 }

@@ -6,7 +6,7 @@ use regraft_graph::infer::Facts;
 use regraft_graph::{Graph, NodeId, ValueId};
 
 use super::elements::Elements;
-use super::{Consumer, Producer};
+use super::{Attention, Consumer, Producer};
 use crate::PruneError;
 use crate::rules::{self, Link, Port, Site};
 
@@ -28,6 +28,7 @@ struct Search<'a> {
     queue: VecDeque<(ValueId, usize)>,
     // Regroupings of which any of several axes could carry the channels.
     open: VecDeque<Open>,
+    attention: Attention,
 }
 
 /// An axis at a node that waits for the choice of an axis on its other side.
@@ -39,13 +40,18 @@ struct Open {
     axis: usize,
 }
 
-pub(crate) fn search(graph: &Graph, facts: &Facts) -> Result<Found, PruneError> {
+pub(crate) fn search(
+    graph: &Graph,
+    facts: &Facts,
+    attention: Attention,
+) -> Result<Found, PruneError> {
     let mut search = Search {
         graph,
         facts,
         elements: Elements::default(),
         queue: VecDeque::new(),
         open: VecDeque::new(),
+        attention,
     };
     let never = |_: ValueId, _: usize| false;
     let mut producers = Vec::new();
@@ -179,8 +185,13 @@ impl Search<'_> {
         let site = self.site(open.node, &touched);
         let chosen = rules::choices(&site, open.port, open.axis).and_then(|(port, axes)| {
             let value = site.value(port)?;
-            let free = axes.iter().find(|a| self.is_free(value, **a));
-            Some((value, free.or(axes.first()).copied()?))
+            let mut by_axis = axes.clone();
+            if self.attention == Attention::Widths {
+                // The innermost axis is the width.
+                by_axis.sort_unstable_by_key(|a| std::cmp::Reverse(*a));
+            }
+            let free = by_axis.iter().find(|a| self.is_free(value, **a));
+            Some((value, free.copied().or(axes.first().copied())?))
         });
         if let Some((value, axis)) = chosen {
             self.touch(value, axis)?;

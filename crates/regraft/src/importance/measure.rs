@@ -6,7 +6,7 @@ use regraft_exec::HostTensor;
 use regraft_graph::{Graph, Tensor, ValueId};
 use regraft_prune::apply::mask;
 use regraft_prune::score::{Normalize, Score, score};
-use regraft_prune::{Groups, Plan, find_groups};
+use regraft_prune::{Groups, Plan};
 use regraft_rebuild::ablation::{Ablation, ablate};
 use regraft_rebuild::find_layers;
 use regraft_solve::stats::{kendall_tau, spearman};
@@ -50,7 +50,7 @@ pub(crate) fn importance(
     let input = model.input()?;
     let source = open_data(data, model, &input)?;
     let (samples, mut notes) = prepare_training(&source, &input, recipe)?;
-    let groups = find_groups(&model.graph, &model.facts)?;
+    let groups = model.groups()?;
     let mut parts = parts(model, &groups)?;
     let (ablations, runs): (Vec<_>, Vec<_>) =
         std::mem::take(&mut parts.ablations).into_iter().unzip();

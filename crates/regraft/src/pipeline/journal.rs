@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use regraft_graph::Tensor;
 use regraft_graph::cost::Cost;
-use regraft_prune::{Plan, find_groups};
+use regraft_prune::Plan;
 use regraft_rebuild::Layer;
 use regraft_rebuild::rebuild::{BlockRecord, BlockTuning, Journal, LayerRefit, Tuned};
 use regraft_rebuild::sensitivity::GroupSensitivity;
@@ -309,7 +309,7 @@ impl StoredSelection {
         };
         let plan: Plan = self.plan.to_plan()?;
         Ok(Selection {
-            groups: find_groups(&model.graph, &model.facts)?,
+            groups: model.groups()?,
             plan,
             sensitivities: self
                 .sensitivities

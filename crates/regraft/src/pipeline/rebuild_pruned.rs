@@ -5,7 +5,7 @@ use std::path::Path;
 
 use regraft_graph::{Dim, Graph, Tensor, ValueId};
 use regraft_prune::plan::GroupPlan;
-use regraft_prune::{Group, Plan, Producer, find_groups};
+use regraft_prune::{Group, Plan, Producer};
 use regraft_rebuild::find_layers;
 use regraft_rebuild::rebuild::{KeptAxes, MaskMethod, Pair, Sparsity, rebuild as rebuild_graph};
 
@@ -201,7 +201,7 @@ fn aligned(teacher: &Graph, student: &Graph) -> Result<Graph, Error> {
 /// for every value of the network.
 fn kept_channels(teacher: &Model, graph: &Graph, log: &Log<'_>) -> Result<KeptAxes, Error> {
     let facts = facts_of(graph)?;
-    let groups = find_groups(&teacher.graph, &teacher.facts)?;
+    let groups = teacher.groups()?;
     let dense_layers = find_layers(&teacher.graph, &teacher.facts);
     let layers = find_layers(graph, &facts);
     let mut plan = Plan::dense(&groups);

@@ -21,6 +21,26 @@ pub enum ScoreName {
     Random,
 }
 
+/// What can go of attention.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AttentionName {
+    /// Whole heads.
+    #[default]
+    Heads,
+    /// The width of every head alike.
+    Widths,
+}
+
+impl From<AttentionName> for regraft_prune::Attention {
+    fn from(name: AttentionName) -> Self {
+        match name {
+            AttentionName::Heads => Self::Heads,
+            AttentionName::Widths => Self::Widths,
+        }
+    }
+}
+
 /// What happens to the weights after pruning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -3,7 +3,7 @@
 use regraft_graph::cost::Cost;
 use regraft_prune::plan::{Budget, ChooseOptions, CostModel, choose};
 use regraft_prune::score::{Normalize, Score, score};
-use regraft_prune::{Plan, PruneError, find_groups};
+use regraft_prune::{Plan, PruneError};
 
 use super::{Limit, limit, nothing_prunable};
 use crate::model::Model;
@@ -38,7 +38,7 @@ pub(crate) fn select_by_weights(
         return Err(no_data());
     };
     progress.stage("groups");
-    let groups = find_groups(&model.graph, &model.facts)?;
+    let groups = model.groups()?;
     if limit(recipe)?.keeps_all() {
         return Ok((Plan::dense(&groups), model.cost()));
     }

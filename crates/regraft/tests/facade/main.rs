@@ -3,6 +3,7 @@
 // Helpers of tests may panic as tests may.
 #![allow(clippy::unwrap_used)]
 
+mod attention;
 mod importance;
 mod inputs;
 mod material;
