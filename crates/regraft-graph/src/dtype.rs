@@ -47,7 +47,7 @@ impl DType {
         }
     }
 
-    /// Returns true for the floating-point types.
+    /// Returns true for the signed and unsigned integer types; truth values are none.
     pub fn is_integer(self) -> bool {
         matches!(
             self,

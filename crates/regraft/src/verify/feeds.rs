@@ -166,19 +166,10 @@ fn random_tensor(
             let mask = mask(&shape, random);
             HostTensor::bool(shape, mask)
         }
-        Some(
-            DType::I8
-            | DType::I16
-            | DType::I32
-            | DType::I64
-            | DType::U8
-            | DType::U16
-            | DType::U32
-            | DType::U64,
-        ) => match (indexed(), dtype) {
+        Some(dtype) if dtype.is_integer() => match (indexed(), dtype) {
             (Some(below), _) => HostTensor::i64(shape, integers(below, random)),
             // Bytes that select nothing are the pixels of a picture.
-            (None, Some(DType::U8)) => HostTensor::i64(shape, integers(256, random)),
+            (None, DType::U8) => HostTensor::i64(shape, integers(256, random)),
             (None, _) => {
                 let mask = mask(&shape, random).into_iter().map(i64::from);
                 HostTensor::i64(shape, mask.collect())
