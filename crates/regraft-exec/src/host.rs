@@ -133,11 +133,41 @@ impl HostTensor {
         self.len() == 0
     }
 
+    /// Returns the slices `indices` along `axis`, in that order and as often as they are named;
+    /// `None` if the axis or an index is out of range, or the elements do not fill the shape.
+    pub fn select(&self, axis: usize, indices: &[usize]) -> Option<Self> {
+        let extent = *self.shape.get(axis)?;
+        if !self.fills_shape() || indices.iter().any(|&i| i >= extent) {
+            return None;
+        }
+        let inner: usize = self.shape[axis + 1..].iter().product();
+        let data = match &self.data {
+            HostData::F32(v) => HostData::F32(pick(v, extent, inner, indices)),
+            HostData::I64(v) => HostData::I64(pick(v, extent, inner, indices)),
+            HostData::Bool(v) => HostData::Bool(pick(v, extent, inner, indices)),
+        };
+        let mut shape = self.shape.clone();
+        shape[axis] = indices.len();
+        Some(Self { shape, data })
+    }
+
     /// Returns true if the elements fill the shape.
     pub(crate) fn fills_shape(&self) -> bool {
         let len = self.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
         len == Some(self.len())
     }
+}
+
+/// The slices `indices` of the middle axis of `outer × extent × inner`.
+fn pick<T: Copy>(data: &[T], extent: usize, inner: usize, indices: &[usize]) -> Vec<T> {
+    let block = (extent * inner).max(1);
+    let mut out = Vec::with_capacity(data.len() / block * indices.len() * inner);
+    for outer in data.chunks_exact(block) {
+        for i in indices {
+            out.extend_from_slice(&outer[i * inner..(i + 1) * inner]);
+        }
+    }
+    out
 }
 
 /// Returns the number a 16-bit IEEE float stands for.
@@ -150,5 +180,28 @@ fn half_to_f32(bits: u16) -> f32 {
         31 if fraction == 0.0 => f32::INFINITY,
         31 => f32::NAN,
         _ => (1.0 + fraction / 1024.0) * 2f32.powi(exponent - 15),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_come_in_the_named_order_and_as_often() {
+        let t = HostTensor::i64([2, 3, 2], (0..12).collect());
+        let picked = t.select(1, &[2, 0, 2]).unwrap();
+        let expected = vec![4, 5, 0, 1, 4, 5, 10, 11, 6, 7, 10, 11];
+        assert_eq!(picked, HostTensor::i64([2, 3, 2], expected));
+        let none = HostTensor::f32([2, 0], Vec::new());
+        assert_eq!(none.select(0, &[1]), Some(HostTensor::f32([1, 0], vec![])));
+    }
+
+    #[test]
+    fn what_is_not_there_cannot_be_selected() {
+        let t = HostTensor::bool([2], vec![true, false]);
+        assert_eq!(t.select(0, &[2]), None);
+        assert_eq!(t.select(1, &[0]), None);
+        assert_eq!(HostTensor::f32([3], vec![1.0]).select(0, &[0]), None);
     }
 }

@@ -71,30 +71,12 @@ fn depends_on_pending(graph: &Graph, layers: &[Layer], layer: &Layer, value: Val
 pub(crate) fn keep_axes(tensor: &HostTensor, value: ValueId, kept: &KeptAxes) -> HostTensor {
     let mut result = tensor.clone();
     for axis in 0..tensor.shape.len() {
-        if let Some(keep) = kept.get(&(value, axis)) {
-            result = select(&result, axis, keep);
+        let keep = kept.get(&(value, axis));
+        if let Some(selected) = keep.and_then(|keep| result.select(axis, keep)) {
+            result = selected;
         }
     }
     result
-}
-
-fn select(tensor: &HostTensor, axis: usize, keep: &[usize]) -> HostTensor {
-    let extent = tensor.shape[axis];
-    let Some(data) = tensor.as_f32().filter(|_| keep.iter().all(|k| *k < extent)) else {
-        return tensor.clone();
-    };
-    let inner: usize = tensor.shape[axis + 1..].iter().product();
-    let outer: usize = tensor.shape[..axis].iter().product();
-    let mut out = Vec::with_capacity(outer * keep.len() * inner);
-    for o in 0..outer {
-        for k in keep {
-            let at = (o * extent + k) * inner;
-            out.extend_from_slice(&data[at..at + inner]);
-        }
-    }
-    let mut shape = tensor.shape.clone();
-    shape[axis] = keep.len();
-    HostTensor::f32(shape, out)
 }
 
 /// Returns `a - b`, element by element; `a` where the shapes differ.

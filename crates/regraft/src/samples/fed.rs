@@ -7,7 +7,6 @@ use regraft_exec::HostTensor;
 use regraft_graph::{Graph, ValueId};
 use regraft_rebuild::Activations;
 
-use super::named::select;
 use crate::model::Model;
 use crate::{Error, ErrorKind};
 
@@ -74,7 +73,9 @@ impl Fed {
             if let Some(axis) = other.map_or(Some(0), |(_, axis)| *axis) {
                 let held = tensor.shape.get(axis).copied().unwrap_or(1).max(1);
                 let indices: Vec<usize> = (0..n).map(|i| i % held).collect();
-                *tensor = select(tensor, axis, &indices);
+                if let Some(batch) = tensor.select(axis, &indices) {
+                    *tensor = batch;
+                }
             }
         }
         feeds

@@ -119,9 +119,9 @@ impl NamedSource {
     fn fed(&self, indices: &[usize], chunk_len: usize) -> Fed {
         let chunks: Vec<&[usize]> = indices.chunks(chunk_len.max(1)).collect();
         let of = |(value, axis, tensor): &(ValueId, Option<usize>, HostTensor)| {
-            let chunk = |part: &&[usize]| match axis {
-                Some(axis) => select(tensor, *axis, part),
-                None => tensor.clone(),
+            let chunk = |part: &&[usize]| {
+                let selected = axis.and_then(|axis| tensor.select(axis, part));
+                selected.unwrap_or_else(|| tensor.clone())
             };
             let chunks = chunks.iter().map(chunk).collect();
             let axis = *axis;
@@ -274,37 +274,4 @@ fn check_shape(
         tensor.shape,
         list.join(", ")
     ))
-}
-
-/// Slices `indices` along `axis`.
-pub(super) fn select(tensor: &HostTensor, axis: usize, indices: &[usize]) -> HostTensor {
-    let extent = tensor.shape.get(axis).copied().unwrap_or(1).max(1);
-    let inner: usize = tensor.shape[(axis + 1).min(tensor.shape.len())..]
-        .iter()
-        .product();
-    let outer: usize = tensor.shape[..axis.min(tensor.shape.len())]
-        .iter()
-        .product();
-    let mut shape = tensor.shape.clone();
-    if let Some(slot) = shape.get_mut(axis) {
-        *slot = indices.len();
-    }
-    let extents = [outer, extent, inner];
-    let data = match &tensor.data {
-        HostData::F32(v) => HostData::F32(pick(v, extents, indices)),
-        HostData::I64(v) => HostData::I64(pick(v, extents, indices)),
-        HostData::Bool(v) => HostData::Bool(pick(v, extents, indices)),
-    };
-    HostTensor { shape, data }
-}
-
-fn pick<T: Copy>(data: &[T], [outer, extent, inner]: [usize; 3], indices: &[usize]) -> Vec<T> {
-    let mut out = Vec::with_capacity(outer * indices.len() * inner);
-    for o in 0..outer {
-        for i in indices {
-            let at = (o * extent + i) * inner;
-            out.extend_from_slice(data.get(at..at + inner).unwrap_or(&[]));
-        }
-    }
-    out
 }
