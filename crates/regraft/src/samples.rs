@@ -14,6 +14,7 @@ use regraft_rebuild::Activations;
 
 pub(crate) use fed::Fed;
 use named::NamedSource;
+pub(crate) use named::of_declared_kind;
 
 use crate::model::{Model, ModelInput};
 use crate::{Error, Recipe};

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use regraft_data::{ArrayValues, Limits, NamedArray, read_npz, split_calibration};
 use regraft_exec::{HostData, HostTensor};
+use regraft_graph::infer::Facts;
 use regraft_graph::{DType, Dim, Graph, ValueId};
 use regraft_rebuild::Activations;
 
@@ -65,7 +66,7 @@ impl NamedSource {
             let Some(array) = found.remove(name) else {
                 return Err(no(format!("there is no array for input `{name}`")));
             };
-            let tensor = of_kind(model, value, array).map_err(&no)?;
+            let tensor = of_declared_kind(graph, &model.facts, value, array).map_err(&no)?;
             check_shape(model, (value, axis, input.batch), &tensor).map_err(&no)?;
             arrays.push((value, axis, tensor));
         }
@@ -225,10 +226,18 @@ fn labels_of(array: NamedArray, n: usize) -> Result<Vec<u32>, String> {
     values.iter().enumerate().map(label).collect()
 }
 
-/// The array in the kind of elements that the input takes.
-fn of_kind(model: &Model, value: ValueId, array: NamedArray) -> Result<HostTensor, String> {
-    let name = &model.graph.value(value).name;
-    let Some(dtype) = model.facts.dtype(value) else {
+/// Returns the array in the kind of elements that the input declares.
+///
+/// # Errors
+/// A message if the input declares none, or one that the array cannot stand for.
+pub(crate) fn of_declared_kind(
+    graph: &Graph,
+    facts: &Facts,
+    value: ValueId,
+    array: NamedArray,
+) -> Result<HostTensor, String> {
+    let name = &graph.value(value).name;
+    let Some(dtype) = facts.dtype(value) else {
         return Err(format!("input `{name}` declares no element type"));
     };
     let data = match (array.values, dtype) {

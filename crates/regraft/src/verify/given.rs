@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use regraft_data::{ArrayValues, Limits, NamedArray, read_npz};
-use regraft_exec::{HostData, HostTensor};
+use regraft_data::{Limits, NamedArray, read_npz};
+use regraft_exec::HostTensor;
 use regraft_graph::infer::Facts;
-use regraft_graph::{DType, Graph, ValueId};
+use regraft_graph::{Graph, ValueId};
 
 use super::{Feeds, name};
+use crate::samples::of_declared_kind;
 use crate::{Error, ErrorKind};
 
 /// Returns what the archive at `path` holds for every input of the network.
@@ -70,23 +71,5 @@ fn tensor(
             dims.join(", ")
         ));
     }
-    let Some(dtype) = facts.dtype(value) else {
-        return Err(format!("input `{input}` declares no element type"));
-    };
-    let data = match (array.values, dtype) {
-        (ArrayValues::F32(v), t) if t.is_float() => HostData::F32(v),
-        (ArrayValues::I64(v), t) if t.is_float() => {
-            HostData::F32(v.into_iter().map(|x| x as f32).collect())
-        }
-        (ArrayValues::Bool(v), DType::Bool) => HostData::Bool(v),
-        (ArrayValues::Bool(v), t) if !t.is_float() => {
-            HostData::I64(v.into_iter().map(i64::from).collect())
-        }
-        (ArrayValues::I64(v), t) if !t.is_float() && t != DType::Bool => HostData::I64(v),
-        _ => return Err(format!("array `{input}` is of another kind than {dtype}")),
-    };
-    Ok(HostTensor {
-        shape: array.shape,
-        data,
-    })
+    of_declared_kind(graph, facts, value, array)
 }
