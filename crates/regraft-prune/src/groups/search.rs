@@ -55,15 +55,8 @@ pub(crate) fn search(
     };
     let never = |_: ValueId, _: usize| false;
     let mut producers = Vec::new();
-    for (id, node) in graph.nodes() {
-        let site = Site {
-            graph,
-            facts,
-            id,
-            node,
-            touched: &never,
-        };
-        let Some(seed) = rules::seed(&site) else {
+    for (id, _) in graph.nodes() {
+        let Some(seed) = rules::seed(&search.site(id, &never)) else {
             continue;
         };
         if search.touch(seed.output, seed.output_axis)?.is_some() {
@@ -124,22 +117,13 @@ impl Search<'_> {
 
     fn follow(&mut self, value: ValueId, axis: usize) -> Result<(), PruneError> {
         let graph = self.graph;
-        if let Some(id) = graph.producer(value) {
-            for port in ports(&graph.node(id).outputs, value) {
-                self.ask(id, Port::Out(port), value, axis)?;
-            }
-        }
-        for &id in graph.consumers(value) {
-            let node = graph.node(id);
-            if node.captures.contains(&value)
-                && let Some(own) = self.elements.get(value, axis)
-            {
-                let label = graph.node_label(id);
-                let reason = format!("`{label}` ({}) reads it inside a subgraph", node.op.name());
+        for (id, port) in places(graph, value) {
+            if let Some(port) = port {
+                self.ask(id, port, value, axis)?;
+            } else if let Some(own) = self.elements.get(value, axis) {
+                let (label, op) = (graph.node_label(id), graph.node(id).op.name());
+                let reason = format!("`{label}` ({op}) reads it inside a subgraph");
                 self.elements.freeze(own, reason);
-            }
-            for port in ports(&node.inputs, value) {
-                self.ask(id, Port::In(port), value, axis)?;
             }
         }
         Ok(())
@@ -237,27 +221,12 @@ impl Search<'_> {
         let touched =
             |v: ValueId, a: usize| self.elements.get(v, a).is_some() || seen.contains(&(v, a));
         let mut found = Vec::new();
-        let mut links = |id: NodeId, port: Port| -> Option<()> {
+        for (id, port) in places(graph, value) {
             let site = self.site(id, &touched);
-            for link in rules::links(&site, port, axis).ok()? {
-                for (port, axis) in [link.a, link.b] {
-                    found.extend(site.value(port).map(|v| (v, axis)));
-                }
-            }
-            Some(())
-        };
-        if let Some(id) = graph.producer(value) {
-            for port in ports(&graph.node(id).outputs, value) {
-                links(id, Port::Out(port))?;
-            }
-        }
-        for &id in graph.consumers(value) {
-            let node = graph.node(id);
-            if node.captures.contains(&value) {
-                return None;
-            }
-            for port in ports(&node.inputs, value) {
-                links(id, Port::In(port))?;
+            for link in rules::links(&site, port?, axis).ok()? {
+                let axes = [link.a, link.b];
+                let of = |(port, axis)| site.value(port).map(|v| (v, axis));
+                found.extend(axes.into_iter().filter_map(of));
             }
         }
         Some(found)
@@ -289,12 +258,9 @@ impl Search<'_> {
     }
 
     fn link(&mut self, id: NodeId, link: &Link) -> Result<(), PruneError> {
-        let node = self.graph.node(id);
-        let value = |port: Port| match port {
-            Port::In(p) => node.input(p),
-            Port::Out(p) => node.output(p),
-        };
-        let (Some(value_a), Some(value_b)) = (value(link.a.0), value(link.b.0)) else {
+        let untouched = |_: ValueId, _: usize| false;
+        let site = self.site(id, &untouched);
+        let (Some(value_a), Some(value_b)) = (site.value(link.a.0), site.value(link.b.0)) else {
             return Ok(());
         };
         let a = self.touch(value_a, link.a.1)?;
@@ -331,15 +297,8 @@ impl Search<'_> {
     fn consumers(&self) -> Vec<Consumer> {
         let never = |_: ValueId, _: usize| false;
         let mut list = Vec::new();
-        for (id, node) in self.graph.nodes() {
-            let site = Site {
-                graph: self.graph,
-                facts: self.facts,
-                id,
-                node,
-                touched: &never,
-            };
-            for c in rules::contractions(&site) {
+        for (id, _) in self.graph.nodes() {
+            for c in rules::contractions(&self.site(id, &never)) {
                 if self.elements.get(c.weight, c.weight_axis).is_some() {
                     list.push(Consumer {
                         node: id,
@@ -355,10 +314,25 @@ impl Search<'_> {
     }
 }
 
-/// The ports that hold `value`.
-fn ports(list: &[Option<ValueId>], value: ValueId) -> impl Iterator<Item = usize> + use<'_> {
-    list.iter()
-        .enumerate()
-        .filter(move |(_, v)| **v == Some(value))
-        .map(|(port, _)| port)
+/// Where nodes hold `value`: at the one that makes it, then at those that read it; at no port where
+/// a subgraph reads it.
+fn places(graph: &Graph, value: ValueId) -> Vec<(NodeId, Option<Port>)> {
+    let ports = |list: &[Option<ValueId>]| -> Vec<usize> {
+        let held = list.iter().enumerate().filter(|(_, v)| **v == Some(value));
+        held.map(|(port, _)| port).collect()
+    };
+    let mut found = Vec::new();
+    if let Some(id) = graph.producer(value) {
+        let outputs = ports(&graph.node(id).outputs);
+        found.extend(outputs.into_iter().map(|p| (id, Some(Port::Out(p)))));
+    }
+    for &id in graph.consumers(value) {
+        let node = graph.node(id);
+        if node.captures.contains(&value) {
+            found.push((id, None));
+        }
+        let inputs = ports(&node.inputs);
+        found.extend(inputs.into_iter().map(|p| (id, Some(Port::In(p)))));
+    }
+    found
 }
