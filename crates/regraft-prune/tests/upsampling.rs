@@ -3,9 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failing step ends the test")]
 
 use regraft_graph::infer::{InferOptions, infer};
-use regraft_graph::op::{
-    AspectPolicy, Conv, CoordinateMode, ImageOp, Interpolation, NearestMode, Resize,
-};
+use regraft_graph::op::{Conv, ImageOp, Interpolation, Resize};
 use regraft_graph::{DType, Dim, Graph, GraphBuilder, Header, Op, OperatorSet, Tensor, ValueType};
 use regraft_prune::apply::apply;
 use regraft_prune::plan::{Budget, ChooseOptions, CostModel, choose};
@@ -40,15 +38,7 @@ fn network(scales: [f32; 4]) -> Graph {
     b.tensor("scales", list).unwrap();
     let resize = Resize {
         mode: Interpolation::Linear,
-        coordinates: CoordinateMode::HalfPixel,
-        nearest: NearestMode::RoundPreferFloor,
-        cubic_coeff_a: -0.75,
-        exclude_outside: false,
-        extrapolation_value: 0.0,
-        antialias: false,
-        axes: None,
-        aspect: AspectPolicy::Stretch,
-        scales_first: false,
+        ..Resize::default()
     };
     let conv = || Op::Conv(Conv::default());
     b.op("first", conv(), &["x", "w1"], &["narrow"]);

@@ -303,13 +303,8 @@ pub(super) fn upsample(
         mode,
         coordinates: CoordinateMode::Asymmetric,
         nearest: NearestMode::Floor,
-        cubic_coeff_a: -0.75,
-        exclude_outside: false,
-        extrapolation_value: 0.0,
-        antialias: false,
-        axes: None,
-        aspect: AspectPolicy::Stretch,
         scales_first: true,
+        ..Resize::default()
     };
     match scales {
         None => resize(&op, inputs, context),

@@ -79,6 +79,24 @@ pub struct Resize {
     pub scales_first: bool,
 }
 
+/// What the format takes where a node says nothing.
+impl Default for Resize {
+    fn default() -> Self {
+        Self {
+            mode: Interpolation::Nearest,
+            coordinates: CoordinateMode::HalfPixel,
+            nearest: NearestMode::RoundPreferFloor,
+            cubic_coeff_a: -0.75,
+            exclude_outside: false,
+            extrapolation_value: 0.0,
+            antialias: false,
+            axes: None,
+            aspect: AspectPolicy::Stretch,
+            scales_first: false,
+        }
+    }
+}
+
 /// What a sampled point outside of the map is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SamplePadding {

@@ -470,30 +470,16 @@ fn heads_of_einsum_and_of_attention_ops() {
 /// Maps that are resized, cut into blocks of channels, normalised by groups, sampled.
 #[test]
 fn maps() {
-    use regraft_graph::op::{
-        AspectPolicy, CoordinateMode, ImageOp, IndexOp, Interpolation, NearestMode, Normalization,
-        Resize,
-    };
+    use regraft_graph::op::{CoordinateMode, ImageOp, IndexOp, NearestMode, Normalization, Resize};
     let mut t = Toy::new(&[2, 6, 6]);
     t.conv("x", "p", (2, 8, 3));
     let resize = Resize {
-        mode: Interpolation::Nearest,
         coordinates: CoordinateMode::Asymmetric,
         nearest: NearestMode::Floor,
-        cubic_coeff_a: -0.75,
-        exclude_outside: false,
-        extrapolation_value: 0.0,
-        antialias: false,
-        axes: None,
-        aspect: AspectPolicy::Stretch,
-        scales_first: false,
+        ..Resize::default()
     };
     // As exporters write it: batch and channels from the shape, sides as numbers.
-    let shape = Op::Shape {
-        start: 0,
-        end: None,
-    };
-    t.op(shape, &["p"], "dims");
+    dims(&mut t, "p");
     for (name, at) in [("from", 0), ("to", 2), ("axis", 0)] {
         t.ints(name, &[at]);
     }
