@@ -30,6 +30,22 @@ fn transpose(t: &mut Toy, x: &str, y: &str, perm: &[i64]) {
     t.op(Op::Transpose { perm }, &[x], y);
 }
 
+/// Projects `x` to `name`, and that to `{name}h` of `batch × heads × rows × width`.
+fn heads(t: &mut Toy, name: &str, [heads, width]: [usize; 2]) {
+    matmul(t, "x", name, [D, heads * width]);
+    let split = format!("{name}4");
+    reshape(t, name, &split, &[0, 0, heads as i64, width as i64]);
+    transpose(t, &split, &format!("{name}h"), &[0, 2, 1, 3]);
+}
+
+fn dims(t: &mut Toy, x: &str) {
+    let shape = Op::Shape {
+        start: 0,
+        end: None,
+    };
+    t.op(shape, &[x], "dims");
+}
+
 fn softmax(t: &mut Toy, x: &str, y: &str) {
     let op = Op::Softmax {
         axis: -1,
@@ -80,14 +96,7 @@ fn shape_of(graph: &Graph, value: &str) -> Vec<Dim> {
 fn heads_go_whole() {
     let mut t = Toy::new(&[5, D]);
     for name in ["q", "k", "v"] {
-        matmul(&mut t, "x", name, [D, D]);
-        reshape(&mut t, name, &format!("{name}4"), &[0, 0, 3, 4]);
-        transpose(
-            &mut t,
-            &format!("{name}4"),
-            &format!("{name}h"),
-            &[0, 2, 1, 3],
-        );
+        heads(&mut t, name, [3, 4]);
     }
     attend(&mut t, ["qh", "kh", "vh"], "out");
     let (graph, _, groups) = t.done(&["out"]);
@@ -114,14 +123,7 @@ fn heads_go_whole() {
 fn widths_of_every_head() {
     let mut t = Toy::new(&[5, D]);
     for name in ["q", "k", "v"] {
-        matmul(&mut t, "x", name, [D, D]);
-        reshape(&mut t, name, &format!("{name}4"), &[0, 0, 3, 4]);
-        transpose(
-            &mut t,
-            &format!("{name}4"),
-            &format!("{name}h"),
-            &[0, 2, 1, 3],
-        );
+        heads(&mut t, name, [3, 4]);
     }
     attend(&mut t, ["qh", "kh", "vh"], "out");
     let (graph, facts, _) = t.done(&["out"]);
@@ -169,14 +171,7 @@ fn heads_of_one_projection() {
 fn the_width_of_a_single_head() {
     let mut t = Toy::new(&[5, D]);
     for name in ["q", "k", "v"] {
-        matmul(&mut t, "x", name, [D, D]);
-        reshape(&mut t, name, &format!("{name}4"), &[0, 0, 1, 12]);
-        transpose(
-            &mut t,
-            &format!("{name}4"),
-            &format!("{name}h"),
-            &[0, 2, 1, 3],
-        );
+        heads(&mut t, name, [1, D]);
     }
     attend(&mut t, ["qh", "kh", "vh"], "out");
     let (graph, _, groups) = t.done(&["out"]);
@@ -191,14 +186,10 @@ fn the_width_of_a_single_head() {
 #[test]
 fn grouped_queries() {
     let mut t = Toy::new(&[5, D]);
-    matmul(&mut t, "x", "q", [D, 8]);
-    reshape(&mut t, "q", "q4", &[0, 0, 4, 2]);
-    transpose(&mut t, "q4", "qh", &[0, 2, 1, 3]);
+    heads(&mut t, "q", [4, 2]);
     for name in ["k", "v"] {
-        matmul(&mut t, "x", name, [D, 4]);
         let n = |s: &str| format!("{name}{s}");
-        reshape(&mut t, name, &n("4"), &[0, 0, 2, 2]);
-        transpose(&mut t, &n("4"), &n("h"), &[0, 2, 1, 3]);
+        heads(&mut t, name, [2, 2]);
         t.ints(&n("axis"), &[2]);
         t.op(
             Op::Unsqueeze { axes: None },
@@ -317,11 +308,7 @@ fn hidden_units_of_both_directions() {
 fn a_state_made_for_the_batch() {
     let mut t = Toy::new(&[5, D]);
     transpose(&mut t, "x", "time", &[1, 0, 2]);
-    let shape = Op::Shape {
-        start: 0,
-        end: None,
-    };
-    t.op(shape, &["x"], "dims");
+    dims(&mut t, "x");
     t.ints("zero", &[0]);
     t.op(Op::Gather { axis: 0 }, &["dims", "zero"], "n");
     t.ints("front", &[1]);
@@ -363,11 +350,7 @@ fn a_state_made_for_the_batch() {
 fn a_scale_read_from_a_shape() {
     let mut t = Toy::new(&[5, D]);
     matmul(&mut t, "x", "p", [D, 6]);
-    let shape = Op::Shape {
-        start: 0,
-        end: None,
-    };
-    t.op(shape, &["p"], "dims");
+    dims(&mut t, "p");
     t.ints("two", &[2]);
     t.op(Op::Gather { axis: 0 }, &["dims", "two"], "width");
     let to = regraft_graph::DType::F32;
