@@ -131,7 +131,6 @@ impl Model {
                 "export the model with the shape of its inputs",
             );
         };
-        let name = self.graph.value(value).name.clone();
         let shape = shape(value).unwrap_or_default();
         for &v in &inputs {
             let dims = self.facts.shape(v).unwrap_or(&[]);
@@ -142,6 +141,7 @@ impl Model {
             }
             let fed = |t: DType| t.is_float() || t == DType::Bool || t.is_integer();
             if !self.facts.dtype(v).is_some_and(fed) {
+                let name = &self.graph.value(v).name;
                 return refuse(
                     format!("input `{name}` takes neither numbers nor truth values"),
                     "export the model with inputs of floats or integers",
