@@ -377,17 +377,21 @@ pub(crate) fn rebuild_config(
     }
 }
 
+/// Returns the channels, height and width of the samples if they are images that may be changed:
+/// what another input says of an image may not hold when it moves.
+fn image(samples: &Samples) -> Option<[usize; 3]> {
+    let calibration = &samples.calibration;
+    match calibration.main().chunks.first()?.shape[..] {
+        [_, channels, height, width] if !calibration.has_others() => {
+            Some([channels, height, width])
+        }
+        _ => None,
+    }
+}
+
 /// Returns how samples are varied: images by up to an eighth of their smaller side.
 fn augmentation(recipe: &Recipe, samples: &Samples) -> Augment {
-    // What another input says of an image may not hold when it moves.
-    let first = samples
-        .calibration
-        .main()
-        .chunks
-        .first()
-        .map(|c| &c.shape[..]);
-    let first = first.filter(|_| !samples.calibration.has_others());
-    let Some([_, channels, height, width]) = first else {
+    let Some([channels, height, width]) = image(samples) else {
         return Augment::None;
     };
     let reach = (height.min(width) / 8).min(4);
@@ -395,27 +399,20 @@ fn augmentation(recipe: &Recipe, samples: &Samples) -> Augment {
         AugmentName::None => Augment::None,
         AugmentName::Shift => Augment::Shift(reach),
         AugmentName::FlipShift => Augment::FlipShift(reach),
-        AugmentName::Auto if *channels == 3 => Augment::FlipShift(reach),
+        AugmentName::Auto if channels == 3 => Augment::FlipShift(reach),
         AugmentName::Auto => Augment::Shift(reach.min(1)),
     }
 }
 
 /// Returns how samples are mixed: colour images are pasted into each other.
 fn mix(recipe: &Recipe, samples: &Samples) -> Mix {
-    let first = samples
-        .calibration
-        .main()
-        .chunks
-        .first()
-        .map(|c| &c.shape[..]);
-    let first = first.filter(|_| !samples.calibration.has_others());
-    let Some([_, channels, _, _]) = first else {
+    let Some([channels, _, _]) = image(samples) else {
         return Mix::None;
     };
     match recipe.mix {
         MixName::Blend => Mix::Blend,
         MixName::Paste => Mix::Paste,
-        MixName::Auto if *channels == 3 => Mix::Paste,
+        MixName::Auto if channels == 3 => Mix::Paste,
         MixName::None | MixName::Auto => Mix::None,
     }
 }
