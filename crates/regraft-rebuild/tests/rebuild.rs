@@ -12,7 +12,8 @@ use regraft_graph::{DType, Dim, Graph, GraphBuilder, Header, Op, Tensor, ValueId
 use regraft_prune::{Groups, Plan, apply::apply, find_groups};
 use regraft_rebuild::calibrate::{CalibrateConfig, calibrate};
 use regraft_rebuild::rebuild::{
-    BlockRecord, Journal, KeptAxes, NoJournal, Pair, RebuildConfig, Rebuilt, TuneConfig, rebuild,
+    BlockRecord, Journal, KeptAxes, NoJournal, Pair, RebuildConfig, Rebuilt, TuneConfig, kept_axes,
+    rebuild,
 };
 use regraft_rebuild::sensitivity::{SensitivityConfig, sensitivities};
 use regraft_rebuild::{Activations, Monitor, RebuildError, Silent, Stage, find_layers};
@@ -166,11 +167,7 @@ fn prune(graph: &Graph, names: &[&str]) -> (Graph, KeptAxes) {
     }
     assert_eq!(found, names.len(), "{:?}", plan.groups);
     let (pruned, report) = apply(graph, &facts, &groups, &plan).unwrap();
-    let kept = report.kept.iter();
-    (
-        pruned,
-        kept.map(|(v, axis, k)| ((v, axis), k.to_vec())).collect(),
-    )
+    (pruned, kept_axes(&report))
 }
 
 fn config(tune: Option<usize>, threads: usize) -> RebuildConfig {

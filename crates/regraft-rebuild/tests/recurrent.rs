@@ -10,7 +10,7 @@ use regraft_graph::op::{Direction, Recurrent, RecurrentKind};
 use regraft_graph::{DType, Dim, Graph, GraphBuilder, Header, Op, Tensor, ValueId, ValueType};
 use regraft_prune::plan::GroupPlan;
 use regraft_prune::{Plan, apply::apply, find_groups};
-use regraft_rebuild::rebuild::{KeptAxes, NoJournal, Pair, RebuildConfig, Rebuilt, rebuild};
+use regraft_rebuild::rebuild::{NoJournal, Pair, RebuildConfig, Rebuilt, kept_axes, rebuild};
 use regraft_rebuild::{Activations, Silent};
 
 const STEPS: usize = 7;
@@ -135,11 +135,7 @@ fn rebuilt(dense: &Graph, kept: &[usize]) -> (Graph, Rebuilt) {
         kept: kept.to_vec(),
     }];
     let (pruned, report) = apply(dense, &facts, &groups, &plan).unwrap();
-    let kept: KeptAxes = report
-        .kept
-        .iter()
-        .map(|(v, axis, keep)| ((v, axis), keep.to_vec()))
-        .collect();
+    let kept = kept_axes(&report);
     let pair = Pair {
         dense,
         teacher: dense,

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use regraft_exec::{ExecOptions, HostTensor};
 use regraft_graph::infer::{InferOptions, infer};
 use regraft_graph::{Graph, NodeId, Tensor, ValueId};
+use regraft_prune::apply::ApplyReport;
 
 use crate::blocks::{Block, find_blocks};
 use crate::cell::{Cell, find_cells, refit_cell};
@@ -29,6 +30,13 @@ pub use sparse_layer::{MaskMethod, Objectives, Sparsity};
 
 /// Kept indices of an axis of a dense value, `None` where nothing was removed.
 pub type KeptAxes = BTreeMap<(ValueId, usize), Vec<usize>>;
+
+/// Returns what removing left of each axis.
+pub fn kept_axes(report: &ApplyReport) -> KeptAxes {
+    let axes = report.kept.iter();
+    axes.map(|(value, axis, keep)| ((value, axis), keep.to_vec()))
+        .collect()
+}
 
 /// How to rebuild.
 #[derive(Clone, Debug, PartialEq)]

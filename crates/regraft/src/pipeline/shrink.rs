@@ -7,7 +7,7 @@ use regraft_graph::Graph;
 use regraft_graph::infer::{InferOptions, infer};
 use regraft_prune::apply::{ApplyReport, apply, mask};
 use regraft_rebuild::rebuild::{
-    DEFAULT_JOINT_MACS, KeptAxes, Pair, RebuildConfig, Rebuilt, TuneConfig, rebuild,
+    DEFAULT_JOINT_MACS, Pair, RebuildConfig, Rebuilt, TuneConfig, kept_axes, rebuild,
 };
 use regraft_rebuild::{Augment, Mix};
 
@@ -326,11 +326,7 @@ fn rebuild_stage(
         });
     }
     log.stage("rebuild");
-    let kept: KeptAxes = applied
-        .kept
-        .iter()
-        .map(|(v, axis, keep)| ((v, axis), keep.to_vec()))
-        .collect();
+    let kept = kept_axes(applied);
     let pair = Pair {
         dense: &model.graph,
         teacher: &model.graph,

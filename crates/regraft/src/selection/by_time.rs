@@ -17,7 +17,7 @@ use regraft_prune::blocks::{RemovableBlock, find_blocks};
 use regraft_prune::{Groups, Plan};
 use regraft_rebuild::Silent;
 use regraft_rebuild::depth::{BlockStep, block_order, output_error};
-use regraft_rebuild::rebuild::{KeptAxes, NoJournal, Pair, RebuildConfig, rebuild};
+use regraft_rebuild::rebuild::{NoJournal, Pair, RebuildConfig, kept_axes, rebuild};
 use regraft_solve::allocate::{AllocateConfig, GroupCurve, allocate};
 
 use super::time_model::{TimeModel, TimeParts, TimeTable};
@@ -298,11 +298,7 @@ impl Search<'_> {
     fn trial(&self, candidate: &Candidate) -> Result<f64, Error> {
         let Setting { model, samples, .. } = self.setting;
         let (pruned, applied) = apply(&model.graph, &model.facts, self.groups, &candidate.plan)?;
-        let kept: KeptAxes = applied
-            .kept
-            .iter()
-            .map(|(v, axis, keep)| ((v, axis), keep.to_vec()))
-            .collect();
+        let kept = kept_axes(&applied);
         let pair = Pair {
             dense: &model.graph,
             teacher: &model.graph,
