@@ -125,9 +125,7 @@ impl Removed {
     fn new(model: &Model, plan: &PlanFile) -> Result<Self, Error> {
         let groups = model.groups()?;
         let wanted = plan.to_plan()?;
-        let (pruned, report) =
-            regraft_prune::apply::apply(&model.graph, &model.facts, &groups, &wanted)?;
-        let pruned = model.with_picked_states(&pruned)?;
+        let (pruned, report) = model.pruned(&groups, &wanted)?;
         Ok(Self {
             masked: regraft_prune::apply::mask(&model.graph, &groups, &wanted)?,
             pruned,

@@ -8,7 +8,8 @@ use regraft_graph::cost::{Cost, total};
 use regraft_graph::fold::{fold, fold_batch_norm, open_branches};
 use regraft_graph::infer::{Facts, InferOptions, infer};
 use regraft_graph::{DType, Dim, Graph, ValueId};
-use regraft_prune::{Attention, Groups, find_groups_by};
+use regraft_prune::apply::{ApplyReport, apply};
+use regraft_prune::{Attention, Groups, Plan, find_groups_by};
 
 use crate::storage::sha256_hex;
 use crate::{Error, ErrorKind, Recipe};
@@ -94,9 +95,18 @@ impl Model {
         })
     }
 
-    /// Returns a pruned network with what is left at the ends of its states as picks of channels.
-    pub(crate) fn with_picked_states(&self, pruned: &Graph) -> Result<Graph, Error> {
-        settings::without_matrices(pruned, &self.state_ends)
+    /// Returns the network without what the plan removes, what is left at the ends of its states
+    /// as picks of channels.
+    pub(crate) fn pruned(
+        &self,
+        groups: &Groups,
+        plan: &Plan,
+    ) -> Result<(Graph, ApplyReport), Error> {
+        let (pruned, report) = apply(&self.graph, &self.facts, groups, plan)?;
+        Ok((
+            settings::without_matrices(&pruned, &self.state_ends)?,
+            report,
+        ))
     }
 
     /// Returns the coupled groups of the folded network.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use regraft_exec::ExecOptions;
 use regraft_graph::Graph;
 use regraft_graph::infer::{InferOptions, infer};
-use regraft_prune::apply::{ApplyReport, apply, mask};
+use regraft_prune::apply::{ApplyReport, mask};
 use regraft_rebuild::rebuild::{
     DEFAULT_JOINT_MACS, Pair, RebuildConfig, Rebuilt, TuneConfig, kept_axes, rebuild,
 };
@@ -261,13 +261,7 @@ fn prune(
     log: &Log<'_>,
 ) -> Result<(Graph, ApplyReport, VerifyFigures), Error> {
     log.stage("prune");
-    let (pruned, applied) = apply(
-        &model.graph,
-        &model.facts,
-        &selection.groups,
-        &selection.plan,
-    )?;
-    let pruned = model.with_picked_states(&pruned)?;
+    let (pruned, applied) = model.pruned(&selection.groups, &selection.plan)?;
     let checked = check_pruned(
         model,
         &pruned,

@@ -12,7 +12,6 @@ use std::collections::BTreeSet;
 use regraft_exec::ExecOptions;
 use regraft_graph::cost::{Cost, total};
 use regraft_graph::infer::{InferOptions, infer};
-use regraft_prune::apply::apply;
 use regraft_prune::blocks::{RemovableBlock, find_blocks};
 use regraft_prune::{Groups, Plan};
 use regraft_rebuild::Silent;
@@ -161,7 +160,7 @@ pub(crate) fn select_by_time(
     };
     setting.progress.stage("allocate");
     let (best, trials) = search.best()?;
-    let (pruned, _) = apply(&model.graph, &model.facts, groups, &best.plan)?;
+    let (pruned, _) = model.pruned(groups, &best.plan)?;
     let cost = total(&pruned, &infer(&pruned, &InferOptions::default())?);
     let name = |s: &BlockStep| Some((search.blocks.get(s.block)?.name.clone(), s.error));
     let found = TimeSelection {
@@ -284,7 +283,7 @@ impl Search<'_> {
         let gone = self.blocks.iter().zip(kept).filter(|(_, kept)| **kept == 0);
         plan.removed_blocks = gone.map(|(b, _)| b.name.clone()).collect();
         let Setting { model, .. } = self.setting;
-        let (pruned, _) = apply(&model.graph, &model.facts, self.groups, &plan)?;
+        let (pruned, _) = model.pruned(self.groups, &plan)?;
         let bytes = regraft_onnx::write_bytes(&pruned)?;
         let measured = self.latency.small(&pruned, &bytes, &TRIAL_RUNS)?;
         Ok(Candidate {
@@ -297,7 +296,7 @@ impl Search<'_> {
     /// The relative squared error of the output after a closed-form rebuild on a part of the samples.
     fn trial(&self, candidate: &Candidate) -> Result<f64, Error> {
         let Setting { model, samples, .. } = self.setting;
-        let (pruned, applied) = apply(&model.graph, &model.facts, self.groups, &candidate.plan)?;
+        let (pruned, applied) = model.pruned(self.groups, &candidate.plan)?;
         let kept = kept_axes(&applied);
         let pair = Pair {
             dense: &model.graph,
