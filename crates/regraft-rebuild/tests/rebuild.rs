@@ -2,6 +2,8 @@
 // Helpers of tests may panic as tests may.
 #![allow(clippy::unwrap_used)]
 
+mod random;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
@@ -18,24 +20,13 @@ use regraft_rebuild::rebuild::{
 use regraft_rebuild::sensitivity::{SensitivityConfig, sensitivities};
 use regraft_rebuild::{Activations, Monitor, RebuildError, Silent, Stage, find_layers};
 
+use random::Random;
+
 /// Relative difference that rounding of f32 sums over a hundred products and four layers explains.
 const TOL_F32_NETWORK: f64 = 1e-4;
 
 const CHUNKS: usize = 5;
 const CHUNK_LEN: usize = 16;
-
-/// `SplitMix64`, for weights and samples.
-struct Random(u64);
-
-impl Random {
-    fn uniform(&mut self) -> f32 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    }
-}
 
 struct Net {
     b: GraphBuilder,
@@ -66,7 +57,8 @@ impl Net {
         let n: usize = shape.iter().product();
         let fan_in: usize = shape[1..].iter().product();
         let scale = (3.0 / fan_in as f32).sqrt();
-        let data = (0..n).map(|_| scale * self.random.uniform()).collect();
+        let list = self.random.list(n);
+        let data = list.into_iter().map(|x| scale * x).collect();
         let tensor = Tensor::from_f32(shape.to_vec(), data).unwrap();
         self.b.tensor(name, tensor).unwrap();
     }

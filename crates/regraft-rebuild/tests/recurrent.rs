@@ -2,6 +2,8 @@
 // Helpers of tests may panic as tests may.
 #![allow(clippy::unwrap_used)]
 
+mod random;
+
 use std::collections::BTreeMap;
 
 use regraft_exec::{ExecOptions, Executor, HostTensor};
@@ -13,26 +15,11 @@ use regraft_prune::{Plan, apply::apply, find_groups};
 use regraft_rebuild::rebuild::{NoJournal, Pair, RebuildConfig, Rebuilt, kept_axes, rebuild};
 use regraft_rebuild::{Activations, Silent};
 
+use random::Random;
+
 const STEPS: usize = 7;
 const N_IN: usize = 5;
 const HIDDEN: usize = 6;
-
-/// `SplitMix64`, for weights and samples.
-struct Random(u64);
-
-impl Random {
-    fn uniform(&mut self) -> f32 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    }
-
-    fn list(&mut self, n: usize) -> Vec<f32> {
-        (0..n).map(|_| self.uniform()).collect()
-    }
-}
 
 /// The kind of cell, and how its sequence lies.
 #[derive(Clone, Copy, Debug)]
