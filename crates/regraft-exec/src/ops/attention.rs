@@ -2,6 +2,7 @@
 
 use regraft_graph::op::{Attention, RotaryEmbedding, ScoreOutput};
 
+use super::elementwise::numbers;
 use super::{Context, Inputs};
 use crate::engine::Float;
 use crate::error::{OpResult, invalid, unsupported};
@@ -151,7 +152,7 @@ fn bias_of(
 /// Returns for each row of the bias whether nothing is left to see, in the scores' shape.
 fn blind(bias: &Float, full: &[usize]) -> OpResult<Option<Vec<bool>>> {
     let shape = bias.shape();
-    let numbers = bias.clone().into_vec().or_else(invalid)?;
+    let numbers = numbers(bias.clone())?;
     let width = shape[3].max(1);
     let rows: Vec<bool> = numbers
         .chunks_exact(width)

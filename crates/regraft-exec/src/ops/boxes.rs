@@ -1,6 +1,7 @@
 //! Which of many overlapping boxes stay.
 
 use super::Inputs;
+use super::elementwise::numbers;
 use super::index::whole;
 use crate::error::{OpResult, invalid};
 use crate::value::{Array, Value};
@@ -71,8 +72,8 @@ pub(super) fn non_max_suppression(center_point: bool, inputs: &mut Inputs) -> Op
     };
     let most_overlap = threshold(inputs, 3)?.unwrap_or(0.0);
     let least_score = threshold(inputs, 4)?;
-    let boxes = boxes.into_vec().or_else(invalid)?;
-    let scores = scores.into_vec().or_else(invalid)?;
+    let boxes = numbers(boxes)?;
+    let scores = numbers(scores)?;
     let mut kept = Vec::new();
     for sample in 0..*n {
         let corners: Vec<Corners> = boxes[sample * count * 4..][..count * 4]

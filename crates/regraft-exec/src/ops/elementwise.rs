@@ -179,10 +179,15 @@ pub(super) fn activation(op: Activation, inputs: &mut Inputs) -> OpResult<Float>
 
 /// Returns the elements of a float tensor.
 pub(super) fn numbers(tensor: Float) -> OpResult<Vec<f32>> {
-    match tensor.into_vec() {
-        Ok(v) => Ok(v),
-        Err(message) => invalid(message),
+    tensor.into_vec().or_else(invalid)
+}
+
+/// Returns the elements of a float tensor that no gradient goes through, for this `reason`.
+pub(super) fn numbers_without_gradient(tensor: Float, reason: &str) -> OpResult<Vec<f32>> {
+    if tensor.is_tracked() {
+        return unsupported(reason);
     }
+    numbers(tensor)
 }
 
 /// Returns both tensors with the same rank, ones in front of the shorter shape.

@@ -3,6 +3,7 @@
 use regraft_graph::DType;
 use regraft_graph::op::IndexOp;
 
+use super::elementwise::numbers;
 use super::{Context, Inputs, axis_of, scatter, sort};
 use crate::engine::Float;
 use crate::error::{OpResult, invalid, unsupported};
@@ -190,10 +191,7 @@ fn non_zero(inputs: &mut Inputs) -> OpResult<Value> {
     let data = inputs.value(0)?;
     let shape = data.shape();
     let holds: Vec<bool> = match data {
-        Value::Float(t) => match t.into_vec() {
-            Ok(v) => v.iter().map(|&x| x != 0.0).collect(),
-            Err(message) => return invalid(message),
-        },
+        Value::Float(t) => numbers(t)?.iter().map(|&x| x != 0.0).collect(),
         Value::Int(a) => a.data.iter().map(|&x| x != 0).collect(),
         Value::Bool(a) => a.data.to_vec(),
     };
@@ -223,17 +221,13 @@ pub(super) fn whole(value: Value) -> OpResult<i64> {
 }
 
 fn one_hot(axis: i64, inputs: &mut Inputs, context: &Context) -> OpResult<Value> {
-    let indices: Vec<i64>;
     let first = inputs.value(0)?;
     let shape = first.shape();
-    match first {
-        Value::Int(a) => indices = a.data.to_vec(),
-        Value::Float(t) => match t.into_vec() {
-            Ok(v) => indices = v.iter().map(|&x| x as i64).collect(),
-            Err(message) => return invalid(message),
-        },
+    let indices: Vec<i64> = match first {
+        Value::Int(a) => a.data.to_vec(),
+        Value::Float(t) => numbers(t)?.iter().map(|&x| x as i64).collect(),
         Value::Bool(_) => return invalid("truth values are no indices"),
-    }
+    };
     let depth = whole(inputs.value(1)?)?;
     let values = inputs.value(2)?;
     let axis = axis_of(axis, shape.len() + 1)?;
@@ -353,16 +347,12 @@ fn cumulative(
             Ok(Value::Float(map_axis(t, axis, rows)))
         }
         Value::Float(t) => {
-            let numbers = match t.into_vec() {
-                Ok(v) => v,
-                Err(message) => return invalid(message),
-            };
             let join: (f32, fn(f32, f32) -> f32) = if product {
                 (1.0, |a, b| a * b)
             } else {
                 (0.0, |a, b| a + b)
             };
-            let found = running(&numbers, &shape, axis, [exclusive, reverse], join);
+            let found = running(&numbers(t)?, &shape, axis, [exclusive, reverse], join);
             Ok(Value::Float(Float::new(found, &shape)))
         }
         Value::Int(a) => {

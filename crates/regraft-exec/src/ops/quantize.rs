@@ -3,6 +3,7 @@
 use regraft_graph::DType;
 use regraft_graph::op::QuantizeOp;
 
+use super::elementwise::numbers_without_gradient;
 use super::{Context, Inputs, axis_of};
 use crate::engine::Float;
 use crate::error::{OpResult, invalid, unsupported};
@@ -37,10 +38,7 @@ fn ints(inputs: &mut Inputs, port: usize) -> OpResult<Array<i64>> {
 }
 
 fn numbers(tensor: Float) -> OpResult<Vec<f32>> {
-    if tensor.is_tracked() {
-        return unsupported("rounding has no gradient");
-    }
-    tensor.into_vec().or_else(invalid)
+    numbers_without_gradient(tensor, "rounding has no gradient")
 }
 
 /// Returns the bounds of an integer type.

@@ -3,6 +3,7 @@
 use regraft_graph::Op;
 use regraft_graph::op::ReduceKind;
 
+use super::elementwise::numbers;
 use super::pool::plane_means;
 use super::{Context, Inputs, axes_of, axis_of};
 use crate::engine::Float;
@@ -205,10 +206,7 @@ fn arg_extremum(
         return invalid("there is no element");
     }
     let numbers: Vec<f64> = match data {
-        Value::Float(t) => match t.into_vec() {
-            Ok(v) => v.into_iter().map(f64::from).collect(),
-            Err(message) => return invalid(message),
-        },
+        Value::Float(t) => numbers(t)?.into_iter().map(f64::from).collect(),
         Value::Int(a) => a.data.iter().map(|&x| x as f64).collect(),
         Value::Bool(_) => return invalid("truth values have no order"),
     };

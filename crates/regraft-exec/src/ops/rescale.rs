@@ -2,11 +2,11 @@
 
 use regraft_graph::op::Normalization;
 
-use super::elementwise::same_rank;
+use super::elementwise::{numbers, numbers_without_gradient, same_rank};
 use super::norm::{per_channel, standardise};
 use super::{Inputs, axes_of, axis_of};
 use crate::engine::Float;
-use crate::error::{OpResult, invalid, unsupported};
+use crate::error::{OpResult, invalid};
 use crate::sparse_map::{Rows, map_axis};
 use crate::value::broadcast_shape;
 
@@ -46,7 +46,7 @@ pub(super) fn run(op: &Normalization, inputs: &mut Inputs) -> OpResult<Float> {
                 x.clone().mul(x.clone()).sum_axes(&[axis]).sqrt()
             };
             // A vector of zeros stays one.
-            let numbers = length.clone().into_vec().or_else(invalid)?;
+            let numbers = numbers(length.clone())?;
             let zeros = numbers.iter().map(|&n| n == 0.0).collect();
             let ones = Float::full(1.0, &length.shape());
             Ok(x.div(length.replace(zeros, ones)))
@@ -131,7 +131,7 @@ fn local_response(x: Float, [alpha, beta, bias]: [f32; 3], size: usize) -> OpRes
 /// `dims` are the extent of the axis and of what is inside of it.
 fn hardmax(x: Float, [extent, inner]: [usize; 2]) -> OpResult<Float> {
     let shape = x.shape();
-    let numbers = x.into_vec().or_else(invalid)?;
+    let numbers = numbers(x)?;
     let mut result = vec![0.0; numbers.len()];
     for base in (0..numbers.len()).step_by((extent * inner).max(1)) {
         for i in 0..inner {
@@ -159,10 +159,7 @@ pub(super) fn determinant(inputs: &mut Inputs) -> OpResult<Float> {
     if n != m || *n == 0 {
         return invalid(format!("{n} x {m} is not square"));
     }
-    if x.is_tracked() {
-        return unsupported("it has no gradient");
-    }
-    let numbers = x.into_vec().or_else(invalid)?;
+    let numbers = numbers_without_gradient(x, "it has no gradient")?;
     let found = numbers.chunks_exact(n * n).map(|m| eliminated(m, *n));
     Ok(Float::new(found.collect(), lead))
 }

@@ -2,6 +2,7 @@
 
 use regraft_graph::op::{AspectPolicy, CoordinateMode, Interpolation, NearestMode, Resize};
 
+use super::elementwise::numbers;
 use super::{Context, Inputs, axis_of};
 use crate::engine::Float;
 use crate::error::{OpResult, invalid, unsupported};
@@ -144,10 +145,7 @@ fn floats(inputs: &mut Inputs, port: usize) -> OpResult<Vec<f64>> {
     match inputs.optional_float(port)? {
         None => Ok(Vec::new()),
         Some(t) if t.len() == 0 => Ok(Vec::new()),
-        Some(t) => match t.into_vec() {
-            Ok(v) => Ok(v.into_iter().map(f64::from).collect()),
-            Err(message) => invalid(message),
-        },
+        Some(t) => Ok(numbers(t)?.into_iter().map(f64::from).collect()),
     }
 }
 
@@ -267,13 +265,10 @@ fn interpolate(op: &Resize, data: Value, axes: &[Axis], context: &Context) -> Op
         return Ok(Value::Float(tensor));
     }
     let shape = tensor.shape();
-    match tensor.into_vec() {
-        Ok(v) => {
-            let whole = v.iter().map(|x| x.round_ties_even() as i64).collect();
-            Ok(Value::Int(Array::new(shape, whole)))
-        }
-        Err(message) => invalid(message),
-    }
+    let nearest = numbers(tensor)?
+        .into_iter()
+        .map(|x| x.round_ties_even() as i64);
+    Ok(Value::Int(Array::new(shape, nearest.collect())))
 }
 
 /// Replaces what lies outside of the box.

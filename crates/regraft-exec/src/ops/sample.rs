@@ -2,6 +2,7 @@
 
 use regraft_graph::op::{Interpolation, SamplePadding};
 
+use super::elementwise::{numbers, numbers_without_gradient};
 use super::index::required_ints;
 use super::{Context, Inputs};
 use crate::engine::Float;
@@ -14,10 +15,7 @@ const CUBIC: f64 = -0.75;
 
 /// Returns the numbers of a tensor that only says where; it has no gradient.
 fn settings(tensor: Float) -> OpResult<Vec<f32>> {
-    if tensor.is_tracked() {
-        return unsupported("there is no gradient with respect to the points");
-    }
-    tensor.into_vec().or_else(invalid)
+    numbers_without_gradient(tensor, "there is no gradient with respect to the points")
 }
 
 /// How points of a grid are read.
@@ -337,7 +335,7 @@ fn largest_tap(x: Float, rows: &Rows, points: &[usize]) -> OpResult<Float> {
         return unsupported("the largest sample has no gradient");
     }
     let channels = x.shape()[1];
-    let numbers = channels_last(x).into_vec().or_else(invalid)?;
+    let numbers = numbers(channels_last(x))?;
     let mut result = Vec::with_capacity(points.len() * channels);
     let mut row = 0;
     for &n in points {

@@ -2,6 +2,7 @@
 
 use regraft_graph::op::ScatterReduction;
 
+use super::elementwise::numbers;
 use super::index::{element_places, required_ints, slice_places};
 use super::{Inputs, axis_of};
 use crate::engine::Float;
@@ -134,10 +135,6 @@ fn join(a: Value, b: Value) -> OpResult<Value> {
     Value::concat(vec![a.reshape(&[n]), b.reshape(&[m])], 0)
 }
 
-fn numbers(tensor: &Float) -> OpResult<Vec<f32>> {
-    tensor.clone().into_vec().or_else(invalid)
-}
-
 fn reduce_floats(
     data: Float,
     updates: Float,
@@ -166,7 +163,7 @@ fn reduce_floats(
             if both.is_tracked() {
                 return unsupported("its products have no gradient");
             }
-            let all = numbers(&both)?;
+            let all = numbers(both.clone())?;
             let mut result = all[..n].to_vec();
             for (&place, x) in places.iter().zip(&all[n..]) {
                 if reduction == ScatterReduction::Add {
@@ -178,7 +175,7 @@ fn reduce_floats(
             Float::new(result, &[n])
         }
         ScatterReduction::Max | ScatterReduction::Min | ScatterReduction::Replace => {
-            let all = numbers(&both)?;
+            let all = numbers(both.clone())?;
             let mut sources: Vec<usize> = (0..n).collect();
             for (i, &place) in places.iter().enumerate() {
                 let (old, new) = (all[sources[place]], all[n + i]);

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
+use super::elementwise::numbers;
 use super::index::whole;
 use super::{Inputs, axis_of};
 use crate::error::{OpResult, invalid};
@@ -12,10 +13,7 @@ use crate::value::{Array, Value};
 /// Returns the elements as numbers with the order of the elements.
 fn keys(value: &Value) -> OpResult<Vec<Key>> {
     Ok(match value {
-        Value::Float(t) => match t.clone().into_vec() {
-            Ok(v) => v.into_iter().map(Key::Float).collect(),
-            Err(message) => return invalid(message),
-        },
+        Value::Float(t) => numbers(t.clone())?.into_iter().map(Key::Float).collect(),
         Value::Int(a) => a.data.iter().map(|&x| Key::Int(x)).collect(),
         Value::Bool(a) => a.data.iter().map(|&x| Key::Int(x.into())).collect(),
     })
