@@ -69,7 +69,7 @@ impl Axis {
 }
 
 /// Returns the weight of cubic convolution at distance `x`.
-fn cubic(x: f64, a: f64) -> f64 {
+pub(super) fn cubic(x: f64, a: f64) -> f64 {
     let x = x.abs();
     if x <= 1.0 {
         ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0

@@ -1,17 +1,15 @@
 //! Elements at points between the grid: sampled maps, boxes cut into bins.
 
-use regraft_graph::op::{Interpolation, SamplePadding};
+use regraft_graph::op::{Interpolation, Resize, SamplePadding};
 
 use super::elementwise::{numbers, numbers_without_gradient};
 use super::index::required_ints;
+use super::resize::cubic;
 use super::{Context, Inputs};
 use crate::engine::Float;
 use crate::error::{OpResult, invalid, unsupported};
 use crate::sparse_map::{Rows, map_axis};
 use crate::value::strides;
-
-/// The coefficient of cubic convolution that the specification gives.
-const CUBIC: f64 = -0.75;
 
 /// Returns the numbers of a tensor that only says where; it has no gradient.
 fn settings(tensor: Float) -> OpResult<Vec<f32>> {
@@ -79,10 +77,9 @@ impl Sampling {
             Interpolation::Nearest => (place.round_ties_even(), vec![1.0]),
             Interpolation::Linear => (left, vec![1.0 - d, d]),
             Interpolation::Cubic => {
-                let near = |x: f64| ((CUBIC + 2.0) * x - (CUBIC + 3.0)) * x * x + 1.0;
-                let far = |x: f64| ((x - 5.0) * x + 8.0) * x * CUBIC - 4.0 * CUBIC;
-                let weights = vec![far(d + 1.0), near(d), near(1.0 - d), far(2.0 - d)];
-                (left - 1.0, weights)
+                let weight = |distance| cubic(distance, Resize::CUBIC_COEFF_A.into());
+                let weights = [d + 1.0, d, 1.0 - d, 2.0 - d].map(weight);
+                (left - 1.0, weights.to_vec())
             }
         };
         let at = |(k, weight): (usize, f64)| {

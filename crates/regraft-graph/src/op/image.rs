@@ -79,6 +79,11 @@ pub struct Resize {
     pub scales_first: bool,
 }
 
+impl Resize {
+    /// The coefficient of cubic convolution where none is given.
+    pub const CUBIC_COEFF_A: f32 = -0.75;
+}
+
 /// What the format takes where a node says nothing.
 impl Default for Resize {
     fn default() -> Self {
@@ -86,7 +91,7 @@ impl Default for Resize {
             mode: Interpolation::Nearest,
             coordinates: CoordinateMode::HalfPixel,
             nearest: NearestMode::RoundPreferFloor,
-            cubic_coeff_a: -0.75,
+            cubic_coeff_a: Self::CUBIC_COEFF_A,
             exclude_outside: false,
             extrapolation_value: 0.0,
             antialias: false,

@@ -48,8 +48,6 @@ const BLOCK_ORDER: [(&str, bool); 2] = [("DCR", false), ("CRD", true)];
 const ROI_POOL: [(&str, bool); 2] = [("avg", false), ("max", true)];
 const ROI_COORDINATES: [(&str, bool); 2] = [("half_pixel", true), ("output_half_pixel", false)];
 
-/// The coefficient that the specification gives.
-const CUBIC: f32 = -0.75;
 /// The operator sets from which on an op has its present form.
 const RESIZE: i64 = 11;
 const UPSAMPLE_INPUT: i64 = 9;
@@ -125,7 +123,9 @@ fn resize(node: &mut NodeReader) -> Result<Resize, Refusal> {
         mode: node.choice("mode", "nearest", &MODES)?,
         coordinates,
         nearest,
-        cubic_coeff_a: node.float("cubic_coeff_a")?.unwrap_or(CUBIC),
+        cubic_coeff_a: node
+            .float("cubic_coeff_a")?
+            .unwrap_or(Resize::CUBIC_COEFF_A),
         exclude_outside: node.flag("exclude_outside", false)?,
         extrapolation_value: node.float("extrapolation_value")?.unwrap_or(0.0),
         antialias: node.flag("antialias", false)?,
@@ -258,7 +258,7 @@ fn emit_resize(resize: &Resize) -> Vec<Setting> {
             half,
             &COORDINATES,
         ),
-        Setting::float("cubic_coeff_a", resize.cubic_coeff_a, CUBIC),
+        Setting::float("cubic_coeff_a", resize.cubic_coeff_a, Resize::CUBIC_COEFF_A),
         Setting::flag("exclude_outside", resize.exclude_outside, false),
         Setting::float("extrapolation_value", resize.extrapolation_value, 0.0),
         Setting::choice(
