@@ -1,10 +1,10 @@
 //! Units of small graphs, one an op rule.
 
-use regraft_graph::Op;
 use regraft_graph::op::{
-    BinaryOp, Conv, Direction, GlobalPool, PadMode, Pool, PoolKind, Recurrent, RecurrentKind,
-    ReduceKind, SliceAttributes, UnaryOp,
+    BinaryOp, Conv, Direction, GlobalPool, IndexOp, PadMode, Pool, PoolKind, Recurrent,
+    RecurrentKind, ReduceKind, SliceAttributes, UnaryOp,
 };
+use regraft_graph::{Op, Tensor};
 
 use crate::toy::{Toy, add, members, relu, residual};
 
@@ -478,4 +478,17 @@ fn the_last_unit_of_every_axis_is_spared() {
         [0, 1, 2, 4, 5]
     );
     assert_eq!(groups.spare_last(group, &[6, 0, 5, 4]), [6, 0, 5]);
+}
+
+/// A file may ask for the triangle of a number, and take the diagonal's offset from channels.
+#[test]
+fn the_triangle_of_a_scalar() {
+    let mut t = Toy::new(&[3]);
+    t.gemm("x", "p", (3, 4));
+    let one = Tensor::from_f32(Vec::new(), vec![1.0]).unwrap();
+    t.b.tensor("one", one).unwrap();
+    let upper = Op::Index(IndexOp::Trilu { upper: true });
+    t.op(upper, &["one", "p"], "y");
+    let (graph, _, groups) = t.done(&["y"]);
+    assert_eq!(groups.groups.len(), 0, "{}", groups.dump(&graph));
 }

@@ -43,7 +43,10 @@ pub(super) fn index(site: &Site<'_>, op: &IndexOp, port: Port, axis: usize) -> V
                 at,
             )
         }
-        IndexOp::Trilu { .. } => others(site, &[rank.saturating_sub(2), rank - 1], rank > 1, at),
+        IndexOp::Trilu { .. } => match rank.checked_sub(2) {
+            Some(row) => others(site, &[row, row + 1], true, at),
+            None => others(site, &[], false, at),
+        },
         IndexOp::TopK { axis: along, .. } => {
             let Some(along) = front(*along, rank) else {
                 return site.unknown_shape();
