@@ -67,15 +67,8 @@ pub(super) fn window(
                 let reach = (kernel_hw[i] - 1)
                     .saturating_mul(dilation_hw[i])
                     .saturating_add(1);
-                let steps = in_hw[i].div_ceil(stride_hw[i]).saturating_sub(1);
-                let total = steps
-                    .saturating_mul(stride_hw[i])
-                    .saturating_add(reach)
-                    .saturating_sub(in_hw[i]);
-                let (small, large) = (total / 2, total - total / 2);
-                let upper = lists.auto_pad == AutoPad::SameUpper;
-                pads[i] = if upper { small } else { large };
-                pads[i + 2] = if upper { large } else { small };
+                let total = AutoPad::same_total(in_hw[i], stride_hw[i], reach);
+                [pads[i], pads[i + 2]] = lists.auto_pad.split(total);
             }
             pads
         }
@@ -341,9 +334,7 @@ fn transposed_extents(
         };
         if let Some(extent) = wanted {
             let total = full.saturating_sub(extent);
-            let upper = op.auto_pad == AutoPad::SameUpper;
-            pads[i] = if upper { total / 2 } else { total - total / 2 };
-            pads[i + 2] = total - pads[i];
+            [pads[i], pads[i + 2]] = op.auto_pad.split(total);
             out[i] = extent;
         } else {
             match full.checked_sub(pads[i].saturating_add(pads[i + 2])) {

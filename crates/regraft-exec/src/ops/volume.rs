@@ -44,14 +44,6 @@ impl Depth {
             .saturating_add(1)
     }
 
-    /// Sets begin and end from their sum.
-    fn split(&mut self, total: usize, auto_pad: AutoPad) {
-        let small = total / 2;
-        let upper = auto_pad == AutoPad::SameUpper;
-        self.begin = if upper { small } else { total - small };
-        self.end = total - self.begin;
-    }
-
     /// Returns the matrix from the input's depth to the places that kernel slice `k` reads.
     fn rows(&self, k: usize, input: usize, output: usize) -> Rows {
         let mut rows = Rows::default();
@@ -145,10 +137,8 @@ pub(super) fn conv(op: &Conv, inputs: &mut Inputs, context: &Context) -> OpResul
     let mut depth = Depth::new(op, kernel)?;
     let input = x.shape()[2];
     if matches!(op.auto_pad, AutoPad::SameUpper | AutoPad::SameLower) {
-        let steps = input.div_ceil(depth.stride).saturating_sub(1);
-        let covered = steps.saturating_mul(depth.stride);
-        let total = covered.saturating_add(depth.reach()).saturating_sub(input);
-        depth.split(total, op.auto_pad);
+        let total = AutoPad::same_total(input, depth.stride, depth.reach());
+        [depth.begin, depth.end] = op.auto_pad.split(total);
     }
     let padded = input.saturating_add(depth.begin).saturating_add(depth.end);
     let Some(free) = padded.checked_sub(depth.reach()) else {
@@ -194,7 +184,7 @@ pub(super) fn conv_transpose(op: &Conv, inputs: &mut Inputs, context: &Context) 
     let wanted = wanted.or_else(|| same.then(|| input.saturating_mul(depth.stride)));
     let output = match wanted {
         Some(extent) => {
-            depth.split(full.saturating_sub(extent), op.auto_pad);
+            [depth.begin, depth.end] = op.auto_pad.split(full.saturating_sub(extent));
             extent
         }
         None => full.saturating_sub(depth.begin.saturating_add(depth.end)),

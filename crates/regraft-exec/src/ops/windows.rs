@@ -55,18 +55,12 @@ impl Windows {
     pub(super) fn padded(mut self, auto_pad: AutoPad) -> Self {
         for axis in 0..self.input.len() {
             let (input, stride) = (self.input[axis], self.strides[axis]);
-            let steps = input.div_ceil(stride).saturating_sub(1);
-            let total = steps
-                .saturating_mul(stride)
-                .saturating_add(self.reach(axis))
-                .saturating_sub(input);
-            let (begin, end) = match auto_pad {
+            let total = AutoPad::same_total(input, stride, self.reach(axis));
+            [self.begin[axis], self.end[axis]] = match auto_pad {
                 AutoPad::NotSet => continue,
-                AutoPad::Valid => (0, 0),
-                AutoPad::SameUpper => (total / 2, total - total / 2),
-                AutoPad::SameLower => (total - total / 2, total / 2),
+                AutoPad::Valid => [0, 0],
+                AutoPad::SameUpper | AutoPad::SameLower => auto_pad.split(total),
             };
-            (self.begin[axis], self.end[axis]) = (begin, end);
         }
         self
     }

@@ -91,17 +91,8 @@ impl Window {
         }
         for (axis, dim) in spatial.iter().enumerate() {
             let input = dim.fixed()?;
-            let stride = self.strides[axis];
-            let covered = (input.div_ceil(stride).saturating_sub(1)) * stride;
-            let covered = covered.saturating_add(self.reach(axis));
-            let total = covered.saturating_sub(input);
-            let small = total / 2;
-            let (begin, end) = match self.auto_pad {
-                AutoPad::SameLower => (total - small, small),
-                AutoPad::SameUpper | AutoPad::NotSet | AutoPad::Valid => (small, total - small),
-            };
-            self.pads_begin[axis] = begin;
-            self.pads_end[axis] = end;
+            let total = AutoPad::same_total(input, self.strides[axis], self.reach(axis));
+            [self.pads_begin[axis], self.pads_end[axis]] = self.auto_pad.split(total);
         }
         Some(self)
     }

@@ -14,6 +14,26 @@ pub enum AutoPad {
     Valid,
 }
 
+impl AutoPad {
+    /// Returns what of `total` padding goes before the first element, and what after the last: of
+    /// an odd number more after it for [`AutoPad::SameUpper`], more before it for the others.
+    pub fn split(self, total: usize) -> [usize; 2] {
+        let (small, large) = (total / 2, total - total / 2);
+        match self {
+            Self::SameUpper => [small, large],
+            Self::NotSet | Self::SameLower | Self::Valid => [large, small],
+        }
+    }
+
+    /// Returns the padding with which windows over `reach` elements, one at each `stride`-th of
+    /// `input` elements, fit; `stride` is not 0.
+    pub fn same_total(input: usize, stride: usize, reach: usize) -> usize {
+        let steps = input.div_ceil(stride).saturating_sub(1);
+        let covered = steps.saturating_mul(stride).saturating_add(reach);
+        covered.saturating_sub(input)
+    }
+}
+
 /// What a window is reduced to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PoolKind {
