@@ -182,6 +182,15 @@ pub(super) fn numbers(tensor: Float) -> OpResult<Vec<f32>> {
     tensor.into_vec().or_else(invalid)
 }
 
+/// Returns the elements in numbers that compare as they do.
+pub(super) fn ordered(value: &Value) -> OpResult<Vec<f64>> {
+    match value {
+        Value::Float(t) => Ok(numbers(t.clone())?.into_iter().map(f64::from).collect()),
+        Value::Int(a) => Ok(a.data.iter().map(|&x| x as f64).collect()),
+        Value::Bool(_) => invalid("truth values have no order"),
+    }
+}
+
 /// Returns the elements of a float tensor that no gradient goes through, for this `reason`.
 pub(super) fn numbers_without_gradient(tensor: Float, reason: &str) -> OpResult<Vec<f32>> {
     if tensor.is_tracked() {

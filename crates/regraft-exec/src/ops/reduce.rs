@@ -3,7 +3,7 @@
 use regraft_graph::Op;
 use regraft_graph::op::ReduceKind;
 
-use super::elementwise::numbers;
+use super::elementwise::ordered;
 use super::pool::plane_means;
 use super::{Context, Inputs, axes_of, axis_of};
 use crate::engine::Float;
@@ -205,11 +205,7 @@ fn arg_extremum(
     if data.len() == 0 {
         return invalid("there is no element");
     }
-    let numbers: Vec<f64> = match data {
-        Value::Float(t) => numbers(t)?.into_iter().map(f64::from).collect(),
-        Value::Int(a) => a.data.iter().map(|&x| x as f64).collect(),
-        Value::Bool(_) => return invalid("truth values have no order"),
-    };
+    let numbers = ordered(&data)?;
     let inner: usize = shape[axis + 1..].iter().product();
     let outer: usize = shape[..axis].iter().product();
     let mut found = Vec::with_capacity(outer * inner);

@@ -2,6 +2,7 @@
 
 use regraft_graph::op::{AutoPad, Pool, PoolKind};
 
+use super::elementwise::ordered;
 use super::{Context, Inputs};
 use crate::engine::Float;
 use crate::error::{OpResult, invalid, unsupported};
@@ -217,14 +218,7 @@ fn mean_rows(windows: &Windows, counts: &[usize], count_padding: bool) -> Rows {
 }
 
 fn largest(windows: &Windows, counts: &[usize], x: Value, out: Vec<usize>) -> OpResult<Vec<Value>> {
-    let numbers: Vec<f64> = match &x {
-        Value::Float(t) => match t.clone().into_vec() {
-            Ok(v) => v.into_iter().map(f64::from).collect(),
-            Err(message) => return invalid(message),
-        },
-        Value::Int(a) => a.data.iter().map(|&x| x as f64).collect(),
-        Value::Bool(_) => return invalid("truth values have no order"),
-    };
+    let numbers = ordered(&x)?;
     let own = strides(&windows.input);
     let plane: usize = windows.input.iter().product();
     let mut places = Vec::with_capacity(out.iter().product());
