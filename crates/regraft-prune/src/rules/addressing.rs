@@ -36,12 +36,7 @@ pub(super) fn index(site: &Site<'_>, op: &IndexOp, port: Port, axis: usize) -> V
         IndexOp::Cumulative { .. } => {
             let along = site.node.input(1).and_then(|v| site.facts.ints(v));
             let along = along.and_then(|list| front(*list.first()?, rank));
-            others(
-                site,
-                &along.map_or_else(Vec::new, |a| vec![a]),
-                along.is_some(),
-                at,
-            )
+            others(site, along.as_slice(), along.is_some(), at)
         }
         IndexOp::Trilu { .. } => match rank.checked_sub(2) {
             Some(row) => others(site, &[row, row + 1], true, at),

@@ -58,10 +58,7 @@ const MAX_STEPS: usize = 16;
 /// True for an initial state that is one number everywhere: exporters cut the zero states of all
 /// layers out of one tensor, which must not couple the layers. A cut in front of the port is enough.
 pub(crate) fn uniform_state(graph: &Graph, node: &Node, port: Port) -> bool {
-    let Port::In(5 | 6) = port else {
-        return false;
-    };
-    let Port::In(port) = port else {
+    let Port::In(port @ (5 | 6)) = port else {
         return false;
     };
     let mut value = node.input(port);
