@@ -4,6 +4,7 @@ use regraft_graph::DType;
 use regraft_graph::op::QuantizeOp;
 
 use super::elementwise::numbers_without_gradient;
+use super::index::required_ints;
 use super::{Context, Inputs, axis_of};
 use crate::engine::Float;
 use crate::error::{OpResult, invalid, unsupported};
@@ -20,20 +21,13 @@ pub(super) fn run(op: QuantizeOp, inputs: &mut Inputs, context: &Context) -> OpR
         }
         QuantizeOp::DynamicQuantize => dynamic(inputs),
         QuantizeOp::MatMulInteger => {
-            let (a, b) = (ints(inputs, 0)?, ints(inputs, 1)?);
+            let (a, b) = (required_ints(inputs, 0)?, required_ints(inputs, 1)?);
             let (a_zero, b_zero) = (inputs.ints(2)?, inputs.ints(3)?);
             let a = shifted(&a, a_zero.as_ref(), true)?;
             let b = shifted(&b, b_zero.as_ref(), false)?;
             product(&a, &b, context).map(|p| vec![Value::Int(p)])
         }
         QuantizeOp::QLinearMatMul => scaled_product(inputs, context).map(|v| vec![v]),
-    }
-}
-
-fn ints(inputs: &mut Inputs, port: usize) -> OpResult<Array<i64>> {
-    match inputs.ints(port)? {
-        Some(array) => Ok(array),
-        None => invalid(format!("input {port} is missing")),
     }
 }
 
@@ -150,7 +144,7 @@ fn quantize(
 }
 
 fn dequantize(axis: i64, block_size: usize, inputs: &mut Inputs) -> OpResult<Value> {
-    let x = ints(inputs, 0)?;
+    let x = required_ints(inputs, 0)?;
     let scale = inputs.float(1)?;
     let places = scale_places(&x.shape, &scale.shape(), axis, block_size)?;
     let scales = numbers(scale)?;
@@ -252,7 +246,7 @@ fn scales(inputs: &mut Inputs, port: usize, rows: bool, out: &[usize]) -> OpResu
 }
 
 fn scaled_product(inputs: &mut Inputs, context: &Context) -> OpResult<Value> {
-    let (a, b) = (ints(inputs, 0)?, ints(inputs, 3)?);
+    let (a, b) = (required_ints(inputs, 0)?, required_ints(inputs, 3)?);
     let (a_zero, b_zero) = (inputs.ints(2)?, inputs.ints(5)?);
     let [low, high] = target(context)?;
     let a = shifted(&a, a_zero.as_ref(), true)?;
