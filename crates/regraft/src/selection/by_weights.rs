@@ -34,12 +34,13 @@ pub(crate) fn select_by_weights(
     progress: &dyn Progress,
 ) -> Result<(Plan, Cost), Error> {
     let kind = of_weights(recipe)?;
-    let Limit::Count(budget) = limit(recipe)? else {
+    let limit = limit(recipe)?;
+    let Limit::Count(budget) = limit else {
         return Err(no_data());
     };
     progress.stage("groups");
     let groups = model.groups()?;
-    if limit(recipe)?.keeps_all() {
+    if limit.keeps_all() {
         return Ok((Plan::dense(&groups), model.cost()));
     }
     nothing_prunable(&groups)?;
