@@ -1,6 +1,7 @@
 //! What a network costs: parameters, multiply-accumulates, bytes.
 
 use crate::infer::{Facts, branch_macs};
+use crate::op::FusedOp;
 use crate::{Dim, Graph, Node, NodeId, Op, ValueId};
 
 /// Counts of a whole network.
@@ -61,7 +62,8 @@ pub fn node_macs(graph: &Graph, facts: &Facts, id: NodeId) -> u64 {
             Some(steps).zip(weights.map(|(w, r)| w.saturating_add(r)))
         }
         Op::Einsum { equation } => einsum(graph, facts, id, equation),
-        Op::Attention(_) => attention(facts, node),
+        Op::Attention(_) | Op::Fused(FusedOp::MultiHeadAttention(_)) => attention(facts, node),
+        Op::Fused(FusedOp::PackedAttention { .. }) => packed_attention(facts, node),
         Op::If { .. } => Some(1).zip(Some(branch_macs(graph, facts, id))),
         Op::BatchNormalization { .. }
         | Op::LayerNormalization { .. }
@@ -105,6 +107,7 @@ pub fn node_macs(graph: &Graph, facts: &Facts, id: NodeId) -> u64 {
         | Op::Image(_)
         | Op::Determinant
         | Op::RotaryEmbedding(_)
+        | Op::Fused(_)
         | Op::LabelLoss(_)
         | Op::AlignedBinary { .. }
         | Op::Signal(_)
@@ -137,6 +140,16 @@ fn attention(facts: &Facts, node: &Node) -> Option<(u64, u64)> {
     let q = open_elements(facts, node.input(0))?;
     let y = open_elements(facts, node.output(0))?;
     Some((keys as u64, q.saturating_add(y)))
+}
+
+/// The projections of every position, and its products with every other.
+fn packed_attention(facts: &Facts, node: &Node) -> Option<(u64, u64)> {
+    let positions = facts.shape(node.input(0)?)?.get(1)?.fixed().unwrap_or(1) as u64;
+    let weight = facts.fixed_shape(node.input(1)?)?;
+    let weight = weight.iter().map(|&n| n as u64);
+    let y = open_elements(facts, node.output(0))?;
+    let each = weight.fold(1, u64::saturating_mul);
+    Some((positions, each.saturating_add(y.saturating_mul(2))))
 }
 
 fn einsum(graph: &Graph, facts: &Facts, id: NodeId, equation: &str) -> Option<(u64, u64)> {

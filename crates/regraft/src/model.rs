@@ -27,6 +27,8 @@ pub(crate) struct Model {
     path: Option<PathBuf>,
     /// Names of the matrices at the ends of states.
     state_ends: Vec<String>,
+    /// States that the caller carries: the output, and the input that it becomes.
+    pub(crate) states: Vec<(ValueId, ValueId)>,
     /// What can go of attention.
     attention: Attention,
     /// The network with constants and batch normalisation folded: equal in function.
@@ -56,6 +58,7 @@ impl Model {
         let mut model = Self::new(name, bytes, &graph)?;
         model.path = Some(path.to_owned());
         model.state_ends = state_ends;
+        model.states = settings::states(&model.graph, &recipe.state)?;
         model.attention = recipe.attention.into();
         Ok(model)
     }
@@ -87,6 +90,7 @@ impl Model {
             bytes,
             path: None,
             state_ends: Vec::new(),
+            states: Vec::new(),
             attention: Attention::default(),
             sha256,
             graph: folded,

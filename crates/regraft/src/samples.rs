@@ -2,6 +2,7 @@
 
 mod fed;
 mod named;
+mod rows;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
@@ -15,6 +16,7 @@ use regraft_rebuild::Activations;
 pub(crate) use fed::Fed;
 use named::NamedSource;
 pub(crate) use named::of_declared_kind;
+pub(crate) use rows::{Ordered, Rows};
 
 use crate::model::{Model, ModelInput};
 use crate::{Error, Recipe};
@@ -48,6 +50,8 @@ pub(crate) struct Samples {
     pub(crate) labels: Option<Vec<u32>>,
     /// Class names, possibly empty.
     pub(crate) class_names: Vec<String>,
+    /// All samples in their order, for a model that carries states from one to the next.
+    pub(crate) ordered: Option<Ordered>,
 }
 
 impl Samples {
@@ -209,6 +213,7 @@ fn prepare_set(source: &DataSource, input: &ModelInput, recipe: &Recipe) -> Resu
         ),
         labels: assigned.evaluation.labels_of(judged)?,
         class_names: assigned.evaluation.class_names().to_vec(),
+        ordered: None,
     })
 }
 

@@ -9,6 +9,7 @@ mod cells;
 mod conv;
 mod einsum;
 mod elementwise;
+mod fused;
 mod image;
 mod index;
 mod label_loss;
@@ -212,6 +213,7 @@ pub(crate) fn run(op: &Op, mut inputs: Inputs, context: &Context) -> OpResult<Ve
         Op::Determinant => float(rescale::determinant(i)),
         Op::Attention(op) => attention::attention(op, i, context),
         Op::RotaryEmbedding(op) => float(attention::rotary(op, i)),
+        Op::Fused(op) => fused::run(op, i, context),
         Op::LabelLoss(op) => label_loss::label_loss(op, i),
         Op::DropoutMask => elementwise::dropout_mask(i),
         Op::Recurrent(recurrent) => recurrent::run(recurrent, i, context),

@@ -36,7 +36,12 @@ fn total(cx: &Context<'_>, past: usize, now: &Dim) -> Dim {
     sum.map_or(Dim::Unknown, Dim::Fixed)
 }
 
-pub(super) fn attention(cx: &Context<'_>, op: &Attention) -> Result<Types, GraphError> {
+/// `past`: the ports of earlier keys and values.
+pub(super) fn attention(
+    cx: &Context<'_>,
+    op: &Attention,
+    past: [usize; 2],
+) -> Result<Types, GraphError> {
     let dtype = cx.dtype(0);
     let query = heads(cx, 0, op.q_heads)?;
     let key = heads(cx, 1, op.kv_heads)?;
@@ -57,8 +62,8 @@ pub(super) fn attention(cx: &Context<'_>, op: &Attention) -> Result<Types, Graph
     } else {
         vec![b.clone(), q_heads.clone(), q_len.clone(), v_size.clone()]
     };
-    let k_len = total(cx, 4, &k_len);
-    let v_len = total(cx, 5, &v_len);
+    let k_len = total(cx, past[0], &k_len);
+    let v_len = total(cx, past[1], &v_len);
     let shapes = [
         y,
         vec![b.clone(), kv_heads.clone(), k_len.clone(), k_size],

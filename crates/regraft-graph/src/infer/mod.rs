@@ -10,6 +10,7 @@ mod attention;
 mod constant;
 mod control;
 mod elementwise;
+mod fused;
 mod image;
 mod index;
 mod linear;
@@ -413,7 +414,8 @@ fn infer_node(cx: &Context<'_>) -> Result<Types, GraphError> {
         Op::Image(op) => image::image(cx, op)?,
         Op::Einsum { equation } => vec![attention::einsum(cx, equation)?],
         Op::Determinant => vec![attention::determinant(cx)],
-        Op::Attention(op) => attention::attention(cx, op)?,
+        Op::Attention(op) => attention::attention(cx, op, [4, 5])?,
+        Op::Fused(op) => fused::fused(cx, op)?,
         Op::LabelLoss(op) => attention::label_loss(cx, op),
         Op::DropoutMask => {
             let mask = typed(Some(DType::Bool), cx.shape(0).map(<[Dim]>::to_vec));

@@ -9,6 +9,7 @@
 mod attention;
 mod control;
 mod elementwise;
+mod fused;
 mod image;
 mod index;
 mod linear;
@@ -23,6 +24,7 @@ mod signal;
 pub use attention::{Attention, RotaryEmbedding, ScoreOutput};
 pub use control::{Body, Scan, ScanAxis};
 pub use elementwise::{Activation, BinaryOp, CompareOp, FloatTest, UnaryOp, VariadicOp};
+pub use fused::{FusedHeads, FusedNorm, FusedOp};
 pub use image::{
     AspectPolicy, CoordinateMode, ImageOp, Interpolation, NearestMode, Resize, SamplePadding,
 };
@@ -239,6 +241,8 @@ pub enum Op {
     Attention(Attention),
     /// Rotation of pairs by position.
     RotaryEmbedding(RotaryEmbedding),
+    /// Several standard ops in one, of ONNX Runtime's domain.
+    Fused(FusedOp),
     /// Windows and Fourier transforms.
     Signal(SignalOp),
     /// Between floats and small integers.
@@ -343,6 +347,7 @@ impl Op {
             Self::Determinant => "Det",
             Self::Attention(_) => "Attention",
             Self::RotaryEmbedding(_) => "RotaryEmbedding",
+            Self::Fused(f) => f.name(),
             Self::LabelLoss(l) => l.name(),
             Self::DropoutMask => "Dropout",
             Self::Recurrent(r) => r.name(),

@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 
 use regraft_graph::Op;
 use regraft_graph::op::{
-    ImageOp, IndexOp, Normalization, QuantizeOp, RecurrentKind, SignalOp, UnaryOp,
+    FusedOp, ImageOp, IndexOp, Normalization, QuantizeOp, RecurrentKind, SignalOp, UnaryOp,
 };
 
 use crate::OnnxError;
@@ -91,6 +91,7 @@ fn inputs(op: &Op) -> RangeInclusive<usize> {
         Op::LabelLoss(_) => 2..=3,
         Op::RotaryEmbedding(_) => 3..=4,
         Op::Attention(_) => 3..=7,
+        Op::Fused(op) => fused(op),
         Op::Einsum { .. } => 1..=usize::MAX,
         Op::Normalization(op) => normalization(op),
         Op::Index(op) => index(op),
@@ -99,6 +100,17 @@ fn inputs(op: &Op) -> RangeInclusive<usize> {
         Op::Loop { .. } => 0..=usize::MAX,
         Op::Scan(_) | Op::Variadic(_) | Op::Concat { .. } => 1..=usize::MAX,
         Op::Opaque { .. } => 0..=usize::MAX,
+    }
+}
+
+fn fused(op: &FusedOp) -> RangeInclusive<usize> {
+    match op {
+        FusedOp::MultiHeadAttention(_) => 3..=10,
+        FusedOp::PackedAttention { .. } => 2..=7,
+        FusedOp::SkipNormalization { centred: true, .. } => 3..=5,
+        FusedOp::SkipNormalization { centred: false, .. } => 3..=4,
+        FusedOp::EmbedNormalization { .. } => 1..=9,
+        FusedOp::BiasGelu { .. } => 2..=2,
     }
 }
 

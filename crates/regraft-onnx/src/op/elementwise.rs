@@ -12,9 +12,6 @@ const CLIP_INPUTS: i64 = 11;
 const SELU_ALPHA: f32 = 1.673_263_2;
 const SELU_GAMMA: f32 = 1.050_701;
 
-/// The slope of the sigmoid with which `QuickGelu` stands for a Gaussian one.
-const QUICK_GELU: f32 = 1.702;
-
 pub(super) fn parse_unary(node: &mut NodeReader, op: UnaryOp) -> Result<Op, Refusal> {
     if op == UnaryOp::Dropout {
         node.float("ratio")?;
@@ -134,21 +131,6 @@ pub(super) fn parse_activation(node: &mut NodeReader) -> Result<Option<Activatio
         "Shrink" => Activation::Shrink {
             lambd: node.float("lambd")?.unwrap_or(0.5),
             bias: node.float("bias")?.unwrap_or(0.0),
-        },
-        _ => return Ok(None),
-    }))
-}
-
-/// Returns the activation that ONNX Runtime has under a name of its own.
-pub(super) fn parse_runtime(node: &mut NodeReader) -> Result<Option<Activation>, Refusal> {
-    Ok(Some(match node.node.op_type() {
-        "Gelu" => Activation::Gelu { tanh: false },
-        "FastGelu" if node.has_input(1) => {
-            return Err(Refusal::Opaque("its bias is not modelled".to_owned()));
-        }
-        "FastGelu" => Activation::Gelu { tanh: true },
-        "QuickGelu" => Activation::Swish {
-            alpha: node.float("alpha")?.unwrap_or(QUICK_GELU),
         },
         _ => return Ok(None),
     }))

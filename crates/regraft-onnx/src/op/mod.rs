@@ -4,6 +4,7 @@ mod arity;
 mod attention;
 mod convolution;
 mod elementwise;
+mod fused;
 mod image;
 mod index;
 mod normalization;
@@ -32,19 +33,18 @@ pub(crate) fn parse(node: &mut NodeReader) -> Result<Op, Refusal> {
 /// The domain of what ONNX Runtime fuses.
 pub(crate) const RUNTIME_DOMAIN: &str = "com.microsoft";
 
-/// Returns the typed op of a node of ONNX Runtime's own domain that is a standard op by another
-/// name. The node's bytes keep its name and domain.
+/// Returns the typed op of a node of ONNX Runtime's own domain: a standard op by another name, or
+/// several in one. The node's bytes keep its name and domain.
 ///
 /// # Errors
 /// As [`parse`].
 pub(crate) fn parse_runtime(node: &mut NodeReader) -> Result<Op, Refusal> {
-    let Some(activation) = elementwise::parse_runtime(node)? else {
+    let Some(op) = fused::parse(node)? else {
         return Err(Refusal::Opaque(format!(
             "the operator `{}` of `{RUNTIME_DOMAIN}` is not modelled",
             node.node.op_type()
         )));
     };
-    let op = Op::Activation(activation);
     check(node, &op)?;
     Ok(op)
 }
@@ -114,6 +114,7 @@ fn typed(node: &mut NodeReader) -> Result<Op, Refusal> {
         "RotaryEmbedding" => attention::parse_rotary(node),
         "NegativeLogLikelihoodLoss" => attention::parse_loss(node, false),
         "SoftmaxCrossEntropyLoss" => attention::parse_loss(node, true),
+        "SimplifiedLayerNormalization" => fused::parse_simplified(node),
         "LSTM" | "GRU" | "RNN" => recurrent::parse(node),
         _ => by_family(node),
     }
@@ -221,6 +222,7 @@ pub(crate) fn emit(op: &Op) -> Vec<Setting> {
         Op::Einsum { equation } => attention::emit_einsum(equation),
         Op::Attention(op) => attention::emit(op),
         Op::RotaryEmbedding(op) => attention::emit_rotary(op),
+        Op::Fused(op) => fused::emit(op),
         Op::LabelLoss(op) => attention::emit_loss(op),
         Op::MatMul
         | Op::GlobalPool(GlobalPool::Average | GlobalPool::Max)

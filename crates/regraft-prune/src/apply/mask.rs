@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use regraft_graph::infer::{InferOptions, infer};
-use regraft_graph::op::{BinaryOp, UnaryOp};
+use regraft_graph::op::{BinaryOp, FusedOp, UnaryOp};
 use regraft_graph::{Graph, Op, Tensor, ValueId};
 
 use super::mask_nodes::mask_node;
@@ -86,7 +86,8 @@ fn makes_channels(graph: &Graph, value: ValueId) -> bool {
             | Op::ConvTranspose(_)
             | Op::Gemm(_)
             | Op::BatchNormalization { .. }
-            | Op::InstanceNormalization { .. } => &[1, 2],
+            | Op::InstanceNormalization { .. }
+            | Op::Fused(FusedOp::PackedAttention { .. }) => &[1, 2],
             Op::MatMul => &[0, 1],
             _ => &[],
         };

@@ -2,8 +2,10 @@
 //! computed, statistics over the channels.
 
 use regraft_graph::infer::{Facts, params};
-use regraft_graph::op::{BinaryOp, Normalization, ReduceKind, UnaryOp};
-use regraft_graph::{DType, Graph, GraphEdit, NodeId, Op, Tensor, ValueId};
+use regraft_graph::op::{
+    BinaryOp, FusedNorm, FusedOp, Normalization, ReduceKind, SliceAttributes, UnaryOp,
+};
+use regraft_graph::{DType, Graph, GraphEdit, Node, NodeId, Op, Tensor, ValueId};
 
 use crate::rules::{self, Port, Site};
 use crate::{Kept, PruneError};
@@ -47,15 +49,10 @@ pub(super) fn mask_node(
             nodes.edit.set_input(id, port, Some(masked));
         }
     }
-    let normalised = match &node.op {
-        Op::LayerNormalization { epsilon, .. } => Some((true, *epsilon)),
-        Op::Normalization(Normalization::RootMeanSquare { epsilon, .. }) => Some((false, *epsilon)),
-        _ => None,
-    };
-    if let (Some((centre, epsilon)), Some(x)) = (normalised, node.input(0)) {
-        let last = facts.shape(x).map_or(0, <[_]>::len).saturating_sub(1);
-        if let Some(keep) = kept.get(x, last) {
-            nodes.normalise(id, (x, last), keep, (centre, epsilon))?;
+    if let (Some(norm), Some(y)) = (last_axis_norm(&node.op), node.output(0)) {
+        let last = facts.shape(y).map_or(0, <[_]>::len).saturating_sub(1);
+        if let Some(keep) = kept.get(y, last) {
+            nodes.normalise(id, (y, last), keep, norm)?;
         }
     }
     if let (Op::Reduce { kind, keepdims, .. }, Some(x)) = (&node.op, node.input(0)) {
@@ -67,6 +64,25 @@ pub(super) fn mask_node(
         }
     }
     Ok(())
+}
+
+/// How an op normalises over the last axis alone.
+fn last_axis_norm(op: &Op) -> Option<FusedNorm> {
+    let norm = |epsilon, centred: bool| FusedNorm {
+        epsilon,
+        centred,
+        scale: 1,
+        shift: centred.then_some(2),
+        bias: None,
+    };
+    match op {
+        Op::LayerNormalization { epsilon, .. } => Some(norm(*epsilon, true)),
+        Op::Normalization(Normalization::RootMeanSquare { epsilon, .. }) => {
+            Some(norm(*epsilon, false))
+        }
+        Op::Fused(op) => op.norm(),
+        _ => None,
+    }
 }
 
 struct Nodes<'a> {
@@ -139,23 +155,69 @@ impl Nodes<'_> {
         Ok(())
     }
 
-    /// Normalisation by the statistics of the kept channels alone; `centre` for the variance, else
-    /// the mean square.
+    /// The sum that a node normalises, made by nodes of its own.
+    fn sum(&mut self, node: &Node, norm: &FusedNorm) -> Option<ValueId> {
+        let mut parts = Vec::new();
+        let mut last = None;
+        match &node.op {
+            Op::Fused(FusedOp::EmbedNormalization { .. }) => {
+                let rows = |nodes: &mut Self, table: Option<ValueId>, at: Option<ValueId>| {
+                    Some(nodes.op(Op::Gather { axis: 0 }, vec![table?, at?], None))
+                };
+                parts.push(rows(self, node.input(2), node.input(0))?);
+                parts.push(match node.input(8) {
+                    Some(positions) => rows(self, node.input(3), Some(positions))?,
+                    None => self.first_rows(node.input(3)?, node.input(0)?)?,
+                });
+                if node.input(1).is_some() {
+                    parts.push(rows(self, node.input(4), node.input(1))?);
+                }
+                last = node.output(2);
+            }
+            Op::Fused(_) => {
+                parts.extend([node.input(0)?, node.input(1)?]);
+                last = node.output(3);
+            }
+            _ => parts.push(node.input(0)?),
+        }
+        parts.extend(norm.bias.and_then(|p| node.input(p)));
+        let n = parts.len();
+        let mut parts = parts.into_iter().enumerate();
+        let (_, mut sum) = parts.next()?;
+        for (i, part) in parts {
+            let out = last.filter(|_| i + 1 == n);
+            sum = self.op(Op::Binary(BinaryOp::Add), vec![sum, part], out);
+        }
+        Some(sum)
+    }
+
+    /// As many rows of a table as `words`, batch × positions, has positions.
+    fn first_rows(&mut self, table: ValueId, words: ValueId) -> Option<ValueId> {
+        let positions = self.facts.shape(words)?.get(1)?.fixed()?;
+        let [from, to] = [0, i64::try_from(positions).ok()?].map(|n| {
+            let list = Tensor::i64_list(vec![n]);
+            self.edit.add_initializer("mask_rows", list)
+        });
+        let slice = Op::Slice(SliceAttributes::default());
+        Some(self.op(slice, vec![table, from, to], None))
+    }
+
+    /// Normalisation of `y` by the statistics of the kept channels alone.
     fn normalise(
         &mut self,
         id: NodeId,
-        (x, axis): (ValueId, usize),
+        (y, axis): (ValueId, usize),
         keep: &[usize],
-        (centre, epsilon): (bool, f32),
+        norm: FusedNorm,
     ) -> Result<(), PruneError> {
         let node = self.edit.graph().node(id).clone();
-        let (Some(scale), Some(y)) = (node.input(1), node.output(0)) else {
+        let Some(scale) = node.input(norm.scale) else {
             return Ok(());
         };
-        let mask = self.mask(x, axis, keep)?;
+        let mask = self.mask(y, axis, keep)?;
         let zero = self.number(0.0)?;
         let share = self.number(1.0 / keep.len().max(1) as f32)?;
-        let epsilon = self.number(epsilon)?;
+        let epsilon = self.number(norm.epsilon)?;
         let last = i64::try_from(axis).unwrap_or(-1);
         let axes = self
             .edit
@@ -166,9 +228,25 @@ impl Nodes<'_> {
             keepdims: true,
             noop_with_empty_axes: false,
         };
-        self.edit.remove_node(id);
+        let label = self.edit.graph().node_label(id);
+        let lengths = matches!(node.op, Op::Fused(FusedOp::EmbedNormalization { .. }));
+        if lengths && node.output(1).is_some() {
+            // The lengths of its samples are still asked for.
+            let unused = self.edit.add_value("masked");
+            self.edit.set_output(id, 0, Some(unused));
+            self.edit.set_output(id, 2, None);
+        } else {
+            self.edit.remove_node(id);
+        }
+        let Some(x) = self.sum(&node, &norm) else {
+            return Err(PruneError::Inconsistent {
+                node: label,
+                op: node.op.name().to_owned(),
+                reason: "its sum cannot be masked".to_owned(),
+            });
+        };
         let x = self.op(Op::Where, vec![mask, x, zero], None);
-        let centred = if centre {
+        let centred = if norm.centred {
             let total = self.op(sum(), vec![x, axes], None);
             let mean = self.op(Op::Binary(BinaryOp::Mul), vec![total, share], None);
             let centred = self.op(Op::Binary(BinaryOp::Sub), vec![x, mean], None);
@@ -182,7 +260,7 @@ impl Nodes<'_> {
         let variance = self.op(Op::Binary(BinaryOp::Add), vec![variance, epsilon], None);
         let deviation = self.op(Op::Unary(UnaryOp::Sqrt), vec![variance], None);
         let normal = self.op(Op::Binary(BinaryOp::Div), vec![centred, deviation], None);
-        let bias = node.input(2);
+        let bias = norm.shift.and_then(|p| node.input(p));
         let out = bias.is_none().then_some(y);
         let scaled = self.op(Op::Binary(BinaryOp::Mul), vec![normal, scale], out);
         if let Some(bias) = bias {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use regraft_graph::cost::{Cost, einsum_factors};
 use regraft_graph::infer::Facts;
+use regraft_graph::op::FusedOp;
 use regraft_graph::{Dim, Graph, NodeId, Op, ValueId};
 
 use crate::{Groups, Plan, PruneError};
@@ -262,66 +263,47 @@ fn node_products(graph: &Graph, facts: &Facts, groups: &Groups, id: NodeId) -> V
         to: rank(value),
         unknown: None,
     };
+    // One axis, or one sample, of which an extent that is not known counts as 1.
+    let axes = |value: Option<ValueId>, from: usize, to: usize| Factor {
+        value,
+        from,
+        to,
+        unknown: Some(1),
+    };
+    let axis = |value: Option<ValueId>, axis: usize| axes(value, axis, axis + 1);
+    let sample = |value: Option<ValueId>| axes(value, 1, rank(value));
+    let (x, weight, y) = (node.input(0), node.input(1), node.output(0));
     let lists = match &node.op {
-        Op::Conv(_) => vec![vec![from(node.output(0), 2), from(node.input(1), 0)]],
-        Op::ConvTranspose(_) => vec![vec![from(node.input(0), 2), from(node.input(1), 0)]],
-        Op::Gemm(_) => vec![vec![from(node.input(1), 0)]],
+        Op::Conv(_) => vec![vec![from(y, 2), from(weight, 0)]],
+        Op::ConvTranspose(_) => vec![vec![from(x, 2), from(weight, 0)]],
+        Op::Gemm(_) => vec![vec![from(weight, 0)]],
         Op::MatMul => {
-            let (a, b) = (node.input(0), node.input(1));
-            let rows = Factor {
-                value: a,
-                from: 1,
-                to: rank(a).saturating_sub(1),
-                unknown: Some(1),
-            };
-            let matrix = Factor {
-                value: b,
-                from: rank(b).saturating_sub(2),
-                to: rank(b),
-                unknown: Some(1),
-            };
+            let rows = axes(x, 1, rank(x).saturating_sub(1));
+            let matrix = axes(weight, rank(weight).saturating_sub(2), rank(weight));
             vec![vec![rows, matrix]]
         }
         Op::Einsum { equation } => match einsum_factors(graph, facts, id, equation) {
-            Some(list) => {
-                let factor = |(value, axis): (ValueId, usize)| Factor {
-                    value: Some(value),
-                    from: axis,
-                    to: axis + 1,
-                    unknown: Some(1),
-                };
-                vec![list.into_iter().map(factor).collect()]
-            }
+            Some(list) => vec![list.into_iter().map(|(v, a)| axis(Some(v), a)).collect()],
             None => Vec::new(),
         },
-        Op::Attention(_) => {
-            let keys = rank(node.input(1)).saturating_sub(2);
-            let keys = || Factor {
-                value: node.input(1),
-                from: keys,
-                to: keys + 1,
-                unknown: Some(1),
-            };
-            let sample = |value: Option<ValueId>| Factor {
-                unknown: Some(1),
-                ..from(value, 1)
-            };
+        Op::Attention(_) | Op::Fused(FusedOp::MultiHeadAttention(_)) => {
+            let keys = || axis(weight, rank(weight).saturating_sub(2));
+            vec![vec![keys(), sample(x)], vec![keys(), sample(y)]]
+        }
+        Op::Fused(FusedOp::PackedAttention { .. }) => {
+            let positions = || axis(x, 1);
             vec![
-                vec![keys(), sample(node.input(0))],
-                vec![keys(), sample(node.output(0))],
+                vec![positions(), from(weight, 0)],
+                vec![positions(), sample(y)],
+                vec![positions(), sample(y)],
             ]
         }
         Op::Recurrent(r) => {
-            let time = usize::from(r.batch_first);
-            let steps = || Factor {
-                value: node.input(0),
-                from: time,
-                to: time + 1,
-                unknown: Some(1),
-            };
+            let steps = || axis(x, usize::from(r.batch_first));
+            let fed_back = node.input(2);
             vec![
-                vec![steps(), from(node.input(1), 0)],
-                vec![steps(), from(node.input(2), 0)],
+                vec![steps(), from(weight, 0)],
+                vec![steps(), from(fed_back, 0)],
             ]
         }
         _ => Vec::new(),

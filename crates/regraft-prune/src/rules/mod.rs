@@ -9,6 +9,7 @@ mod attention;
 mod conv;
 mod einsum;
 mod elementwise;
+mod fused;
 mod image;
 mod index;
 mod linear;
@@ -202,6 +203,7 @@ fn of_op(site: &Site<'_>, port: Port, axis: usize) -> Verdict {
         Op::Einsum { equation } => einsum::einsum(site, equation, port, axis),
         Op::Attention(op) => attention::attention(site, op, port, axis),
         Op::RotaryEmbedding(op) => attention::rotary(site, op, port, axis),
+        Op::Fused(op) => fused::fused(site, op, port, axis),
         Op::AlignedBinary { axis: from, .. } => elementwise::aligned(site, *from, port, axis),
         Op::Determinant | Op::LabelLoss(_) | Op::Signal(_) | Op::Quantize(_) => {
             site.freeze("has no rule for channels")
@@ -221,6 +223,7 @@ pub(crate) fn seed(site: &Site<'_>) -> Option<Seed> {
         Op::MatMul => linear::matmul_seed(site),
         Op::Einsum { equation } => einsum::seed(site, equation),
         Op::Recurrent(_) => recurrent::seed(site),
+        Op::Fused(op) => fused::seed(site, op),
         _ => None,
     }
 }
@@ -236,6 +239,7 @@ pub(crate) fn contractions(site: &Site<'_>) -> Vec<Contraction> {
         Op::MatMul => one(linear::matmul_contraction(site)),
         Op::Einsum { equation } => one(einsum::contraction(site, equation)),
         Op::Recurrent(_) => recurrent::contractions(site),
+        Op::Fused(op) => one(fused::contraction(site, op)),
         _ => Vec::new(),
     }
 }

@@ -132,17 +132,9 @@ pub(super) type Ends = Vec<String>;
 pub(super) fn with_states(graph: &Graph, settings: &[String]) -> Result<(Graph, Ends), Error> {
     let mut edit = graph.edit();
     let mut ends = Ends::new();
-    for setting in settings {
-        let (output_name, input_name) = pair(setting, "state", "OUTPUT=INPUT")?;
-        let outputs = graph.outputs().iter().copied();
-        let output = outputs
-            .into_iter()
-            .find(|v| graph.value(*v).name == output_name);
-        let (Some(output), Some(input)) = (output, required(graph, input_name)) else {
-            return Err(Error::usage(format!(
-                "`state` {setting} does not name an output and an input of the model"
-            )));
-        };
+    for (setting, (output, input)) in settings.iter().zip(states(graph, settings)?) {
+        let name = |v: ValueId| graph.value(v).name.as_str();
+        let (output_name, input_name) = (name(output), name(input));
         let last = |v: ValueId| {
             let declared = graph.value(v).declared.as_ref()?;
             let floats = declared.dtype == DType::F32;
@@ -182,6 +174,24 @@ pub(super) fn with_states(graph: &Graph, settings: &[String]) -> Result<(Graph, 
         edit.add_op(Op::MatMul, vec![Some(made), Some(to)], vec![Some(output)]);
     }
     Ok((edit.finish()?, ends))
+}
+
+/// Returns the output and the input of each state of `settings`.
+///
+/// # Errors
+/// As [`with_states`].
+pub(super) fn states(graph: &Graph, settings: &[String]) -> Result<Vec<(ValueId, ValueId)>, Error> {
+    let of = |setting: &String| {
+        let (output, input) = pair(setting, "state", "OUTPUT=INPUT")?;
+        let mut outputs = graph.outputs().iter().copied();
+        let output = outputs.find(|v| graph.value(*v).name == output);
+        output.zip(required(graph, input)).ok_or_else(|| {
+            Error::usage(format!(
+                "`state` {setting} does not name an output and an input of the model"
+            ))
+        })
+    };
+    settings.iter().map(of).collect()
 }
 
 /// Returns the graph with what is left of the matrices at the ends of states written as what it is: a

@@ -17,10 +17,10 @@ use crate::latency::{Latency, MeasureConfig};
 use crate::model::{Model, ModelInput};
 use crate::progress::Progress;
 use crate::report::{
-    AllocationFigures, BlockFigures, BlockRemoval, BudgetInfo, Change, DataInfo, Fallback,
-    FrozenGroup, GroupFigures, LatencyFigures, LayerTime, Metrics, ModelFigures, ModelInfo,
-    PlanTrial, PruneStep, PrunedFigures, RegrowthFigures, Report, SensitivityPoint, TimeBudget,
-    VerifyFigures, WeightCount,
+    AllocationFigures, BlockFigures, BlockRemoval, BudgetInfo, CarriedFigures, Change, DataInfo,
+    Fallback, FrozenGroup, GroupFigures, LatencyFigures, LayerTime, Metrics, ModelFigures,
+    ModelInfo, PlanTrial, PruneStep, PrunedFigures, RegrowthFigures, Report, SensitivityPoint,
+    TimeBudget, VerifyFigures, WeightCount,
 };
 use crate::samples::Samples;
 use crate::selection::{Selection, TimeSelection};
@@ -48,6 +48,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) allocation: Option<&'a AllocationFigures>,
     pub(crate) regrowth: Option<&'a RegrowthFigures>,
     pub(crate) prune_steps: &'a [PruneStep],
+    pub(crate) carried: Option<CarriedFigures>,
 }
 
 /// Writes the model and its report.
@@ -226,16 +227,7 @@ fn report(
         name: parts.model.name.clone(),
         sha256: Some(parts.model.sha256.clone()),
     };
-    report.data = Some(DataInfo {
-        description: std::iter::once(&parts.samples.description)
-            .chain(&parts.samples.remarks)
-            .cloned()
-            .collect::<Vec<_>>()
-            .join("; "),
-        calibration: parts.samples.n_fit,
-        held_out: parts.samples.n_held_out,
-        evaluation: parts.samples.n_evaluation(),
-    });
+    report.data = Some(data_info(parts.samples));
     report.budget = budget(parts.recipe);
     report.dense = figures_of(parts.model.cost(), parts.model.bytes.len());
     report.small = figures_of(total(small, &facts), small_bytes);
@@ -256,6 +248,7 @@ fn report(
         report.small.metrics = Some(judged.small.clone());
     }
     report.verify.clone_from(&parts.verify);
+    report.carried.clone_from(&parts.carried);
     report.layers = layers(parts, small, &facts);
     report.blocks = blocks(parts);
     if let Some(selection) = parts.selection {
@@ -286,6 +279,9 @@ fn report(
         });
     }
     report.warnings.clone_from(&log.warnings.borrow());
+    report
+        .warnings
+        .extend(parts.carried.as_ref().and_then(CarriedFigures::warning));
     for layer in parts.rebuilt.layers.iter().filter(|l| l.swaps_skipped) {
         report.warnings.push(format!(
             "{}: no connections were swapped, the layer is too wide for it",
@@ -293,6 +289,16 @@ fn report(
         ));
     }
     Ok(report)
+}
+
+fn data_info(samples: &Samples) -> DataInfo {
+    let said = std::iter::once(&samples.description).chain(&samples.remarks);
+    DataInfo {
+        description: said.cloned().collect::<Vec<_>>().join("; "),
+        calibration: samples.n_fit,
+        held_out: samples.n_held_out,
+        evaluation: samples.n_evaluation(),
+    }
 }
 
 fn budget(recipe: &Recipe) -> Option<BudgetInfo> {

@@ -1,5 +1,6 @@
 //! The pipeline: each verb chooses which of the same stages run.
 
+mod carried;
 mod finish;
 mod journal;
 mod layers;

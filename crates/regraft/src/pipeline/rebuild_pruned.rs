@@ -110,6 +110,7 @@ pub fn rebuild(
         allocation: None,
         regrowth: regrowth.as_ref(),
         prune_steps: &[],
+        carried: None,
     };
     finish(&parts, &files, options, &log)
 }

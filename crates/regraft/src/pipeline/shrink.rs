@@ -11,6 +11,7 @@ use regraft_rebuild::rebuild::{
 };
 use regraft_rebuild::{Augment, Mix};
 
+use super::carried::{Carried, Feeds};
 use super::finish::{Judged, Parts, finish};
 use super::journal::{RunJournal, open_run};
 use super::sparsify::{Work, sparsify};
@@ -19,7 +20,7 @@ use crate::evaluate::{metrics, outputs};
 use crate::model::{Model, ModelInput};
 use crate::progress::{Adapter, Progress};
 use crate::recipe::{AugmentName, MixName, Tuning};
-use crate::report::VerifyFigures;
+use crate::report::{CarriedFigures, VerifyFigures};
 use crate::samples::{Samples, Source, open_data, prepare};
 use crate::selection::{Selection, select};
 use crate::verify::verify;
@@ -189,7 +190,7 @@ fn run(
     };
     log.check()?;
     let (pruned, applied, checked) = prune(model, &input, &samples, &selection, recipe, exec, log)?;
-    let rebuilt = rebuild_stage(
+    let (rebuilt, carried) = rebuild_stage(
         model, &selection, &pruned, &applied, &samples, recipe, exec, &journal, log,
     )?;
     journal.check()?;
@@ -209,6 +210,7 @@ fn run(
         allocation: None,
         regrowth: None,
         prune_steps: &[],
+        carried,
     };
     finish(&parts, files, options, log)
 }
@@ -242,6 +244,7 @@ fn run_sparse(work: &Work<'_>, files: &Files, options: &RunOptions) -> Result<Ou
         allocation: Some(&found.allocation),
         regrowth: found.regrowth.as_ref(),
         prune_steps: &found.steps,
+        carried: None,
     };
     let files = Files {
         plan: None,
@@ -310,14 +313,15 @@ fn rebuild_stage(
     exec: ExecOptions,
     journal: &RunJournal,
     log: &Log<'_>,
-) -> Result<Rebuilt, Error> {
+) -> Result<(Rebuilt, Option<CarriedFigures>), Error> {
     if applied.kept.is_empty() && selection.plan.removed_blocks.is_empty() {
         // Nothing went, so there is nothing to mend: the dense weights are the best there are.
-        return Ok(Rebuilt {
+        let rebuilt = Rebuilt {
             graph: pruned.clone(),
             layers: Vec::new(),
             blocks: Vec::new(),
-        });
+        };
+        return Ok((rebuilt, None));
     }
     log.stage("rebuild");
     let kept = kept_axes(applied);
@@ -327,14 +331,24 @@ fn rebuild_stage(
         pruned,
         kept: &kept,
     };
-    let config = rebuild_config(recipe, samples, exec);
-    Ok(rebuild(
-        pair,
-        &samples.feeds(),
-        &config,
-        journal,
-        &Adapter::new(log),
-    )?)
+    let on = |(inputs, held_out_chunks): &Feeds, round: usize| {
+        let config = RebuildConfig {
+            held_out_chunks: *held_out_chunks,
+            ..rebuild_config(recipe, samples, exec)
+        };
+        journal.enter_step(round);
+        let rebuilt = rebuild(pair, inputs, &config, journal, &Adapter::new(log))?;
+        journal.check()?;
+        Ok(rebuilt)
+    };
+    let rebuilt = on(&(samples.feeds(), samples.held_out_chunks), 0)?;
+    match Carried::new(model, samples, exec, log)? {
+        Some(carried) => {
+            let (rebuilt, figures) = carried.settle(rebuilt, log, on)?;
+            Ok((rebuilt, Some(figures)))
+        }
+        None => Ok((rebuilt, None)),
+    }
 }
 
 pub(crate) fn rebuild_config(

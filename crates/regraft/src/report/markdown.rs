@@ -119,6 +119,12 @@ fn checks(sheet: &mut Sheet, report: &Report) {
             verify.calibration_samples
         ));
     }
+    if let Some(carried) = &report.carried {
+        sheet.put(format_args!(
+            "- States that the caller carries: {}.\n",
+            carried.in_words()
+        ));
+    }
     if !report.removed_blocks.is_empty() {
         let names: Vec<String> = report.removed_blocks.iter().map(|b| name(b)).collect();
         sheet.put(format_args!(

@@ -4,6 +4,7 @@
 //! reads no file, clock or environment. Names that come from a model are hostile
 //! until proven otherwise: each writer cleans and escapes them for its own format.
 
+mod carried;
 mod error;
 mod format;
 mod html;
@@ -17,6 +18,7 @@ mod fixture;
 #[cfg(test)]
 mod tests;
 
+pub use carried::CarriedFigures;
 pub use error::ReportError;
 pub use html::MAX_HTML_BYTES;
 pub use schema::{

@@ -7,6 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::carried::CarriedFigures;
 use super::error::ReportError;
 use super::sparse_figures::{AllocationFigures, PruneStep, RegrowthFigures};
 
@@ -71,6 +72,9 @@ pub struct Report {
     /// Masked dense model against physically pruned model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verify: Option<VerifyFigures>,
+    /// How a network does on states of its own that the caller carries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub carried: Option<CarriedFigures>,
     /// Nodes with weights, in graph order.
     pub layers: Vec<LayerFigures>,
     /// Blocks that were tuned, in graph order.

@@ -171,6 +171,14 @@ fn checks(sheet: &mut Sheet, report: &Report) {
         );
     }
     rebuilt(sheet, report);
+    if let Some(carried) = &report.carried {
+        let tone = if carried.drifts() {
+            Tone::Bad
+        } else {
+            Tone::Plain
+        };
+        sheet.item("own states", tone, &carried.in_words());
+    }
     regrown(sheet, report);
     if !report.removed_blocks.is_empty() {
         let text = format!("{} residual blocks whole", report.removed_blocks.len());

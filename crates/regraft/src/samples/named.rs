@@ -7,9 +7,8 @@ use regraft_data::{ArrayValues, Limits, NamedArray, read_npz, split_calibration}
 use regraft_exec::{HostData, HostTensor};
 use regraft_graph::infer::Facts;
 use regraft_graph::{DType, Dim, Graph, ValueId};
-use regraft_rebuild::Activations;
 
-use super::{CHUNK_LEN, EvaluationSamples, Fed, Samples, held_out, too_few_batches};
+use super::{CHUNK_LEN, EvaluationSamples, Ordered, Rows, Samples, held_out, too_few_batches};
 use crate::model::{Model, ModelInput};
 use crate::{Error, ErrorKind, Recipe};
 
@@ -20,9 +19,7 @@ const LABELS: [&str; 4] = ["labels", "label", "y", "targets"];
 #[derive(Debug)]
 pub(crate) struct NamedSource {
     path: PathBuf,
-    /// Value, axis of the samples (`None`: the same for all), elements.
-    arrays: Vec<(ValueId, Option<usize>, HostTensor)>,
-    n: usize,
+    rows: Rows,
     labels: Option<Vec<u32>>,
 }
 
@@ -87,9 +84,8 @@ impl NamedSource {
         let labels = LABELS.iter().find_map(|l| found.remove(*l));
         Ok(Self {
             path: path.to_owned(),
-            n,
             labels: labels.map(|l| labels_of(l, n)).transpose().map_err(&no)?,
-            arrays,
+            rows: Rows { arrays, n },
         })
     }
 
@@ -104,7 +100,7 @@ impl NamedSource {
                 shape.join("x")
             )
         };
-        let arrays: Vec<String> = self.arrays.iter().map(of).collect();
+        let arrays: Vec<String> = self.rows.arrays.iter().map(of).collect();
         let labels = if self.labels.is_some() {
             "labels"
         } else {
@@ -112,23 +108,9 @@ impl NamedSource {
         };
         format!(
             "{} samples by input name: {}; {labels}",
-            self.n,
+            self.rows.n,
             arrays.join(", ")
         )
-    }
-
-    fn fed(&self, indices: &[usize], chunk_len: usize) -> Fed {
-        let chunks: Vec<&[usize]> = indices.chunks(chunk_len.max(1)).collect();
-        let of = |(value, axis, tensor): &(ValueId, Option<usize>, HostTensor)| {
-            let chunk = |part: &&[usize]| {
-                let selected = axis.and_then(|axis| tensor.select(axis, part));
-                selected.unwrap_or_else(|| tensor.clone())
-            };
-            let chunks = chunks.iter().map(chunk).collect();
-            let axis = *axis;
-            (*value, Activations { chunks, axis })
-        };
-        Fed::several(self.arrays.iter().map(of).collect())
     }
 
     fn labels_of(&self, indices: &[usize]) -> Option<Vec<u32>> {
@@ -146,22 +128,22 @@ impl NamedSource {
     ) -> Result<Samples, Error> {
         let mut notes = Vec::new();
         let mut calib = recipe.calib;
-        if calib > self.n / 2 {
-            if self.n < 4 {
-                let what = format!("{} samples are too few to calibrate", self.n);
+        if calib > self.rows.n / 2 {
+            if self.rows.n < 4 {
+                let what = format!("{} samples are too few to calibrate", self.rows.n);
                 return Err(Error::new(ErrorKind::Input, what).about(&self.path));
             }
-            calib = self.n / 2;
+            calib = self.rows.n / 2;
             notes.push(format!(
                 "{} calibration samples were asked for, {calib} are used of {}: the others judge",
-                recipe.calib, self.n
+                recipe.calib, self.rows.n
             ));
         }
         let n_held_out = held_out(calib, input);
         if let Some(batch) = input.batch.filter(|b| calib < n_held_out + b) {
             return Err(too_few_batches(batch, calib));
         }
-        let split = split_calibration(self.n, calib - n_held_out, n_held_out, recipe.seed)?;
+        let split = split_calibration(self.rows.n, calib - n_held_out, n_held_out, recipe.seed)?;
         let chunk_len = input.batch.unwrap_or(CHUNK_LEN);
         let whole = |list: &[usize]| match input.batch {
             Some(batch) => list[..list.len() / batch * batch].to_vec(),
@@ -172,8 +154,8 @@ impl NamedSource {
             whole(&split.held_out),
             whole(&split.rest),
         );
-        let mut calibration = self.fed(&fit, chunk_len);
-        let held_fed = self.fed(&held, chunk_len);
+        let mut calibration = self.rows.fed(&fit, chunk_len);
+        let held_fed = self.rows.fed(&held, chunk_len);
         let held_out_chunks = held_fed.n_chunks();
         calibration.extend(held_fed);
         notes.extend(super::different(calibration.main())?);
@@ -185,9 +167,15 @@ impl NamedSource {
             n_fit: fit.len(),
             n_held_out: held.len(),
             held_out_chunks,
-            evaluation: self.fed(&rest, chunk_len),
+            evaluation: self.rows.fed(&rest, chunk_len),
             labels: self.labels_of(&rest),
             class_names: Vec::new(),
+            ordered: (!recipe.state.is_empty()).then(|| Ordered {
+                rows: self.rows.clone(),
+                fit,
+                held_out: held,
+                rest,
+            }),
         })
     }
 
@@ -197,7 +185,7 @@ impl NamedSource {
         input: &ModelInput,
         limit: usize,
     ) -> Result<EvaluationSamples, Error> {
-        let mut n = self.n.min(limit);
+        let mut n = self.rows.n.min(limit);
         if let Some(batch) = input.batch {
             if n < batch {
                 return Err(too_few_batches(batch, n));
@@ -206,7 +194,7 @@ impl NamedSource {
         }
         let indices: Vec<usize> = (0..n).collect();
         Ok(EvaluationSamples {
-            samples: self.fed(&indices, input.batch.unwrap_or(CHUNK_LEN)),
+            samples: self.rows.fed(&indices, input.batch.unwrap_or(CHUNK_LEN)),
             labels: self.labels_of(&indices),
             class_names: Vec::new(),
         })

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod attention;
+mod carried;
+mod fused;
 mod importance;
 mod inputs;
 mod material;

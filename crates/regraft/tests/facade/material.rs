@@ -161,8 +161,14 @@ impl Net {
         self.finish(&y)
     }
 
-    pub(crate) fn finish(mut self, output: &str) -> Graph {
-        self.b.output(output);
+    pub(crate) fn finish(self, output: &str) -> Graph {
+        self.finish_all(&[output])
+    }
+
+    pub(crate) fn finish_all(mut self, outputs: &[&str]) -> Graph {
+        for output in outputs {
+            self.b.output(output);
+        }
         self.b.finish().unwrap()
     }
 }

@@ -176,6 +176,17 @@ fn hidden_units_of_speech_networks() {
         let pairs = dense.probabilities.iter().zip(&small.probabilities);
         let mean = pairs.map(|(a, b)| (a - b).abs()).sum::<f32>() / WINDOWS as f32;
         assert!(mean < 0.03, "{name}: {mean}");
+        // The report says what a caller will see.
+        let carried = report.carried.expect("figures");
+        let said = carried.difference_own as f32;
+        assert!(
+            said > 0.3 * mean && said < 3.0 * mean,
+            "{name}: {said}, {mean}"
+        );
+        assert!(
+            carried.difference_given < carried.difference_own,
+            "{carried:?}"
+        );
     }
 }
 

@@ -1,6 +1,8 @@
 //! Numbers of hidden units, heads and groups.
 
-use regraft_graph::op::{Attention, Normalization, Recurrent, RotaryEmbedding, SliceAttributes};
+use regraft_graph::op::{
+    Attention, FusedHeads, FusedOp, Normalization, Recurrent, RotaryEmbedding, SliceAttributes,
+};
 use regraft_graph::{GraphEdit, Op, Tensor};
 
 use super::Rewrite;
@@ -44,6 +46,20 @@ impl Rewrite<'_> {
                 };
                 edit.set_op(self.id, Op::RotaryEmbedding(op));
             }
+            Op::Fused(FusedOp::MultiHeadAttention(heads)) => {
+                let (heads, _) = heads_of(heads, self.widths(0, 2)?)?;
+                let op = FusedOp::MultiHeadAttention(heads);
+                edit.set_op(self.id, Op::Fused(op));
+            }
+            Op::Fused(FusedOp::PackedAttention { heads, width }) => {
+                let (columns, dense) = self.widths(1, 1)?;
+                let (heads, now) = heads_of(heads, (columns / 3, dense / 3))?;
+                let op = FusedOp::PackedAttention {
+                    heads,
+                    width: width.map(|_| now),
+                };
+                edit.set_op(self.id, Op::Fused(op));
+            }
             _ => {}
         }
         Some(())
@@ -86,4 +102,14 @@ impl Rewrite<'_> {
         }
         Some(())
     }
+}
+
+/// The heads that are left of a width, and the width that is left.
+fn heads_of(heads: &FusedHeads, (now, dense): (usize, usize)) -> Option<(FusedHeads, usize)> {
+    let size = dense.checked_div(heads.n_heads)?;
+    let heads = FusedHeads {
+        n_heads: now.checked_div(size)?,
+        ..heads.clone()
+    };
+    Some((heads, now))
 }

@@ -82,7 +82,8 @@ impl Rewrite<'_> {
             }
             Op::Normalization(Normalization::Group { .. })
             | Op::Attention(_)
-            | Op::RotaryEmbedding(_) => self.counts(edit)?,
+            | Op::RotaryEmbedding(_)
+            | Op::Fused(_) => self.counts(edit)?,
             Op::Conv(_)
             | Op::ConvTranspose(_)
             | Op::Gemm(_)

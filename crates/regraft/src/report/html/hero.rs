@@ -45,6 +45,7 @@ pub(super) fn head(page: &mut Page, report: &Report) {
     }
     latency_tile(page, report);
     verify_tile(page, report);
+    carried_tile(page, report);
     page.put(format_args!("</div>\n</header>\n"));
 }
 
@@ -160,6 +161,20 @@ fn verify_tile(page: &mut Page, report: &Report) {
         format::scientific(verify.limit),
         verify.random_samples,
         verify.calibration_samples
+    ));
+}
+
+/// Writes how the network does on states of its own that its caller carries.
+fn carried_tile(page: &mut Page, report: &Report) {
+    let Some(carried) = &report.carried else {
+        return;
+    };
+    let class = if carried.drifts() { "bad" } else { "good" };
+    page.put(format_args!(
+        "<div class=\"tile {class}\"><span class=\"label\">Own states</span><span class=\"big\">{:.4}</span>\
+<span class=\"from\">mean difference of the outputs over <b>{}</b> samples in a row</span>\
+<span class=\"from\">{:.4} with the dense model's states</span></div>\n",
+        carried.difference_own, carried.longest_run, carried.difference_given
     ));
 }
 

@@ -1,0 +1,88 @@
+//! Shapes of ONNX Runtime's fused ops.
+
+use super::attention::attention;
+use super::elementwise::{broadcast_all, show};
+use super::{Context, Types, typed};
+use crate::op::{Attention, FusedHeads, FusedOp, ScoreOutput};
+use crate::{DType, Dim, GraphError};
+
+impl FusedHeads {
+    /// Returns the standard op that does the same once biases and masks are added.
+    pub fn standard(&self) -> Attention {
+        Attention {
+            is_causal: self.is_causal,
+            q_heads: self.n_heads,
+            kv_heads: self.n_heads,
+            scale: self.scale,
+            softcap: 0.0,
+            score_output: ScoreOutput::Products,
+            softmax_precision: None,
+            left_window: -1,
+            right_window: -1,
+        }
+    }
+}
+
+pub(super) fn fused(cx: &Context<'_>, op: &FusedOp) -> Result<Types, GraphError> {
+    let dtype = cx.dtype(0);
+    let same = || typed(dtype, cx.shape(0).map(<[Dim]>::to_vec));
+    Ok(match op {
+        // Past keys and values stand two ports further back than in the standard op.
+        FusedOp::MultiHeadAttention(heads) => attention(cx, &heads.standard(), [6, 7])?,
+        FusedOp::PackedAttention { heads, .. } => packed(cx, heads)?,
+        FusedOp::SkipNormalization { .. } => {
+            let statistics = cx.shape(0).map(|s| {
+                let mut shape = s.to_vec();
+                if let Some(last) = shape.last_mut() {
+                    *last = Dim::Fixed(1);
+                }
+                shape
+            });
+            let statistics = || typed(Some(DType::F32), statistics.clone());
+            vec![same(), statistics(), statistics(), same()]
+        }
+        FusedOp::EmbedNormalization { .. } => {
+            let width = cx.shape(2).and_then(|s| s.get(1)).cloned();
+            let words = cx.shape(0).map(<[Dim]>::to_vec);
+            let shape = words.clone().zip(width).map(|(mut shape, width)| {
+                shape.push(width);
+                shape
+            });
+            let batch = words.map(|s| s.into_iter().take(1).collect());
+            let made = || typed(cx.dtype(2), shape.clone());
+            vec![made(), typed(Some(DType::I32), batch), made()]
+        }
+        FusedOp::BiasGelu { .. } => vec![broadcast_all(cx, dtype)?],
+    })
+}
+
+/// X is `batch × positions × n_in`, the weight `n_in × 3·heads·size`.
+fn packed(cx: &Context<'_>, heads: &FusedHeads) -> Result<Types, GraphError> {
+    let dtype = cx.dtype(0);
+    let (Some(x), Some(weight)) = (cx.shape(0), cx.shape(1)) else {
+        return Ok(vec![typed(dtype, None); 2]);
+    };
+    let ([batch, positions, _], [_, columns]) = (x, weight) else {
+        let (x, weight) = (show(x), show(weight));
+        return Err(cx.error(format!("an input {x} with a weight {weight}")));
+    };
+    let (width, size) = match columns.fixed() {
+        Some(n) if heads.n_heads == 0 || n % (3 * heads.n_heads) != 0 => {
+            let n_heads = heads.n_heads;
+            return Err(cx.error(format!("a weight of {n} columns for {n_heads} heads")));
+        }
+        Some(n) => (Dim::Fixed(n / 3), Dim::Fixed(n / 3 / heads.n_heads)),
+        None => (Dim::Unknown, Dim::Unknown),
+    };
+    let before = cx.shape(4).and_then(|s| s.get(3)).and_then(Dim::fixed);
+    let total = match (cx.node.input(4), before.zip(positions.fixed())) {
+        (None, _) => positions.clone(),
+        (Some(_), sum) => sum
+            .and_then(|(a, b)| a.checked_add(b))
+            .map_or(Dim::Unknown, Dim::Fixed),
+    };
+    let y = vec![batch.clone(), positions.clone(), width];
+    let n_heads = Dim::Fixed(heads.n_heads);
+    let cache = vec![Dim::Fixed(2), batch.clone(), n_heads, total, size];
+    Ok(vec![typed(dtype, Some(y)), typed(dtype, Some(cache))])
+}

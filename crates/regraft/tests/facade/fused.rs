@@ -1,0 +1,63 @@
+//! An encoder of ONNX Runtime's fused ops: heads, inner widths and the residual stream all go.
+
+use std::path::Path;
+
+use regraft::{ApplyOptions, PlanFile, PlanGroup, Quiet, Recipe, RunOptions, apply, inspect};
+
+#[test]
+fn heads_and_streams_of_fused_ops_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let refs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../regraft-exec/refs/fused");
+    let recipe = Recipe {
+        model: Some(refs.join("encoder.onnx")),
+        output: Some(folder.path().join("pruned.onnx")),
+        threads: Some(1),
+        ..Recipe::default()
+    };
+    let group = |name: &str, channels: usize, keep: &str| PlanGroup {
+        name: name.to_owned(),
+        channels,
+        keep: keep.to_owned(),
+    };
+    let plan = PlanFile {
+        version: 1,
+        keeps: None,
+        removed_blocks: Vec::new(),
+        groups: vec![
+            group("packed", 4, "0, 2, 3"),
+            group(
+                "packed.out",
+                24,
+                "0, 1, 3-5, 7-9, 11, 13, 14, 16, 17, 19, 20, 22, 23",
+            ),
+            group("up", 16, "1-3, 5, 8, 9"),
+            group("q", 4, "1, 3"),
+            group("up2", 16, "2-12"),
+        ],
+    };
+    let found = inspect(&recipe, &Quiet).unwrap();
+    assert_eq!(found.groups.len(), plan.groups.len());
+    for group in &plan.groups {
+        let own = found.groups.iter().find(|g| g.name == group.name);
+        assert_eq!(own.map(|g| g.free), Some(group.channels), "{}", group.name);
+    }
+    let options = RunOptions::default();
+    let applied = apply(&recipe, &plan, &ApplyOptions::default(), &options, &Quiet).unwrap();
+    assert!(applied.verify.passed(), "{:?}", applied.verify);
+    assert_eq!((applied.small.params, applied.small.macs), (3227, 13820));
+    // What was written states its heads as what they are now.
+    let small = Recipe {
+        model: recipe.output.clone(),
+        ..recipe
+    };
+    let again = inspect(&small, &Quiet).unwrap();
+    let channels = |name: &str| {
+        again
+            .groups
+            .iter()
+            .find(|g| g.name == name)
+            .map(|g| g.channels)
+    };
+    assert_eq!((channels("packed"), channels("q")), (Some(3), Some(2)));
+    assert_eq!(channels("packed.out"), Some(17));
+}
