@@ -40,6 +40,7 @@ mod preprocess;
 mod source;
 mod split;
 mod table;
+mod vary;
 
 pub use dataset::{Dataset, ImageShape};
 pub use detect::{Detected, Format, Part, Role, detect};
@@ -55,3 +56,4 @@ pub use preprocess::{ChannelOrder, Color, Layout, Preprocess, Scale, Size};
 pub use source::{Assignment, DataSource, OpenOptions, Split, open};
 pub use split::{CalibrationSplit, SplitMix64, split_calibration};
 pub use table::LabelColumn;
+pub use vary::{Augment, Mix, shuffled};

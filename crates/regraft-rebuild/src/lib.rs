@@ -25,7 +25,7 @@ mod stream;
 mod tune;
 
 pub use activations::Activations;
-pub use augment::{Augment, Mix};
 pub use error::RebuildError;
 pub use layer::{Layer, LayerKind, find_layers};
 pub use monitor::{Monitor, Silent, Stage};
+pub use regraft_data::{Augment, Mix};
