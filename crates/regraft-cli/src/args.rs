@@ -1,6 +1,7 @@
 //! The command line as clap sees it. Every option of a run is optional here: what is left out
 //! comes from the recipe or its defaults.
 
+mod fit;
 mod options;
 
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
+pub(crate) use fit::FitArgs;
 pub(crate) use options::{
     Allocation, Attention, Augment, DataOptions, Device, GroupOptions, JudgeOptions, KeepOptions,
     MaskMethod, Mix, OutputOptions, PruneOptions, RebuildOptions, Refit, Regrow, RegrowOptions,
@@ -74,6 +76,8 @@ pub(crate) enum Verb {
     Apply(ApplyArgs),
     /// Rebuild a network that something else pruned, against its dense teacher
     Rebuild(Box<RebuildArgs>),
+    /// Train or fine-tune a network on labelled samples, and prune it while it trains
+    Fit(Box<FitArgs>),
     /// Measure how good a network is
     Eval(EvalArgs),
     /// Measure how long one or two networks take, interleaved

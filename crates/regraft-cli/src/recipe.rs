@@ -211,7 +211,7 @@ fn score(score: Score) -> ScoreName {
     }
 }
 
-fn device(device: Device) -> DeviceName {
+pub(crate) fn device(device: Device) -> DeviceName {
     match device {
         Device::Cpu => DeviceName::Cpu,
         Device::Cuda => DeviceName::Cuda,

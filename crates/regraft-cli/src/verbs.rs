@@ -10,8 +10,8 @@ use regraft::{ApplyOptions, InspectOptions, Outcome, PlanFile, Recipe, RunOption
 use serde::Serialize;
 
 use crate::args::{
-    ApplyArgs, BenchArgs, Cli, CompletionsArgs, DemoArgs, EvalArgs, InspectArgs, KeepOptions,
-    PlanArgs, RebuildArgs, ShrinkArgs, TalkOptions, Verb,
+    ApplyArgs, BenchArgs, Cli, CompletionsArgs, DemoArgs, EvalArgs, FitArgs, InspectArgs,
+    KeepOptions, PlanArgs, RebuildArgs, ShrinkArgs, TalkOptions, Verb,
 };
 use crate::console_text::{style, to_stderr, to_stdout};
 use crate::failure::Failure;
@@ -28,6 +28,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Plan(args) => plan(&args, talk),
         Verb::Apply(args) => apply(&args, talk),
         Verb::Rebuild(args) => rebuild(&args, talk),
+        Verb::Fit(args) => fit(&args, talk),
         Verb::Eval(args) => eval(&args, talk),
         Verb::Bench(args) => bench(&args, talk),
         Verb::Demo(args) => demo(&args, talk),
@@ -94,6 +95,20 @@ fn rebuild(args: &RebuildArgs, talk: TalkOptions) -> Result<(), Failure> {
     let run = |p: &Reporter| regraft::rebuild(&args.pruned, &recipe, &options, p);
     let outcome = stoppable(talk, resume(&args.keep), run)?;
     finish(&outcome, recipe.max_drop, talk)
+}
+
+fn fit(args: &FitArgs, talk: TalkOptions) -> Result<(), Failure> {
+    let recipe = args.recipe()?;
+    let options = RunOptions {
+        run_dir: args.keep.run.clone(),
+        inputs: args.recipe.iter().cloned().collect(),
+        force: args.output.force,
+        ..options()
+    };
+    let outcome = stoppable(talk, resume(&args.keep), |p| {
+        regraft::fit(&recipe, &options, p)
+    })?;
+    finish(&outcome, None, talk)
 }
 
 fn demo(args: &DemoArgs, talk: TalkOptions) -> Result<(), Failure> {

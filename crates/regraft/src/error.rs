@@ -10,6 +10,7 @@ use regraft_onnx::OnnxError;
 use regraft_prune::PruneError;
 use regraft_rebuild::RebuildError;
 use regraft_solve::SolveError;
+use regraft_train::TrainError;
 
 /// What an [`Error`] is about, for callers that must act on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,6 +214,38 @@ from_room!(
     |_: &crate::report::ReportError| ErrorKind::Internal,
     |_: &crate::report::ReportError| None
 );
+
+impl From<TrainError> for Error {
+    fn from(error: TrainError) -> Self {
+        let kind = match &error {
+            TrainError::Interrupted => ErrorKind::Interrupted,
+            TrainError::Data(_) | TrainError::Label { .. } | TrainError::BatchTooLarge { .. } => {
+                ErrorKind::Input
+            }
+            TrainError::Setting { .. } => ErrorKind::Usage,
+            _ => ErrorKind::Model,
+        };
+        let mut wrapped = Self::new(kind, error.to_string());
+        wrapped.hint = training_hint(&error).map(str::to_owned);
+        wrapped.source = cause(error);
+        wrapped
+    }
+}
+
+/// Returns how to mend what stopped training.
+fn training_hint(error: &TrainError) -> Option<&'static str> {
+    match error {
+        TrainError::Label { .. } => Some("labels count classes from 0; is it the right data set?"),
+        TrainError::BatchTooLarge { .. } => Some("give more samples, or a smaller --batch"),
+        TrainError::Diverged { .. } => Some(
+            "lower the learning rate, warm up for longer, or clip the gradient; with --run DIR the last good \
+             epoch is kept there",
+        ),
+        TrainError::Checkpoint { .. } => Some("start with an empty run directory"),
+        TrainError::NothingToTrain => Some("is it a quantised network?"),
+        _ => None,
+    }
+}
 
 impl From<RebuildError> for Error {
     fn from(error: RebuildError) -> Self {

@@ -22,6 +22,7 @@ mod bench;
 mod demo;
 mod error;
 mod evaluate;
+mod fit;
 mod importance;
 mod inspect;
 mod latency;
@@ -42,6 +43,10 @@ pub use apply::{Applied, ApplyOptions, apply};
 pub use bench::{Benchmark, Evaluation, bench, eval};
 pub use demo::demo;
 pub use error::{Error, ErrorKind};
+pub use fit::{
+    DEFAULT_HELD_OUT, DecayName, FitAugmentName, FitRecipe, MethodName, OptimizerName,
+    SoftAllocationName, fit,
+};
 pub use importance::{
     AxisExtremum, AxisProfile, Correlation, Effect, Importance, InspectOptions, Part, Quality,
     Strength,

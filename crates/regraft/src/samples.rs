@@ -366,7 +366,7 @@ fn in_words(data: &Dataset, recipe: &Recipe) -> String {
     )
 }
 
-fn preprocess(recipe: &Recipe) -> Preprocess {
+pub(crate) fn preprocess(recipe: &Recipe) -> Preprocess {
     Preprocess {
         scale: recipe.scale.map_or(Scale::Auto, Scale::Factor),
         mean: recipe.mean.clone(),
@@ -376,7 +376,7 @@ fn preprocess(recipe: &Recipe) -> Preprocess {
     }
 }
 
-fn activations(
+pub(crate) fn activations(
     data: &Dataset,
     indices: &[usize],
     settings: &Preprocess,

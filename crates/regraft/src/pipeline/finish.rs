@@ -92,7 +92,7 @@ pub(crate) fn finish(
 }
 
 /// Writes a set of files; where one cannot be written, those that were not there before are gone.
-fn write_all(set: &[(&PathBuf, Vec<u8>)]) -> Result<(), Error> {
+pub(crate) fn write_all(set: &[(&PathBuf, Vec<u8>)]) -> Result<(), Error> {
     let mut made: Vec<&Path> = Vec::new();
     for (path, bytes) in set {
         let is_new = !path.exists();
@@ -336,7 +336,7 @@ fn sparse_budget(recipe: &Recipe) -> Option<BudgetInfo> {
 }
 
 /// Returns nonzero weights and all weights of the linear layers.
-fn count_weights(graph: &Graph) -> Option<WeightCount> {
+pub(crate) fn count_weights(graph: &Graph) -> Option<WeightCount> {
     let facts = facts_of(graph).ok()?;
     let mut count = WeightCount::default();
     for layer in find_layers(graph, &facts) {

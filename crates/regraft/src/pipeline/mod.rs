@@ -18,10 +18,12 @@ use std::time::Instant;
 use crate::progress::Progress;
 use crate::report::{Fallback, Report, StageTime};
 
-pub(crate) use finish::{figures as latency_figures, frozen as frozen_figures, metadata};
+pub(crate) use finish::{
+    count_weights, figures as latency_figures, frozen as frozen_figures, metadata, write_all,
+};
 pub use rebuild_pruned::rebuild;
 pub use shrink::shrink;
-pub(crate) use shrink::{DemoData, shrink_demo};
+pub(crate) use shrink::{DemoData, facts_of, shrink_demo};
 pub(crate) use sparsify::pattern;
 pub(crate) use weights::weight_figures;
 

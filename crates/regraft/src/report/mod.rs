@@ -12,6 +12,7 @@ mod markdown;
 mod schema;
 mod sparse_figures;
 mod terminal;
+mod training;
 
 #[cfg(test)]
 mod fixture;
@@ -32,6 +33,7 @@ pub use sparse_figures::{
     AllocationCandidate, AllocationFigures, PruneStep, RegrownLayer, RegrowthFigures, RegrowthStep,
 };
 pub use terminal::TerminalStyle;
+pub use training::{EpochFigures, TrainingFigures};
 
 /// Returns a name that is safe to print, on one line.
 pub(crate) fn printable(name: &str) -> String {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::carried::CarriedFigures;
 use super::error::ReportError;
 use super::sparse_figures::{AllocationFigures, PruneStep, RegrowthFigures};
+use super::training::TrainingFigures;
 
 /// The version of the schema that this program writes.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -75,6 +76,9 @@ pub struct Report {
     /// How a network does on states of its own that the caller carries.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub carried: Option<CarriedFigures>,
+    /// What training did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub training: Option<TrainingFigures>,
     /// Nodes with weights, in graph order.
     pub layers: Vec<LayerFigures>,
     /// Blocks that were tuned, in graph order.

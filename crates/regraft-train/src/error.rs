@@ -1,0 +1,82 @@
+//! What can stop training.
+
+use regraft_data::DataError;
+use regraft_exec::ExecError;
+use regraft_graph::GraphError;
+
+/// Training that could not go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// The network cannot be run, or has no gradient.
+    #[error("cannot run the network")]
+    Run(
+        /// What the executor says.
+        #[from]
+        ExecError,
+    ),
+    /// A batch cannot be made.
+    #[error("cannot read the samples")]
+    Data(
+        /// What the data room says.
+        #[from]
+        DataError,
+    ),
+    /// The trained weights do not fit the graph.
+    #[error("cannot change the network")]
+    Graph(
+        /// What the graph says.
+        #[from]
+        GraphError,
+    ),
+    /// Nothing of the network can be trained.
+    #[error("the network has no weights of floats that an op multiplies or adds")]
+    NothingToTrain,
+    /// A label is not one of the network's outputs.
+    #[error("label {label} of sample {sample} is not below the {n_classes} outputs of the network")]
+    Label {
+        /// The sample.
+        sample: usize,
+        /// Its label.
+        label: u32,
+        /// Outputs of the network.
+        n_classes: usize,
+    },
+    /// There are fewer samples than one batch holds.
+    #[error("a batch of {batch} samples is larger than the {found} samples to train on")]
+    BatchTooLarge {
+        /// Samples of a batch.
+        batch: usize,
+        /// Samples given.
+        found: usize,
+    },
+    /// A setting is out of range.
+    #[error("`{name}` is {value}, {range}")]
+    Setting {
+        /// The setting.
+        name: &'static str,
+        /// Its value.
+        value: f64,
+        /// What it should be.
+        range: &'static str,
+    },
+    /// The loss is no number any more.
+    #[error("the loss is {loss} at step {step} of epoch {epoch}: training diverges")]
+    Diverged {
+        /// The epoch, from 0.
+        epoch: usize,
+        /// The step of the run, from 0.
+        step: usize,
+        /// The loss.
+        loss: f32,
+    },
+    /// A checkpoint does not fit.
+    #[error("the checkpoint does not belong to this run: {reason}")]
+    Checkpoint {
+        /// What differs.
+        reason: String,
+    },
+    /// Somebody asked to stop.
+    #[error("training was stopped")]
+    Interrupted,
+}

@@ -1,0 +1,25 @@
+//! Training and fine-tuning of any graph that can be differentiated, and pruning while it trains.
+//!
+//! [`fit`] runs the steps: a batch of labelled samples, the gradients of the [`Objective`], a step of
+//! the [`Optimizer`] at the rate of the [`Schedule`], and, where asked for, a change of the masks by a
+//! [`SoftPruning`] method. It tells a [`Watch`] where it stands after every epoch; the [`State`] it
+//! hands over is all that a later run needs to give the same result.
+
+mod checkpoint;
+mod error;
+mod fit;
+mod objective;
+mod optimizer;
+mod parameters;
+mod schedule;
+mod soft;
+mod state;
+
+pub use error::TrainError;
+pub use fit::{EpochRecord, FitConfig, Fitted, Samples, Watch, fit};
+pub use objective::{Objective, logits};
+pub use optimizer::Optimizer;
+pub use parameters::{Trained, trained};
+pub use schedule::{Decay, Schedule};
+pub use soft::{Allocation, Method, SoftPruning};
+pub use state::State;

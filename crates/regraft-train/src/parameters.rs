@@ -1,0 +1,96 @@
+//! Which initializers are trained, and which of them can lose connections.
+
+use regraft_graph::op::{BinaryOp, Normalization};
+use regraft_graph::{Graph, Node, Op, ValueId};
+
+/// An initializer that is trained.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trained {
+    /// The initializer.
+    pub id: ValueId,
+    /// Its name.
+    pub name: String,
+    /// Its extents.
+    pub shape: Vec<usize>,
+    /// True for weights that a product sums over: those decay, and connections of theirs may go.
+    pub is_weight: bool,
+    /// The axis of its output channels, of a weight.
+    pub out_axis: usize,
+    /// Inputs of one output channel, of a weight.
+    pub fan_in: usize,
+}
+
+/// What an input port of a node holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// Summed over; the axis of the output channels.
+    Weight(usize),
+    /// Added to or multiplied with channels.
+    Other,
+}
+
+/// Returns the initializers of floats that an op multiplies or adds, in the order of the nodes.
+pub fn trained(graph: &Graph) -> Vec<Trained> {
+    let mut found: Vec<Trained> = Vec::new();
+    for (_, node) in graph.nodes() {
+        for port in 0..node.inputs.len() {
+            let Some(id) = node.input(port) else { continue };
+            let Some(tensor) = graph.tensor(id) else {
+                continue;
+            };
+            let Some(part) = part(graph, node, port) else {
+                continue;
+            };
+            let floats = tensor.as_f32().is_some_and(|d| !d.is_empty());
+            if !floats || found.iter().any(|t| t.id == id) {
+                continue;
+            }
+            let shape = tensor.shape().to_vec();
+            let (is_weight, out_axis) = match part {
+                Part::Weight(axis) if axis < shape.len() => (true, axis),
+                Part::Weight(_) | Part::Other => (false, 0),
+            };
+            let n_out = shape.get(out_axis).copied().unwrap_or(1).max(1);
+            found.push(Trained {
+                id,
+                name: graph.value(id).name.clone(),
+                fan_in: tensor.len() / n_out,
+                shape,
+                is_weight,
+                out_axis,
+            });
+        }
+    }
+    found
+}
+
+fn part(graph: &Graph, node: &Node, port: usize) -> Option<Part> {
+    let rank = |port: usize| {
+        let tensor = node.input(port).and_then(|v| graph.tensor(v));
+        tensor.map_or(0, |t| t.shape().len())
+    };
+    match (&node.op, port) {
+        (Op::Conv(_), 1) => Some(Part::Weight(0)),
+        (Op::ConvTranspose(conv), 1) => Some(Part::Weight(usize::from(conv.group == 1))),
+        (Op::Gemm(gemm), 1) => Some(Part::Weight(usize::from(!gemm.trans_b))),
+        (Op::Conv(_) | Op::ConvTranspose(_) | Op::Gemm(_), 2) => Some(Part::Other),
+        (Op::MatMul, 1) if rank(1) >= 2 => Some(Part::Weight(rank(1) - 1)),
+        (Op::MatMul, 0) if rank(0) >= 2 => Some(Part::Weight(rank(0) - 2)),
+        (Op::Recurrent(_), 1 | 2) => Some(Part::Weight(1)),
+        (Op::Recurrent(_), 3) => Some(Part::Other),
+        (
+            Op::BatchNormalization { .. }
+            | Op::LayerNormalization { .. }
+            | Op::InstanceNormalization { .. }
+            | Op::Normalization(Normalization::Group { .. } | Normalization::RootMeanSquare { .. }),
+            1 | 2,
+        )
+        | (Op::PRelu | Op::ChannelPRelu, 1) => Some(Part::Other),
+        // A bias, or a factor of each channel; a lone number is a constant of the architecture.
+        (Op::Binary(BinaryOp::Add | BinaryOp::Mul), _) => {
+            let tensor = node.input(port).and_then(|v| graph.tensor(v))?;
+            (tensor.len() > 1).then_some(Part::Other)
+        }
+        _ => None,
+    }
+}

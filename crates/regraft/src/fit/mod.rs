@@ -1,0 +1,382 @@
+//! `fit`: trains or fine-tunes a network on labelled samples, and prunes it on the way.
+
+mod log;
+mod recipe;
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+
+use regraft_data::{DataSource, Dataset, Preprocess, Role, split_calibration};
+use regraft_graph::Graph;
+use regraft_graph::cost::total;
+use regraft_train::{EpochRecord, Fitted, State, Watch};
+
+use self::log::EpochLog;
+pub use recipe::{
+    DEFAULT_HELD_OUT, DecayName, FitAugmentName, FitRecipe, MethodName, OptimizerName,
+    SoftAllocationName,
+};
+
+use crate::evaluate::{metrics, outputs};
+use crate::model::Model;
+use crate::pipeline::{
+    Files, Log, Outcome, RunOptions, Stages, count_weights, facts_of, write_all,
+};
+use crate::progress::Progress;
+use crate::report::{DataInfo, EpochFigures, ModelFigures, ModelInfo, Report, TrainingFigures};
+use crate::samples::{Fed, Source, activations, open_data, preprocess};
+use crate::storage::{Fingerprint, RunDir, peak_rss_bytes};
+use crate::{Error, ErrorKind, Recipe};
+
+/// Key of the state of the last epoch in the run directory.
+const STATE: &str = "fit/state";
+
+/// Trains a network as the recipe says, and writes it with its report, its recipe and a log of every
+/// epoch.
+///
+/// With [`RunOptions::run_dir`] every epoch is kept; the same recipe goes on from there and gives the
+/// same bytes as a run without a stop.
+/// # Errors
+/// [`Error`] with its kind; no output file was made then.
+pub fn fit(
+    recipe: &FitRecipe,
+    options: &RunOptions,
+    progress: &dyn Progress,
+) -> Result<Outcome, Error> {
+    let reading = recipe.reading();
+    reading.check()?;
+    let path = recipe
+        .model
+        .as_deref()
+        .ok_or_else(|| Error::usage("no model is given"))?;
+    let data = recipe.data.as_deref().ok_or_else(|| {
+        Error::usage("no data is given")
+            .with_hint("point --data at a folder or file of labelled samples")
+    })?;
+    let files = files(recipe, path)?;
+    let csv = files.model.with_extension("epochs.csv");
+    check_files(&files, &csv, recipe, &reading, options)?;
+    let log = Log::new(progress);
+    log.stage("read");
+    let model = Model::open(path, &reading)?;
+    let input = model.input()?;
+    let Source::Set(source) = open_data(data, &model, &input)? else {
+        return Err(Error::new(
+            ErrorKind::Input,
+            "training takes a network with one input of floats",
+        )
+        .with_hint("give a data set of samples and labels"));
+    };
+    let teacher = match &recipe.teacher {
+        Some(path) if recipe.teacher_share > 0.0 => Some(Model::open(path, &reading)?),
+        _ => None,
+    };
+    let parts = Parts {
+        recipe,
+        reading: &reading,
+        model: &model,
+        teacher: teacher.as_ref().unwrap_or(&model),
+        source: &source,
+        log: &log,
+    };
+    let set = parts.samples(&input.sample)?;
+    let fitted = parts.train(&set, input.value, options)?;
+    log.check()?;
+    log.stage("judge");
+    let mut report = parts.report(&fitted, &set, options)?;
+    log.stage("write");
+    let small = crate::pipeline::metadata(&fitted.graph, &model, &reading)?;
+    let bytes = regraft_onnx::write_bytes(&small)?;
+    report.small.bytes = bytes.len() as u64;
+    report.output = Some(files.model.display().to_string());
+    report.warnings.clone_from(&log.warnings.borrow());
+    report.stages = log.finish();
+    report.peak_rss_bytes = peak_rss_bytes();
+    write_all(&[
+        (&files.recipe, recipe.to_toml()?.into_bytes()),
+        (&csv, log::csv(&fitted.records).into_bytes()),
+        (&files.report_json, report.to_json()?.into_bytes()),
+        (&files.report_md, report.to_markdown().into_bytes()),
+        (&files.report_html, report.to_html().into_bytes()),
+        // Last, so that a model never lies there without its report.
+        (&files.model, bytes),
+    ])?;
+    Ok(Outcome { report, files })
+}
+
+fn files(recipe: &FitRecipe, model: &Path) -> Result<Files, Error> {
+    let out = recipe
+        .output
+        .clone()
+        .unwrap_or_else(|| model.with_extension("fit.onnx"));
+    if out.file_name().is_none() {
+        return Err(Error::usage(format!(
+            "`{}` is not a file name for the trained model",
+            out.display()
+        )));
+    }
+    let beside = |suffix: &str| -> PathBuf { out.with_extension(suffix) };
+    Ok(Files {
+        report_json: beside("report.json"),
+        report_md: beside("report.md"),
+        report_html: beside("report.html"),
+        recipe: beside("recipe.toml"),
+        plan: None,
+        model: out,
+    })
+}
+
+fn check_files(
+    files: &Files,
+    csv: &Path,
+    recipe: &FitRecipe,
+    reading: &Recipe,
+    options: &RunOptions,
+) -> Result<(), Error> {
+    let outputs: [&Path; 6] = [
+        &files.model,
+        &files.report_json,
+        &files.report_md,
+        &files.report_html,
+        &files.recipe,
+        csv,
+    ];
+    let models: Vec<&Path> = recipe
+        .model
+        .iter()
+        .chain(&recipe.teacher)
+        .map(PathBuf::as_path)
+        .collect();
+    crate::outputs::check(&outputs, &models, reading, options)
+}
+
+/// Samples of a run.
+struct Set<'a> {
+    train: &'a Dataset,
+    preprocess: Preprocess,
+    fit: Vec<usize>,
+    held_out: Vec<usize>,
+    judge: &'a Dataset,
+    judge_preprocess: Preprocess,
+    judged: Vec<usize>,
+}
+
+struct Parts<'a> {
+    recipe: &'a FitRecipe,
+    reading: &'a Recipe,
+    model: &'a Model,
+    teacher: &'a Model,
+    source: &'a DataSource,
+    log: &'a Log<'a>,
+}
+
+impl Parts<'_> {
+    /// The training split trains and chooses; the test split judges. Where there is none, a part of
+    /// the training samples that neither trains nor chooses does.
+    fn samples(&self, sample: &[Option<usize>]) -> Result<Set<'_>, Error> {
+        let first = self.source.splits.first().map(|s| &s.data);
+        let train =
+            self.source.split(Role::Train).or(first).ok_or_else(|| {
+                Error::new(ErrorKind::Input, "the data set has no split to train on")
+            })?;
+        if train.labels().is_none() && self.recipe.teacher_share < 1.0 {
+            return Err(
+                Error::new(ErrorKind::Input, "the training samples have no labels").with_hint(
+                    "give labelled samples, or learn from a teacher alone: teacher_share = 1",
+                ),
+            );
+        }
+        let roles = [Role::Test, Role::Validation];
+        let judge = roles.into_iter().find_map(|r| self.source.split(r));
+        let n = train.len();
+        let held_out = self.recipe.held_out.clamp(1, (n / 5).max(1));
+        let judged = if judge.is_some() { 0 } else { held_out };
+        let n_fit = n.saturating_sub(held_out + judged);
+        if n_fit == 0 {
+            return Err(Error::new(
+                ErrorKind::Input,
+                format!("{n} samples are too few to train on"),
+            ));
+        }
+        let split = split_calibration(n, n_fit, held_out, self.recipe.seed)?;
+        let settings = preprocess(self.reading);
+        let (judge, judged) = match judge {
+            Some(data) => (data, (0..data.len()).collect()),
+            None => (train, split.rest),
+        };
+        self.log.note(&self.source.describe());
+        Ok(Set {
+            train,
+            preprocess: settings.clone().fit_to(train, sample)?,
+            fit: split.calibration,
+            held_out: split.held_out,
+            judge_preprocess: settings.fit_to(judge, sample)?,
+            judge,
+            judged,
+        })
+    }
+
+    fn train(
+        &self,
+        set: &Set<'_>,
+        input: regraft_graph::ValueId,
+        options: &RunOptions,
+    ) -> Result<Fitted, Error> {
+        self.log.stage("train");
+        let samples = regraft_train::Samples {
+            data: set.train,
+            preprocess: &set.preprocess,
+            input,
+            fit: &set.fit,
+            held_out: &set.held_out,
+        };
+        let config = self.recipe.config(Stages::exec(self.reading));
+        let run_dir = self.open_run(set, options)?;
+        let start = match &run_dir {
+            Some(dir) => dir.get(STATE)?,
+            None => None,
+        };
+        let start = start.map(|bytes| State::from_bytes(&bytes)).transpose()?;
+        if let Some(state) = &start {
+            self.log
+                .note(&format!("  goes on after epoch {}", state.epochs_done()));
+        }
+        let teacher = (config.objective.teacher > 0.0).then_some(&self.teacher.graph);
+        let mut watch = Watcher {
+            log: self.log,
+            lines: EpochLog::new(self.recipe.epochs),
+            run_dir: RefCell::new(run_dir),
+            failed: None,
+        };
+        let fitted = regraft_train::fit(
+            &self.model.graph,
+            teacher,
+            samples,
+            &config,
+            start,
+            &mut watch,
+        );
+        if let Some(error) = watch.failed {
+            return Err(error);
+        }
+        Ok(fitted?)
+    }
+
+    fn open_run(&self, set: &Set<'_>, options: &RunOptions) -> Result<Option<RunDir>, Error> {
+        let Some(dir) = &options.run_dir else {
+            return Ok(None);
+        };
+        // The whole set decides; its first samples and its size stand for it.
+        let some: Vec<usize> = set.fit.iter().copied().take(256).collect();
+        let values = set.train.batch(&some, &set.preprocess)?;
+        let mut bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        bytes.extend((set.train.len() as u64).to_le_bytes());
+        let labels = set.train.labels().unwrap_or_default();
+        bytes.extend(labels.iter().flat_map(|l| l.to_le_bytes()));
+        let model = self.model.fingerprint()? + &self.teacher.fingerprint()?;
+        let fingerprint = Fingerprint {
+            model_sha256: crate::storage::sha256_hex(model.as_bytes()),
+            data: crate::storage::sha256_hex(&bytes),
+            config: self.recipe.decisive().to_toml()?,
+            tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+            seed: self.recipe.seed,
+            threads: 0,
+        };
+        Ok(Some(RunDir::open(dir, &fingerprint)?))
+    }
+
+    fn report(
+        &self,
+        fitted: &Fitted,
+        set: &Set<'_>,
+        options: &RunOptions,
+    ) -> Result<Report, Error> {
+        let exec = Stages::exec(self.reading);
+        let samples = activations(set.judge, &set.judged, &set.judge_preprocess, 64)?;
+        let fed = Fed::one(self.model.input()?.value, samples);
+        let labels = set.judge.labels_of(&set.judged)?;
+        let classes = set.judge.class_names();
+        let dense = outputs(&self.model.graph, &fed, exec)?;
+        let small = outputs(&fitted.graph, &fed, exec)?;
+        let figures = |graph: &Graph, bytes: usize, m| -> Result<ModelFigures, Error> {
+            let cost = total(graph, &facts_of(graph)?);
+            Ok(ModelFigures {
+                params: cost.params,
+                macs: cost.macs,
+                bytes: bytes as u64,
+                weights: count_weights(graph),
+                metrics: Some(m),
+            })
+        };
+        let judged = |o, against| metrics(o, against, labels.as_deref(), classes);
+        let mut report = Report::new();
+        report.command.clone_from(&options.command);
+        report.recipe = Some(self.recipe.to_toml()?);
+        report.seed = self.recipe.seed;
+        report.threads = Some(exec.threads);
+        report.device = exec.device.to_string();
+        report.model = ModelInfo {
+            name: self.model.name.clone(),
+            sha256: Some(self.model.sha256.clone()),
+        };
+        report.data = Some(DataInfo {
+            description: self.source.describe(),
+            calibration: set.fit.len(),
+            held_out: set.held_out.len(),
+            evaluation: set.judged.len(),
+        });
+        let bytes = self.model.bytes.len();
+        report.dense = figures(&self.model.graph, bytes, judged(&dense, None)?)?;
+        report.small = figures(&fitted.graph, 0, judged(&small, Some(&dense))?)?;
+        report.training = Some(TrainingFigures {
+            epochs: fitted.records.iter().map(epoch_figures).collect(),
+            best_epoch: fitted.best_epoch + 1,
+            held_out_accuracy: fitted.held_out_accuracy,
+        });
+        Ok(report)
+    }
+}
+
+fn epoch_figures(r: &EpochRecord) -> EpochFigures {
+    EpochFigures {
+        epoch: r.epoch + 1,
+        steps: r.step,
+        learning_rate: r.rate,
+        loss: r.loss,
+        held_out_accuracy: r.held_out_accuracy,
+        nonzero: r.nonzero as u64,
+        weights: r.weights as u64,
+    }
+}
+
+/// Shows every epoch and keeps it.
+struct Watcher<'a> {
+    log: &'a Log<'a>,
+    lines: EpochLog,
+    run_dir: RefCell<Option<RunDir>>,
+    failed: Option<Error>,
+}
+
+impl Watch for Watcher<'_> {
+    fn step(&mut self, done: usize, total: usize, loss: f32) {
+        // A line for every step would cost more than the step.
+        if done.is_multiple_of(20) || done == total {
+            self.log.step(done, total, &format!("loss {loss:.4}"));
+        }
+    }
+
+    fn epoch(&mut self, record: &EpochRecord, state: &State) {
+        if let Some(line) = self.lines.line(record) {
+            self.log.note(&line);
+        }
+        if let Some(dir) = self.run_dir.borrow_mut().as_mut()
+            && let Err(error) = dir.put(STATE, &state.to_bytes())
+        {
+            self.failed.get_or_insert(error.into());
+        }
+    }
+
+    fn cancelled(&self) -> bool {
+        self.failed.is_some() || self.log.cancelled()
+    }
+}

@@ -1,0 +1,340 @@
+//! Everything that decides a training run, as one strict TOML file.
+
+use std::path::PathBuf;
+
+use regraft_data::Augment;
+use regraft_exec::ExecOptions;
+use regraft_train::{
+    Allocation, Decay, FitConfig, Method, Objective, Optimizer, Schedule, SoftPruning,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::recipe::DeviceName;
+use crate::{Error, Recipe};
+
+/// One run of `fit`, complete: the same recipe and files give the same bytes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FitRecipe {
+    /// The ONNX file to train.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<PathBuf>,
+    /// The labelled data set: a file or a folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<PathBuf>,
+    /// Subtracted from each channel after scaling; empty for none, one for all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mean: Vec<f32>,
+    /// Divided by, channel by channel; empty for none, one for all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub std: Vec<f32>,
+    /// Factor before mean and std; left out: 1/255 for images of bytes, 1 for the rest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scale: Option<f32>,
+    /// Training samples that choose the best epoch instead of training.
+    pub held_out: usize,
+    /// Passes over the training samples.
+    pub epochs: usize,
+    /// Samples of a step.
+    pub batch: usize,
+    /// How weights move.
+    pub optimizer: OptimizerName,
+    /// Share of the last step that goes on, of `sgd`.
+    pub momentum: f32,
+    /// The highest learning rate.
+    pub learning_rate: f64,
+    /// How it falls.
+    pub decay: DecayName,
+    /// Share of the run in which it rises from zero.
+    pub warm_up: f64,
+    /// Weight decay.
+    pub l2: f32,
+    /// Factor of the sum of absolute weights in the loss.
+    pub l1: f32,
+    /// The largest length of a gradient.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip: Option<f32>,
+    /// Share of the moving average of the weights that a step leaves; the average is what is written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub average: Option<f32>,
+    /// Share of a label that goes to all classes alike.
+    pub label_smoothing: f32,
+    /// Share of a teacher's answers in the loss.
+    pub teacher_share: f32,
+    /// The teacher; left out: the network as it was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<PathBuf>,
+    /// Temperature of both softmaxes.
+    pub temperature: f32,
+    /// How images are varied.
+    pub augment: FitAugmentName,
+    /// Pixels that images move at most.
+    pub shift: usize,
+    /// Share of the weights that are zero at the end; left out: no pruning.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sparsity: Option<f64>,
+    /// How they go.
+    pub method: MethodName,
+    /// How those that stay are shared between layers.
+    pub allocation: SoftAllocationName,
+    /// Share of the run at which the first go.
+    pub begin: f64,
+    /// Share of the run after which no more go.
+    pub end: f64,
+    /// Steps between two changes.
+    pub every: usize,
+    /// By how much a weight outside must exceed one inside to come back, of `surgery`.
+    pub margin: f32,
+    /// Share of the connections replaced at an update, of `rigl` and `set`.
+    pub drop: f32,
+    /// Epochs without a better held-out result after which training ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patience: Option<usize>,
+    /// Seed of every random choice.
+    pub seed: u64,
+    /// Threads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threads: Option<usize>,
+    /// Where the network runs.
+    pub device: DeviceName,
+    /// Where the result goes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<PathBuf>,
+}
+
+/// How weights move.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OptimizerName {
+    /// Gradient descent with Nesterov's momentum.
+    #[default]
+    Sgd,
+    /// Gradient descent with plain momentum.
+    PlainSgd,
+    /// Adam.
+    Adam,
+    /// Adam with weight decay apart from the gradient.
+    Adamw,
+}
+
+/// How the learning rate falls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DecayName {
+    /// Not at all.
+    Constant,
+    /// To a tenth, twice, at equal shares of the run.
+    Step,
+    /// Along half a cosine to zero.
+    #[default]
+    Cosine,
+    /// Up and down once.
+    OneCycle,
+}
+
+/// How images are varied while training.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FitAugmentName {
+    /// Not at all.
+    #[default]
+    None,
+    /// They move.
+    Shift,
+    /// They move, and every other one is mirrored.
+    FlipShift,
+}
+
+/// Methods of pruning while training.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MethodName {
+    /// Gradual magnitude (Zhu and Gupta 2017).
+    #[default]
+    Gradual,
+    /// Dynamic network surgery (Guo et al. 2016).
+    Surgery,
+    /// `RigL` (Evci et al. 2020).
+    Rigl,
+    /// SET (Mocanu et al. 2018).
+    Set,
+}
+
+/// How connections that stay are shared between layers while training.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SoftAllocationName {
+    /// The largest of the network stay.
+    #[default]
+    Global,
+    /// Largest relative to their layer (LAMP, Lee et al. 2021).
+    Lamp,
+    /// The same share of every layer.
+    Uniform,
+    /// A larger share of small layers.
+    Erk,
+}
+
+impl Default for FitRecipe {
+    fn default() -> Self {
+        let soft = SoftPruning::default();
+        let objective = Objective::default();
+        Self {
+            model: None,
+            data: None,
+            mean: Vec::new(),
+            std: Vec::new(),
+            scale: None,
+            held_out: DEFAULT_HELD_OUT,
+            epochs: 20,
+            batch: 128,
+            optimizer: OptimizerName::default(),
+            momentum: 0.9,
+            learning_rate: 0.05,
+            decay: DecayName::default(),
+            warm_up: 0.02,
+            l2: 5e-4,
+            l1: 0.0,
+            clip: None,
+            average: None,
+            label_smoothing: objective.label_smoothing,
+            teacher_share: objective.teacher,
+            teacher: None,
+            temperature: objective.temperature,
+            augment: FitAugmentName::default(),
+            shift: 2,
+            sparsity: None,
+            method: MethodName::default(),
+            allocation: SoftAllocationName::default(),
+            begin: soft.begin,
+            end: soft.end,
+            every: soft.every,
+            margin: 0.1,
+            drop: 0.3,
+            patience: None,
+            seed: 0,
+            threads: None,
+            device: DeviceName::default(),
+            output: None,
+        }
+    }
+}
+
+/// Samples that choose the best epoch; at most a fifth of the training samples.
+pub const DEFAULT_HELD_OUT: usize = 5000;
+
+impl FitRecipe {
+    /// Returns the recipe that a TOML text spells; unknown keys are refused.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Usage`] with the line and what is wrong with it.
+    pub fn from_toml(text: &str) -> Result<Self, Error> {
+        toml::from_str(text).map_err(|e| {
+            Error::usage("the recipe cannot be read")
+                .with_hint("compare it with a recipe that `regraft fit` wrote beside a result")
+                .because(e)
+        })
+    }
+
+    /// Returns the TOML text of the recipe.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Usage`] if a value has no TOML form, such as a path that is not UTF-8.
+    pub fn to_toml(&self) -> Result<String, Error> {
+        toml::to_string(self).map_err(|e| Error::usage("the recipe cannot be written").because(e))
+    }
+
+    /// Returns what reading the model and its samples takes of a recipe.
+    pub(crate) fn reading(&self) -> Recipe {
+        Recipe {
+            model: self.model.clone(),
+            data: self.data.clone(),
+            mean: self.mean.clone(),
+            std: self.std.clone(),
+            scale: self.scale,
+            seed: self.seed,
+            threads: self.threads,
+            device: self.device,
+            output: self.output.clone(),
+            ..Recipe::default()
+        }
+    }
+
+    /// Returns the part that the result depends on.
+    pub(crate) fn decisive(&self) -> Self {
+        Self {
+            output: None,
+            threads: None,
+            ..self.clone()
+        }
+    }
+
+    pub(crate) fn config(&self, exec: ExecOptions) -> FitConfig {
+        FitConfig {
+            epochs: self.epochs,
+            batch: self.batch,
+            optimizer: match self.optimizer {
+                OptimizerName::Sgd => Optimizer::Sgd {
+                    momentum: self.momentum,
+                    nesterov: true,
+                },
+                OptimizerName::PlainSgd => Optimizer::Sgd {
+                    momentum: self.momentum,
+                    nesterov: false,
+                },
+                OptimizerName::Adam => Optimizer::Adam,
+                OptimizerName::Adamw => Optimizer::AdamW,
+            },
+            schedule: Schedule {
+                peak: self.learning_rate,
+                decay: match self.decay {
+                    DecayName::Constant => Decay::Constant,
+                    DecayName::Step => Decay::Step {
+                        times: 2,
+                        factor: 0.1,
+                    },
+                    DecayName::Cosine => Decay::Cosine,
+                    DecayName::OneCycle => Decay::OneCycle,
+                },
+                warm_up: self.warm_up,
+            },
+            objective: Objective {
+                label_smoothing: self.label_smoothing,
+                teacher: self.teacher_share,
+                temperature: self.temperature,
+            },
+            l2: self.l2,
+            l1: self.l1,
+            clip: self.clip,
+            average: self.average,
+            augment: match self.augment {
+                FitAugmentName::None => Augment::None,
+                FitAugmentName::Shift => Augment::Shift(self.shift),
+                FitAugmentName::FlipShift => Augment::FlipShift(self.shift),
+            },
+            prune: self.sparsity.map(|sparsity| SoftPruning {
+                method: match self.method {
+                    MethodName::Gradual => Method::GradualMagnitude,
+                    MethodName::Surgery => Method::DynamicSurgery {
+                        margin: self.margin,
+                    },
+                    MethodName::Rigl => Method::RigL { drop: self.drop },
+                    MethodName::Set => Method::Set { drop: self.drop },
+                },
+                sparsity,
+                begin: self.begin,
+                end: self.end,
+                every: self.every,
+                allocation: match self.allocation {
+                    SoftAllocationName::Global => Allocation::Global,
+                    SoftAllocationName::Lamp => Allocation::Lamp,
+                    SoftAllocationName::Uniform => Allocation::Uniform,
+                    SoftAllocationName::Erk => Allocation::Erk,
+                },
+            }),
+            patience: self.patience,
+            seed: self.seed,
+            exec,
+        }
+    }
+}
