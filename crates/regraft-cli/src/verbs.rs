@@ -103,6 +103,7 @@ fn fit(args: &FitArgs, talk: TalkOptions) -> Result<(), Failure> {
         run_dir: args.keep.run.clone(),
         inputs: args.recipe.iter().cloned().collect(),
         force: args.output.force,
+        log_dir: args.log_dir.clone(),
         ..options()
     };
     let outcome = stoppable(talk, resume(&args.keep), |p| {

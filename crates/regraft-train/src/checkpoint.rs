@@ -122,7 +122,9 @@ impl Writer {
     }
 
     fn numbers(&mut self, list: &[u64]) {
-        list.iter().for_each(|n| self.number(*n));
+        for n in list {
+            self.number(*n);
+        }
     }
 
     fn list(&mut self, list: &[f32]) {
@@ -132,7 +134,9 @@ impl Writer {
 
     fn lists(&mut self, lists: &[Vec<f32>]) {
         self.number(lists.len() as u64);
-        lists.iter().for_each(|l| self.list(l));
+        for list in lists {
+            self.list(list);
+        }
     }
 }
 

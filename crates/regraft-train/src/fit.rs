@@ -84,8 +84,8 @@ pub trait Watch {
     /// A step is done.
     fn step(&mut self, done: usize, total: usize, loss: f32);
 
-    /// An epoch is done. The state goes on from here.
-    fn epoch(&mut self, record: &EpochRecord, state: &State);
+    /// An epoch is done. The state goes on from here; it holds the weights of `trained`, in order.
+    fn epoch(&mut self, record: &EpochRecord, state: &State, trained: &[Trained]);
 
     /// Returns true once training should stop.
     fn cancelled(&self) -> bool;
@@ -124,7 +124,7 @@ pub fn fit(
     let mut run = Run::new(graph, teacher, samples, config, start)?;
     while run.state.epoch < config.epochs && !run.is_stale() {
         let record = run.epoch(watch)?;
-        watch.epoch(&record, &run.state);
+        watch.epoch(&record, &run.state, &run.trained);
     }
     run.finish()
 }
@@ -366,8 +366,13 @@ impl<'a> Run<'a> {
         let Some(soft) = self.config.prune else {
             return;
         };
-        let last = step + 1 == total;
-        if !(step.is_multiple_of(soft.every) || last) {
+        // What is left when all has gone stays: it trains in peace.
+        let end = (soft.end * total as f64) as usize;
+        let due = step.is_multiple_of(soft.every) && step < end;
+        if !due && step != end && step + 1 != total {
+            return;
+        }
+        if step > end && self.state.masks.kept() <= soft.kept_at_end(self.state.masks.total()) {
             return;
         }
         let state = &mut self.state;

@@ -73,11 +73,9 @@ fn part(graph: &Graph, node: &Node, port: usize) -> Option<Part> {
         (Op::Conv(_), 1) => Some(Part::Weight(0)),
         (Op::ConvTranspose(conv), 1) => Some(Part::Weight(usize::from(conv.group == 1))),
         (Op::Gemm(gemm), 1) => Some(Part::Weight(usize::from(!gemm.trans_b))),
-        (Op::Conv(_) | Op::ConvTranspose(_) | Op::Gemm(_), 2) => Some(Part::Other),
         (Op::MatMul, 1) if rank(1) >= 2 => Some(Part::Weight(rank(1) - 1)),
         (Op::MatMul, 0) if rank(0) >= 2 => Some(Part::Weight(rank(0) - 2)),
         (Op::Recurrent(_), 1 | 2) => Some(Part::Weight(1)),
-        (Op::Recurrent(_), 3) => Some(Part::Other),
         (
             Op::BatchNormalization { .. }
             | Op::LayerNormalization { .. }
@@ -85,6 +83,8 @@ fn part(graph: &Graph, node: &Node, port: usize) -> Option<Part> {
             | Op::Normalization(Normalization::Group { .. } | Normalization::RootMeanSquare { .. }),
             1 | 2,
         )
+        | (Op::Conv(_) | Op::ConvTranspose(_) | Op::Gemm(_), 2)
+        | (Op::Recurrent(_), 3)
         | (Op::PRelu | Op::ChannelPRelu, 1) => Some(Part::Other),
         // A bias, or a factor of each channel; a lone number is a constant of the architecture.
         (Op::Binary(BinaryOp::Add | BinaryOp::Mul), _) => {

@@ -49,7 +49,7 @@ impl State {
             let tensor = graph.tensor(t.id);
             tensor
                 .and_then(|t| t.as_f32())
-                .map(|d| d.to_vec())
+                .map(<[f32]>::to_vec)
                 .unwrap_or_default()
         };
         let weights: Vec<Vec<f32>> = trained.iter().map(data).collect();
@@ -88,8 +88,8 @@ impl State {
         &self.records
     }
 
-    /// Returns the weights with zeros outside of the masks.
-    pub(crate) fn effective(&self, trained: &[Trained]) -> Vec<Vec<f32>> {
+    /// Returns the weights as the network has them: zeros outside of the masks.
+    pub fn effective(&self, trained: &[Trained]) -> Vec<Vec<f32>> {
         self.masked(&self.weights, trained)
     }
 

@@ -74,6 +74,9 @@ pub(crate) struct FitArgs {
     /// A recipe that `regraft fit` wrote; options go before its lines
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Run")]
     pub(crate) recipe: Option<PathBuf>,
+    /// A folder in which an event file for `TensorBoard` is made
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = "Run")]
+    pub(crate) log_dir: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) keep: KeepOptions,
     #[command(flatten)]

@@ -79,7 +79,11 @@ fn by_score(
     let mut counts: Vec<usize> = scores.iter().map(above).collect();
     let mut left = total - counts.iter().sum::<usize>();
     for (count, s) in counts.iter_mut().zip(&scores) {
-        let equal = s.iter().filter(|x| **x == limit).count().min(left);
+        let equal = s
+            .iter()
+            .filter(|x| x.total_cmp(&limit).is_eq())
+            .count()
+            .min(left);
         *count += equal;
         left -= equal;
     }

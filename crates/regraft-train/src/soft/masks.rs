@@ -68,16 +68,12 @@ impl Masks {
                         .iter()
                         .map(|l| l.weights.iter().map(|_| draw(&mut random)).collect())
                         .collect();
-                    let mut at = 0;
-                    for (layer, draws) in layers.iter().zip(&draws) {
-                        let layer = LayerView {
-                            gradient: draws,
-                            ..*layer
-                        };
-                        let score = |l: &LayerView<'_>, i: usize| l.gradient[i];
-                        replace(&mut self.layers[at], &layer, f64::from(drop), score);
-                        at += 1;
-                    }
+                    let drawn = layers.iter().zip(&draws).map(|(layer, draws)| LayerView {
+                        gradient: draws,
+                        ..*layer
+                    });
+                    let drawn: Vec<LayerView<'_>> = drawn.collect();
+                    self.replace(&drawn, f64::from(drop), |l, i| l.gradient[i]);
                 }
             }
         }
@@ -97,7 +93,6 @@ impl Masks {
             })
             .collect();
         self.choose(soft, layers, &masked, keep);
-        // A weight of zero is not kept before one that was.
     }
 
     /// Keeps the largest, those inside counted as larger by the margin.
@@ -184,7 +179,7 @@ fn largest(weights: &[f32], count: usize) -> Vec<bool> {
     let mut mask: Vec<bool> = weights.iter().map(|w| w.abs() > limit).collect();
     let mut left = count - mask.iter().filter(|k| **k).count();
     for (k, w) in mask.iter_mut().zip(weights) {
-        if left > 0 && !*k && w.abs() == limit {
+        if left > 0 && w.abs().total_cmp(&limit).is_eq() {
             *k = true;
             left -= 1;
         }

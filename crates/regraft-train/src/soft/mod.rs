@@ -96,6 +96,11 @@ impl SoftPruning {
         Ok(())
     }
 
+    /// Returns how many of `total` weights are there at the end.
+    pub(crate) fn kept_at_end(&self, total: usize) -> usize {
+        ((1.0 - self.sparsity) * total as f64).round() as usize
+    }
+
     /// Returns the share of zeros due at a step (Zhu and Gupta 2017, equation 1).
     pub fn sparsity_at(&self, step: usize, total: usize) -> f64 {
         match self.method {

@@ -2,6 +2,7 @@
 
 mod log;
 mod recipe;
+mod tensorboard;
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -9,9 +10,10 @@ use std::path::{Path, PathBuf};
 use regraft_data::{DataSource, Dataset, Preprocess, Role, split_calibration};
 use regraft_graph::Graph;
 use regraft_graph::cost::total;
-use regraft_train::{EpochRecord, Fitted, State, Watch};
+use regraft_train::{EpochRecord, Fitted, State, Trained, Watch};
 
 use self::log::EpochLog;
+use self::tensorboard::EventFile;
 pub use recipe::{
     DEFAULT_HELD_OUT, DecayName, FitAugmentName, FitRecipe, MethodName, OptimizerName,
     SoftAllocationName,
@@ -247,6 +249,10 @@ impl Parts<'_> {
             lines: EpochLog::new(self.recipe.epochs),
             run_dir: RefCell::new(run_dir),
             failed: None,
+            events: match &options.log_dir {
+                Some(folder) => Some(EventFile::create(folder)?),
+                None => None,
+            },
         };
         let fitted = regraft_train::fit(
             &self.model.graph,
@@ -355,6 +361,42 @@ struct Watcher<'a> {
     lines: EpochLog,
     run_dir: RefCell<Option<RunDir>>,
     failed: Option<Error>,
+    events: Option<EventFile>,
+}
+
+impl Watcher<'_> {
+    /// Adds an epoch to the event file, if one is written.
+    fn tell_tensorboard(
+        &mut self,
+        record: &EpochRecord,
+        state: &State,
+        trained: &[Trained],
+    ) -> Result<(), Error> {
+        let Some(events) = &mut self.events else {
+            return Ok(());
+        };
+        let step = record.step;
+        let nonzero = record.nonzero as f64 / record.weights.max(1) as f64;
+        events.scalars(
+            step,
+            &[
+                ("loss/train", record.loss),
+                ("accuracy/held_out", record.held_out_accuracy),
+                ("learning_rate", record.rate),
+                ("nonzero", nonzero),
+            ],
+        )?;
+        for (weights, parameter) in state.effective(trained).iter().zip(trained) {
+            if !parameter.is_weight {
+                continue;
+            }
+            let there = weights.iter().copied().filter(|w| *w != 0.0);
+            let share = there.clone().count() as f64 / weights.len().max(1) as f64;
+            events.histogram(step, &format!("weights/{}", parameter.name), there)?;
+            events.scalars(step, &[(&format!("nonzero/{}", parameter.name), share)])?;
+        }
+        Ok(())
+    }
 }
 
 impl Watch for Watcher<'_> {
@@ -365,9 +407,12 @@ impl Watch for Watcher<'_> {
         }
     }
 
-    fn epoch(&mut self, record: &EpochRecord, state: &State) {
+    fn epoch(&mut self, record: &EpochRecord, state: &State, trained: &[Trained]) {
         if let Some(line) = self.lines.line(record) {
             self.log.note(&line);
+        }
+        if let Err(error) = self.tell_tensorboard(record, state, trained) {
+            self.failed.get_or_insert(error);
         }
         if let Some(dir) = self.run_dir.borrow_mut().as_mut()
             && let Err(error) = dir.put(STATE, &state.to_bytes())

@@ -40,6 +40,8 @@ pub struct RunOptions {
     pub force: bool,
     /// The ONNX Runtime library to measure with; left out: looked for.
     pub onnxruntime: Option<PathBuf>,
+    /// Where `fit` adds an event file for `TensorBoard`.
+    pub log_dir: Option<PathBuf>,
     /// More folders to look for it in.
     pub library_dirs: Vec<PathBuf>,
 }

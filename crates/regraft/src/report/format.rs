@@ -375,12 +375,25 @@ pub(super) struct MetricRow {
     pub(super) change: Option<String>,
 }
 
+/// Returns the heads of the three columns of figures.
+pub(super) fn columns(report: &Report) -> [&'static str; 3] {
+    match report.training {
+        Some(_) => ["given", "", "trained"],
+        None => ["dense", "pruned", "rebuilt"],
+    }
+}
+
 /// Returns parameters, MACs and file size; the pruned model has the size of the small one.
 pub(super) fn size_rows(report: &Report) -> Vec<MetricRow> {
     let (dense, small) = (&report.dense, &report.small);
     let row = |title, before, after, show: fn(u64) -> String| MetricRow {
         title,
-        cells: [before, after, after].map(|n| Some(show(n))),
+        cells: [
+            Some(show(before)),
+            // Training has nothing between before and after.
+            report.training.is_none().then(|| show(after)),
+            Some(show(after)),
+        ],
         change: Some(size_change(before, after)),
     };
     let mut rows = vec![

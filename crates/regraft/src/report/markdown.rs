@@ -66,8 +66,13 @@ fn name(text: &str) -> String {
 pub(super) fn render(report: &Report) -> String {
     let mut sheet = Sheet(String::new());
     sheet.put(format_args!(
-        "# {}, pruned and rebuilt\n\n",
-        name(&report.model.name)
+        "# {}, {}\n\n",
+        name(&report.model.name),
+        if report.training.is_some() {
+            "trained"
+        } else {
+            "pruned and rebuilt"
+        }
     ));
     outcome(&mut sheet, report);
     checks(&mut sheet, report);
@@ -85,8 +90,9 @@ pub(super) fn render(report: &Report) -> String {
 }
 
 fn outcome(sheet: &mut Sheet, report: &Report) {
+    let [before, between, after] = format::columns(report);
     sheet.put(format_args!(
-        "| | dense | pruned | rebuilt | change |\n| --- | ---: | ---: | ---: | ---: |\n"
+        "| | {before} | {between} | {after} | change |\n| --- | ---: | ---: | ---: | ---: |\n"
     ));
     for row in format::size_rows(report)
         .into_iter()
@@ -118,6 +124,9 @@ fn checks(sheet: &mut Sheet, report: &Report) {
             verify.random_samples,
             verify.calibration_samples
         ));
+    }
+    if let Some(training) = &report.training {
+        sheet.put(format_args!("- Trained: {}.\n", training.in_words()));
     }
     if let Some(carried) = &report.carried {
         sheet.put(format_args!(

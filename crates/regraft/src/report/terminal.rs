@@ -119,7 +119,8 @@ pub(super) fn render(report: &Report, style: &TerminalStyle, report_path: Option
 fn table(sheet: &mut Sheet, report: &Report) {
     let title = sheet.paint(Tone::Bold, &format::name(&report.model.name));
     sheet.line(&title);
-    sheet.row("", ["dense", "pruned", "rebuilt", "change"], [Tone::Dim; 4]);
+    let [before, between, after] = format::columns(report);
+    sheet.row("", [before, between, after, "change"], [Tone::Dim; 4]);
     for row in format::size_rows(report) {
         let label = match row.title {
             "Parameters" => "parameters",
@@ -171,6 +172,9 @@ fn checks(sheet: &mut Sheet, report: &Report) {
         );
     }
     rebuilt(sheet, report);
+    if let Some(training) = &report.training {
+        sheet.item("trained", Tone::Plain, &training.in_words());
+    }
     if let Some(carried) = &report.carried {
         let tone = if carried.drifts() {
             Tone::Bad

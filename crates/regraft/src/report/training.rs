@@ -14,6 +14,18 @@ pub struct TrainingFigures {
     pub held_out_accuracy: f64,
 }
 
+impl TrainingFigures {
+    /// Returns what was done in words.
+    pub fn in_words(&self) -> String {
+        format!(
+            "{} epochs; the weights of epoch {} are kept, which find the class of {:.2} % of the held-out samples",
+            self.epochs.len(),
+            self.best_epoch,
+            100.0 * self.held_out_accuracy
+        )
+    }
+}
+
 /// One pass over the training samples.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

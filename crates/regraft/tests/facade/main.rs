@@ -5,6 +5,7 @@
 
 mod attention;
 mod carried;
+mod fit;
 mod fused;
 mod importance;
 mod inputs;

@@ -223,15 +223,19 @@ pub(super) fn notices(page: &mut Page, report: &Report, detail: &Detail) {
 pub(super) fn outcome(page: &mut Page, report: &Report) {
     let samples = report.small.metrics.as_ref().map_or(0, |m| m.samples);
     let note = if samples > 0 {
-        format!(
-            "Quality on {samples} evaluation samples. Pruned: right after the removal. Rebuilt: what was written."
-        )
+        let columns = if report.training.is_some() {
+            "Given: before training. Trained: what was written."
+        } else {
+            "Pruned: right after the removal. Rebuilt: what was written."
+        };
+        format!("Quality on {samples} evaluation samples. {columns}")
     } else {
         "Without evaluation samples there is no figure of quality.".to_owned()
     };
     page.open("outcome", "Outcome", &note);
+    let [before, between, after] = format::columns(report);
     page.put(format_args!(
-        "<div class=\"scroll\"><table>\n<thead><tr><th></th><th>Dense</th><th>Pruned</th><th>Rebuilt</th><th>Change</th></tr></thead>\n<tbody>\n"
+        "<div class=\"scroll\"><table>\n<thead><tr><th></th><th>{before}</th><th>{between}</th><th>{after}</th><th>change</th></tr></thead>\n<tbody>\n"
     ));
     for row in format::size_rows(report)
         .into_iter()

@@ -13,6 +13,7 @@ mod layers;
 mod page;
 mod sensitivity;
 mod timing;
+mod training;
 mod weights;
 mod widths;
 
@@ -50,6 +51,7 @@ fn render_with(report: &Report, detail: &Detail) -> String {
     hero::head(&mut page, report);
     hero::notices(&mut page, report, detail);
     hero::outcome(&mut page, report);
+    training::section(&mut page, report);
     widths::section(&mut page, report, detail);
     connections::section(&mut page, report, detail);
     errors::section(&mut page, report, detail);
