@@ -390,6 +390,7 @@ impl<'a> Run<'a> {
         state
             .masks
             .update(&soft, &views, (step, total), self.config.seed);
+        state.gradients.iter_mut().for_each(|g| g.fill(0.0));
         // What comes back starts from zero where weights outside do not move.
         if !matches!(soft.method, Method::DynamicSurgery { .. }) {
             state.clear_outside(&self.trained);
@@ -435,7 +436,13 @@ impl<'a> Run<'a> {
                 }
             }
         }
-        state.gradients = gradients;
+        if config.prune.is_some() {
+            for (sum, now) in state.gradients.iter_mut().zip(&gradients) {
+                for (s, g) in sum.iter_mut().zip(now) {
+                    *s += g;
+                }
+            }
+        }
     }
 
     /// Returns the weights that would be written now.

@@ -17,7 +17,7 @@ pub struct State {
     /// The weights, those outside of the masks included.
     pub(crate) weights: Vec<Vec<f32>>,
     pub(crate) moments: Vec<Moments>,
-    /// Gradients of the last step.
+    /// Sums of the gradients since the masks changed.
     pub(crate) gradients: Vec<Vec<f32>>,
     /// Moving average, empty if none is kept.
     pub(crate) average: Vec<Vec<f32>>,

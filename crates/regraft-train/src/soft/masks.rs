@@ -10,7 +10,8 @@ use super::{Method, SoftPruning};
 pub(crate) struct LayerView<'a> {
     /// Its weights, those outside of the mask included.
     pub(crate) weights: &'a [f32],
-    /// The gradient of the last step with respect to every weight, in the mask or not.
+    /// The sum of the gradients since the last change with respect to every weight, in the mask or
+    /// not.
     pub(crate) gradient: &'a [f32],
     pub(crate) shape: &'a [usize],
 }
@@ -79,19 +80,19 @@ impl Masks {
         }
     }
 
-    /// Lets the smallest go until `keep` are left; what went stays away.
+    /// Lets the smallest go until `keep` are left; what went stays away. First go those that no sample
+    /// moved: they lead from a dead input, or to a unit that nothing reads any more.
     fn shrink(&mut self, soft: &SoftPruning, layers: &[LayerView<'_>], keep: usize) {
-        let masked: Vec<Vec<f32>> = layers
-            .iter()
-            .zip(&self.layers)
-            .map(|(l, m)| {
-                l.weights
-                    .iter()
-                    .zip(m)
-                    .map(|(w, k)| if *k { *w } else { 0.0 })
-                    .collect()
-            })
-            .collect();
+        let masked = layers.iter().zip(&self.layers).map(|(layer, mask)| {
+            let moved = layer.gradient.iter().any(|g| *g != 0.0);
+            let parts = layer.weights.iter().zip(layer.gradient).zip(mask);
+            let size = |((w, g), kept): ((&f32, &f32), &bool)| match (*kept, moved && *g == 0.0) {
+                (true, false) => *w,
+                (true, true) | (false, _) => 0.0,
+            };
+            parts.map(size).collect::<Vec<f32>>()
+        });
+        let masked: Vec<Vec<f32>> = masked.collect();
         self.choose(soft, layers, &masked, keep);
     }
 
@@ -226,7 +227,7 @@ mod tests {
         const T: bool = true;
         const F: bool = false;
         let weights = [5.0, -4.0, 3.0, 2.9, 0.0, 9.0];
-        let gradient = [0.0, 0.0, 0.0, 0.5, 2.0, 1.0];
+        let gradient = [0.1, 0.1, -0.1, 0.5, 2.0, 1.0];
         // At 40 of 50 steps 1 - 0.2^3 of a half is gone: three are left.
         let gradual = masks_of(
             Method::GradualMagnitude,
@@ -235,6 +236,15 @@ mod tests {
             &gradient,
         );
         assert_eq!(gradual, [T, T, T, F, F, F]);
+        // The largest was never moved: nothing depends on it.
+        let idle = [0.0, 0.1, -0.1, 0.5, 2.0, 1.0];
+        let gradual = masks_of(
+            Method::GradualMagnitude,
+            &[T, T, T, T, T, F],
+            &weights,
+            &idle,
+        );
+        assert_eq!(gradual, [F, T, T, T, F, F]);
         let surgery = |margin| {
             let method = Method::DynamicSurgery { margin };
             masks_of(method, &[T, T, F, T, F, F], &weights, &gradient)
