@@ -32,6 +32,14 @@ pub enum TrainError {
     /// Nothing of the network can be trained.
     #[error("the network has no weights of floats that an op multiplies or adds")]
     NothingToTrain,
+    /// The loss does not depend on any weight.
+    #[error(
+        "no gradient reaches a weight: an op between `{logits}` and the weights has none, or its inputs are dead"
+    )]
+    NoGradient {
+        /// The value that the loss is taken of.
+        logits: String,
+    },
     /// A label is not one of the network's outputs.
     #[error("label {label} of sample {sample} is not below the {n_classes} outputs of the network")]
     Label {

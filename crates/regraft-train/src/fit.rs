@@ -353,6 +353,11 @@ impl<'a> Run<'a> {
             .map(take)
             .map(Option::unwrap_or_default)
             .collect();
+        if step == 0 && gradients.iter().flatten().all(|g| *g == 0.0) {
+            return Err(TrainError::NoGradient {
+                logits: self.graph.value(self.logits).name.clone(),
+            });
+        }
         if let Some(limit) = self.config.clip {
             clip(&mut gradients, limit);
         }

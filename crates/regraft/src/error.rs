@@ -242,6 +242,9 @@ fn training_hint(error: &TrainError) -> Option<&'static str> {
              epoch is kept there",
         ),
         TrainError::Checkpoint { .. } => Some("start with an empty run directory"),
+        TrainError::NoGradient { .. } => Some(
+            "the first output should be the scores of the classes, before any choice between them",
+        ),
         TrainError::NothingToTrain => Some("is it a quantised network?"),
         _ => None,
     }

@@ -16,6 +16,12 @@ pub(crate) struct LayerView<'a> {
     pub(crate) shape: &'a [usize],
 }
 
+/// What weights that no sample moved count as, relative to the others.
+const IDLE: f32 = 1e-12;
+/// What a connection that is there counts as at least, so that none outside is taken for it; its
+/// square is still a number.
+const INSIDE: f32 = 1e-18;
+
 /// Which connections of each layer are there.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Masks {
@@ -87,8 +93,9 @@ impl Masks {
             let moved = layer.gradient.iter().any(|g| *g != 0.0);
             let parts = layer.weights.iter().zip(layer.gradient).zip(mask);
             let size = |((w, g), kept): ((&f32, &f32), &bool)| match (*kept, moved && *g == 0.0) {
-                (true, false) => *w,
-                (true, true) | (false, _) => 0.0,
+                (true, false) => w.abs().max(INSIDE),
+                (true, true) => (w.abs() * IDLE).max(INSIDE),
+                (false, _) => 0.0,
             };
             parts.map(size).collect::<Vec<f32>>()
         });
