@@ -1,7 +1,7 @@
 //! The training loop.
 
-use regraft_data::{Augment, Dataset, Preprocess, argmax_rows, shuffled};
-use regraft_exec::{ExecError, ExecOptions, Executor, HostTensor};
+use regraft_data::{Dataset, Preprocess, argmax_rows, shuffled};
+use regraft_exec::{ExecError, Executor, HostTensor};
 use regraft_graph::{Graph, ValueId};
 
 use crate::objective::logits;
@@ -9,41 +9,7 @@ use crate::optimizer::Step;
 use crate::parameters::{Trained, trained};
 use crate::soft::LayerView;
 use crate::state::{Best, Moments, State};
-use crate::{Method, Objective, Optimizer, Schedule, SoftPruning, TrainError};
-
-/// How to train.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct FitConfig {
-    /// Passes over the training samples.
-    pub epochs: usize,
-    /// Samples of a step.
-    pub batch: usize,
-    /// How weights move.
-    pub optimizer: Optimizer,
-    /// How far.
-    pub schedule: Schedule,
-    /// What is minimised.
-    pub objective: Objective,
-    /// Weight decay: factor of each weight in its gradient. Biases and scales do not decay.
-    pub l2: f32,
-    /// Factor of the sum of the absolute weights in the loss.
-    pub l1: f32,
-    /// The largest length of the whole gradient, `None`: as long as it is.
-    pub clip: Option<f32>,
-    /// Share of the moving average of the weights that one step leaves; the average is what is
-    /// judged and written. `None`: the weights themselves.
-    pub average: Option<f32>,
-    /// How images are varied.
-    pub augment: Augment,
-    /// Pruning while training.
-    pub prune: Option<SoftPruning>,
-    /// Epochs without a better held-out result after which training ends, `None`: all epochs.
-    pub patience: Option<usize>,
-    /// Seed of the order and of every draw.
-    pub seed: u64,
-    /// How the network runs.
-    pub exec: ExecOptions,
-}
+use crate::{FitConfig, Method, TrainError};
 
 /// Samples and where they go.
 #[derive(Clone, Copy, Debug)]
@@ -152,7 +118,7 @@ impl<'a> Run<'a> {
         config: &'a FitConfig,
         start: Option<State>,
     ) -> Result<Self, TrainError> {
-        check(config, samples.fit.len())?;
+        config.check(samples.fit.len())?;
         let trained = trained(graph);
         if !trained.iter().any(|t| t.is_weight) {
             return Err(TrainError::NothingToTrain);
@@ -362,7 +328,7 @@ impl<'a> Run<'a> {
             clip(&mut gradients, limit);
         }
         self.state.step += 1;
-        self.descend(gradients, rate as f32);
+        self.descend(&gradients, rate as f32);
         Ok(found.loss)
     }
 
@@ -402,14 +368,14 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn descend(&mut self, gradients: Vec<Vec<f32>>, rate: f32) {
+    fn descend(&mut self, gradients: &[Vec<f32>], rate: f32) {
         let config = self.config;
         let splices = config
             .prune
             .is_some_and(|p| matches!(p.method, Method::DynamicSurgery { .. }));
         let state = &mut self.state;
         let mut masks = state.masks.layers.iter();
-        for (i, (parameter, gradient)) in self.trained.iter().zip(&gradients).enumerate() {
+        for (i, (parameter, gradient)) in self.trained.iter().zip(gradients).enumerate() {
             let weights = &mut state.weights[i];
             if gradient.len() != weights.len() {
                 continue;
@@ -442,7 +408,7 @@ impl<'a> Run<'a> {
             }
         }
         if config.prune.is_some() {
-            for (sum, now) in state.gradients.iter_mut().zip(&gradients) {
+            for (sum, now) in state.gradients.iter_mut().zip(gradients) {
                 for (s, g) in sum.iter_mut().zip(now) {
                     *s += g;
                 }
@@ -515,38 +481,6 @@ impl<'a> Run<'a> {
             trained: self.trained,
         })
     }
-}
-
-fn check(config: &FitConfig, n_fit: usize) -> Result<(), TrainError> {
-    config.schedule.check()?;
-    config.optimizer.check()?;
-    config.objective.check()?;
-    if let Some(soft) = &config.prune {
-        soft.check()?;
-    }
-    for (name, value) in [("l2", config.l2), ("l1", config.l1)] {
-        if !(value >= 0.0 && value.is_finite()) {
-            return Err(TrainError::Setting {
-                name,
-                value: f64::from(value),
-                range: "should be at least 0",
-            });
-        }
-    }
-    if let Some(share) = config.average.filter(|s| !(0.0..1.0).contains(s)) {
-        return Err(TrainError::Setting {
-            name: "average",
-            value: f64::from(share),
-            range: "should be a share, at least 0 and below 1",
-        });
-    }
-    if config.batch == 0 || config.batch > n_fit {
-        return Err(TrainError::BatchTooLarge {
-            batch: config.batch,
-            found: n_fit,
-        });
-    }
-    Ok(())
 }
 
 /// Shortens the whole gradient to `limit`.

@@ -6,6 +6,7 @@
 //! hands over is all that a later run needs to give the same result.
 
 mod checkpoint;
+mod config;
 mod error;
 mod fit;
 mod objective;
@@ -15,8 +16,9 @@ mod schedule;
 mod soft;
 mod state;
 
+pub use config::FitConfig;
 pub use error::TrainError;
-pub use fit::{EpochRecord, FitConfig, Fitted, Samples, Watch, fit};
+pub use fit::{EpochRecord, Fitted, Samples, Watch, fit};
 pub use objective::{Objective, logits};
 pub use optimizer::Optimizer;
 pub use parameters::{Trained, trained};

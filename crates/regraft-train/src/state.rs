@@ -2,10 +2,10 @@
 
 use regraft_graph::Graph;
 
-use crate::TrainError;
-use crate::fit::{EpochRecord, FitConfig};
+use crate::fit::EpochRecord;
 use crate::parameters::Trained;
 use crate::soft::Masks;
+use crate::{FitConfig, TrainError};
 
 /// Where a run stands.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,0 +1,75 @@
+//! How to train.
+
+use regraft_data::Augment;
+use regraft_exec::ExecOptions;
+
+use crate::{Objective, Optimizer, Schedule, SoftPruning, TrainError};
+
+/// How to train.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FitConfig {
+    /// Passes over the training samples.
+    pub epochs: usize,
+    /// Samples of a step.
+    pub batch: usize,
+    /// How weights move.
+    pub optimizer: Optimizer,
+    /// How far.
+    pub schedule: Schedule,
+    /// What is minimised.
+    pub objective: Objective,
+    /// Weight decay: factor of each weight in its gradient. Biases and scales do not decay.
+    pub l2: f32,
+    /// Factor of the sum of the absolute weights in the loss.
+    pub l1: f32,
+    /// The largest length of the whole gradient, `None`: as long as it is.
+    pub clip: Option<f32>,
+    /// Share of the moving average of the weights that one step leaves; the average is what is
+    /// judged and written. `None`: the weights themselves.
+    pub average: Option<f32>,
+    /// How images are varied.
+    pub augment: Augment,
+    /// Pruning while training.
+    pub prune: Option<SoftPruning>,
+    /// Epochs without a better held-out result after which training ends, `None`: all epochs.
+    pub patience: Option<usize>,
+    /// Seed of the order and of every draw.
+    pub seed: u64,
+    /// How the network runs.
+    pub exec: ExecOptions,
+}
+
+impl FitConfig {
+    /// Refuses settings out of range, and a batch that `n_fit` samples do not fill.
+    pub(crate) fn check(&self, n_fit: usize) -> Result<(), TrainError> {
+        self.schedule.check()?;
+        self.optimizer.check()?;
+        self.objective.check()?;
+        if let Some(soft) = &self.prune {
+            soft.check()?;
+        }
+        for (name, value) in [("l2", self.l2), ("l1", self.l1)] {
+            if !(value >= 0.0 && value.is_finite()) {
+                return Err(TrainError::Setting {
+                    name,
+                    value: f64::from(value),
+                    range: "should be at least 0",
+                });
+            }
+        }
+        if let Some(share) = self.average.filter(|s| !(0.0..1.0).contains(s)) {
+            return Err(TrainError::Setting {
+                name: "average",
+                value: f64::from(share),
+                range: "should be a share, at least 0 and below 1",
+            });
+        }
+        if self.batch == 0 || self.batch > n_fit {
+            return Err(TrainError::BatchTooLarge {
+                batch: self.batch,
+                found: n_fit,
+            });
+        }
+        Ok(())
+    }
+}
