@@ -74,7 +74,7 @@ pub struct Fitted {
 
 /// Trains a network on labelled samples, and prunes it on the way if asked to.
 ///
-/// `teacher` is the dense model that [`Objective::teacher`] speaks of. `start` goes on from a state
+/// `teacher` is the dense model that [`Objective::teacher`](crate::Objective::teacher) speaks of. `start` goes on from a state
 /// that an earlier run told its [`Watch`]: the result is that of an uninterrupted run.
 /// # Errors
 /// [`TrainError`] for settings out of range, labels that do not fit, an op without a gradient, a
