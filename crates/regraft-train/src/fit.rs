@@ -144,7 +144,10 @@ impl<'a> Run<'a> {
             samples,
             config,
             executor,
-            teacher: teacher.map(teach).transpose()?,
+            teacher: teacher
+                .filter(|_| config.objective.teacher > 0.0)
+                .map(teach)
+                .transpose()?,
             logits: logits(graph).ok_or_else(no_output)?,
             ids: trained.iter().map(|t| t.id).collect(),
             trained,
@@ -290,10 +293,8 @@ impl<'a> Run<'a> {
             .wrapping_add(step as u64);
         let input = self.input(indices, Some(seed))?;
         let taught = match &self.teacher {
-            Some((teacher, output)) if self.config.objective.teacher > 0.0 => {
-                Some(self.outputs(teacher, *output, input.clone())?)
-            }
-            _ => None,
+            Some((teacher, output)) => Some(self.outputs(teacher, *output, input.clone())?),
+            None => None,
         };
         let labels = self.labels_of(indices);
         let labels = Some(&labels[..]).filter(|_| !self.labels.is_empty());

@@ -4,8 +4,7 @@ mod log;
 mod recipe;
 mod tensorboard;
 
-use std::cell::RefCell;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use regraft_data::{DataSource, Dataset, Preprocess, Role, split_calibration};
 use regraft_graph::Graph;
@@ -55,9 +54,15 @@ pub fn fit(
         Error::usage("no data is given")
             .with_hint("point --data at a folder or file of labelled samples")
     })?;
-    let files = files(recipe, path)?;
+    let out = recipe.output.clone();
+    let out = out.unwrap_or_else(|| path.with_extension("fit.onnx"));
+    let files = Files::beside(out, "the trained model")?;
     let csv = files.model.with_extension("epochs.csv");
-    check_files(&files, &csv, recipe, &reading, options)?;
+    let models: Vec<&Path> = std::iter::once(path)
+        .chain(recipe.teacher.as_deref())
+        .collect();
+    let outputs = [&files.paths()[..], &[&csv]].concat();
+    crate::outputs::check(&outputs, &models, &reading, options)?;
     let log = Log::new(progress);
     log.stage("read");
     let model = Model::open(path, &reading)?;
@@ -104,52 +109,6 @@ pub fn fit(
         (&files.model, bytes),
     ])?;
     Ok(Outcome { report, files })
-}
-
-fn files(recipe: &FitRecipe, model: &Path) -> Result<Files, Error> {
-    let out = recipe
-        .output
-        .clone()
-        .unwrap_or_else(|| model.with_extension("fit.onnx"));
-    if out.file_name().is_none() {
-        return Err(Error::usage(format!(
-            "`{}` is not a file name for the trained model",
-            out.display()
-        )));
-    }
-    let beside = |suffix: &str| -> PathBuf { out.with_extension(suffix) };
-    Ok(Files {
-        report_json: beside("report.json"),
-        report_md: beside("report.md"),
-        report_html: beside("report.html"),
-        recipe: beside("recipe.toml"),
-        plan: None,
-        model: out,
-    })
-}
-
-fn check_files(
-    files: &Files,
-    csv: &Path,
-    recipe: &FitRecipe,
-    reading: &Recipe,
-    options: &RunOptions,
-) -> Result<(), Error> {
-    let outputs: [&Path; 6] = [
-        &files.model,
-        &files.report_json,
-        &files.report_md,
-        &files.report_html,
-        &files.recipe,
-        csv,
-    ];
-    let models: Vec<&Path> = recipe
-        .model
-        .iter()
-        .chain(&recipe.teacher)
-        .map(PathBuf::as_path)
-        .collect();
-    crate::outputs::check(&outputs, &models, reading, options)
 }
 
 /// Samples of a run.
@@ -243,11 +202,10 @@ impl Parts<'_> {
             self.log
                 .note(&format!("  goes on after epoch {}", state.epochs_done()));
         }
-        let teacher = (config.objective.teacher > 0.0).then_some(&self.teacher.graph);
         let mut watch = Watcher {
             log: self.log,
             lines: EpochLog::new(self.recipe.epochs),
-            run_dir: RefCell::new(run_dir),
+            run_dir,
             failed: None,
             events: match &options.log_dir {
                 Some(folder) => Some(EventFile::create(folder)?),
@@ -256,7 +214,7 @@ impl Parts<'_> {
         };
         let fitted = regraft_train::fit(
             &self.model.graph,
-            teacher,
+            Some(&self.teacher.graph),
             samples,
             &config,
             start,
@@ -359,7 +317,7 @@ fn epoch_figures(r: &EpochRecord) -> EpochFigures {
 struct Watcher<'a> {
     log: &'a Log<'a>,
     lines: EpochLog,
-    run_dir: RefCell<Option<RunDir>>,
+    run_dir: Option<RunDir>,
     failed: Option<Error>,
     events: Option<EventFile>,
 }
@@ -414,7 +372,7 @@ impl Watch for Watcher<'_> {
         if let Err(error) = self.tell_tensorboard(record, state, trained) {
             self.failed.get_or_insert(error);
         }
-        if let Some(dir) = self.run_dir.borrow_mut().as_mut()
+        if let Some(dir) = &mut self.run_dir
             && let Err(error) = dir.put(STATE, &state.to_bytes())
         {
             self.failed.get_or_insert(error.into());

@@ -12,7 +12,7 @@ mod sparsify;
 mod weights;
 
 use std::cell::RefCell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::progress::Progress;
@@ -61,6 +61,43 @@ pub struct Files {
     pub recipe: PathBuf,
     /// The plan that was applied; not written by `rebuild`.
     pub plan: Option<PathBuf>,
+}
+
+impl Files {
+    /// Returns the files of a result that goes to `out`, which is `what`.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Usage`] if that is not the name of a file.
+    pub(crate) fn beside(out: PathBuf, what: &str) -> Result<Self, crate::Error> {
+        if out.file_name().is_none() {
+            return Err(crate::Error::usage(format!(
+                "`{}` is not a file name for {what}",
+                out.display()
+            )));
+        }
+        let beside = |suffix: &str| -> PathBuf { out.with_extension(suffix) };
+        Ok(Self {
+            report_json: beside("report.json"),
+            report_md: beside("report.md"),
+            report_html: beside("report.html"),
+            recipe: beside("recipe.toml"),
+            plan: None,
+            model: out,
+        })
+    }
+
+    /// Returns the path of every file.
+    pub(crate) fn paths(&self) -> Vec<&Path> {
+        let always = [
+            &self.model,
+            &self.report_json,
+            &self.report_md,
+            &self.report_html,
+            &self.recipe,
+        ];
+        let all = always.into_iter().chain(&self.plan);
+        all.map(PathBuf::as_path).collect()
+    }
 }
 
 /// What a run gives back.

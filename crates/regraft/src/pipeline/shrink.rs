@@ -1,6 +1,6 @@
 //! `shrink`: prune, verify, rebuild, judge, report.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use regraft_exec::ExecOptions;
 use regraft_graph::Graph;
@@ -90,20 +90,10 @@ pub(crate) fn files(recipe: &Recipe, model: &Path) -> Result<Files, Error> {
         .output
         .clone()
         .unwrap_or_else(|| model.with_extension("small.onnx"));
-    if out.file_name().is_none() {
-        return Err(Error::usage(format!(
-            "`{}` is not a file name for the small model",
-            out.display()
-        )));
-    }
-    let beside = |suffix: &str| -> PathBuf { out.with_extension(suffix) };
+    let plan = out.with_extension("plan.toml");
     Ok(Files {
-        report_json: beside("report.json"),
-        report_md: beside("report.md"),
-        report_html: beside("report.html"),
-        recipe: beside("recipe.toml"),
-        plan: Some(beside("plan.toml")),
-        model: out,
+        plan: Some(plan),
+        ..Files::beside(out, "the small model")?
     })
 }
 
@@ -113,19 +103,7 @@ pub(crate) fn check_files(
     recipe: &Recipe,
     options: &RunOptions,
 ) -> Result<(), Error> {
-    let outputs = [
-        &files.model,
-        &files.report_json,
-        &files.report_md,
-        &files.report_html,
-        &files.recipe,
-    ];
-    let outputs: Vec<&Path> = outputs
-        .into_iter()
-        .chain(files.plan.as_ref())
-        .map(PathBuf::as_path)
-        .collect();
-    crate::outputs::check(&outputs, models, recipe, options)
+    crate::outputs::check(&files.paths(), models, recipe, options)
 }
 
 /// Returns how models run under a recipe: with all threads of the machine unless it says otherwise.
