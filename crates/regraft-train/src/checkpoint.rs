@@ -6,7 +6,7 @@ use crate::soft::Masks;
 use crate::state::{Best, Moments, State};
 
 const MAGIC: &[u8; 8] = b"regrafts";
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 impl State {
     /// Returns the state as bytes.
@@ -21,11 +21,16 @@ impl State {
         }
         out.lists(&self.gradients);
         out.lists(&self.average);
-        out.number(self.masks.layers.len() as u64);
-        for mask in &self.masks.layers {
-            out.number(mask.len() as u64);
+        out.number(self.masks.all.len() as u64);
+        for (mask, is_weight) in self.masks.all.iter().zip(&self.masks.is_weight) {
+            out.numbers(&[u64::from(*is_weight), mask.len() as u64]);
             out.0.extend(mask.iter().map(|k| u8::from(*k)));
         }
+        out.numbers(&[u64::from(self.is_pruned), self.memory.len() as u64]);
+        for lists in &self.memory {
+            out.lists(lists);
+        }
+        out.list(&self.thresholds);
         out.number(u64::from(self.best.is_some()));
         if let Some(best) = &self.best {
             out.numbers(&[best.epoch as u64, best.accuracy.to_bits()]);
@@ -63,11 +68,20 @@ impl State {
         }
         let (gradients, average) = (r.lists()?, r.lists()?);
         let n = r.count()?;
-        let mut layers = Vec::new();
+        let mut masks = Masks::default();
         for _ in 0..n {
+            masks.is_weight.push(r.number()? != 0);
             let len = r.count()?;
-            layers.push(r.take(len)?.iter().map(|b| *b != 0).collect());
+            let mask = r.take(len)?.iter().map(|b| *b != 0).collect();
+            masks.all.push(mask);
         }
+        let is_pruned = r.number()? != 0;
+        let n = r.count()?;
+        let mut memory = Vec::new();
+        for _ in 0..n {
+            memory.push(r.lists()?);
+        }
+        let thresholds = r.list()?;
         let best = if r.number()? == 0 {
             None
         } else {
@@ -101,7 +115,10 @@ impl State {
             moments,
             gradients,
             average,
-            masks: Masks { layers },
+            masks,
+            is_pruned,
+            memory,
+            thresholds,
             best,
             records,
         })
@@ -201,8 +218,12 @@ mod tests {
             gradients: vec![vec![0.5, 0.25], vec![1.0]],
             average: Vec::new(),
             masks: Masks {
-                layers: vec![vec![true, false]],
+                all: vec![vec![true, false], vec![true]],
+                is_weight: vec![true, false],
             },
+            is_pruned: true,
+            memory: vec![vec![vec![0.5, 1.0], vec![2.0]], Vec::new()],
+            thresholds: vec![0.5, 0.0],
             best: Some(Best {
                 epoch: 1,
                 accuracy: 0.75,

@@ -3,6 +3,7 @@
 use regraft_data::DataError;
 use regraft_exec::ExecError;
 use regraft_graph::GraphError;
+use regraft_prune::PruneError;
 
 /// Training that could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +30,22 @@ pub enum TrainError {
         #[from]
         GraphError,
     ),
+    /// The channels that a plan wants to remove cannot be removed.
+    #[error("cannot remove channels")]
+    Prune(
+        /// What the pruning room says.
+        #[from]
+        PruneError,
+    ),
+    /// A method that knows no channels.
+    #[error("this method prunes single connections only: give a sparsity, not a share of the MACs")]
+    ConnectionsOnly,
+    /// A rebuild between two rounds failed.
+    #[error("the rebuild after a round of pruning failed: {reason}")]
+    Rebuild {
+        /// What it says.
+        reason: String,
+    },
     /// Nothing of the network can be trained.
     #[error("the network has no weights of floats that an op multiplies or adds")]
     NothingToTrain,

@@ -23,5 +23,5 @@ pub use objective::{Objective, logits};
 pub use optimizer::Optimizer;
 pub use parameters::{Trained, trained};
 pub use schedule::{Decay, Schedule};
-pub use soft::{Allocation, Method, SoftPruning};
+pub use soft::{Allocation, Goal, Method, Pace, Saliency, SoftPruning};
 pub use state::State;

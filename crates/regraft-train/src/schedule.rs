@@ -32,6 +32,8 @@ pub struct Schedule {
     pub decay: Decay,
     /// Share of the run in which it rises from zero in a straight line.
     pub warm_up: f64,
+    /// Share of the run until which it stays at the peak, before it falls.
+    pub hold: f64,
 }
 
 /// The share of a one-cycle run in which the rate rises, and the part of the peak it starts from.
@@ -50,13 +52,16 @@ impl Schedule {
             let steps = self.warm_up * total as f64;
             return self.peak * ((step + 1) as f64 / steps).min(1.0);
         }
+        if share < self.hold {
+            return self.peak;
+        }
         match self.decay {
             Decay::Constant => self.peak,
             Decay::Step { times, factor } => {
                 let falls = (share * (times + 1) as f64).floor().min(times as f64);
                 self.peak * factor.powf(falls)
             }
-            Decay::Cosine => self.peak * falling(self.warm_up),
+            Decay::Cosine => self.peak * falling(self.warm_up.max(self.hold)),
             Decay::OneCycle if share < RISE => self.peak * (START + (1.0 - START) * share / RISE),
             Decay::OneCycle => self.peak * falling(RISE),
         }
@@ -77,6 +82,13 @@ impl Schedule {
                 range: "should be a share of the run, at least 0 and below 1",
             });
         }
+        if !(0.0..1.0).contains(&self.hold) {
+            return Err(TrainError::Setting {
+                name: "hold",
+                value: self.hold,
+                range: "should be a share of the run, at least 0 and below 1",
+            });
+        }
         Ok(())
     }
 }
@@ -87,14 +99,19 @@ mod tests {
 
     #[test]
     fn rates_rise_and_fall() {
-        let rates = |decay, warm_up| -> Vec<f64> {
+        let held = |decay, warm_up, hold| -> Vec<f64> {
             let schedule = Schedule {
                 peak: 1.0,
                 decay,
                 warm_up,
+                hold,
             };
             (0..=8).map(|s| schedule.rate(s, 8)).collect()
         };
+        let rates = |decay, warm_up| held(decay, warm_up, 0.0);
+        let late = held(Decay::Cosine, 0.0, 0.5);
+        assert_eq!((late[3], late[4]), (1.0, 1.0));
+        assert!((late[6] - 0.5).abs() < 1e-12 && late[8].abs() < 1e-12);
         assert_eq!(rates(Decay::Constant, 0.0), [1.0; 9]);
         let cosine = rates(Decay::Cosine, 0.0);
         assert!((cosine[4] - 0.5).abs() < 1e-12 && cosine[8].abs() < 1e-12);

@@ -22,6 +22,12 @@ pub struct State {
     /// Moving average, empty if none is kept.
     pub(crate) average: Vec<Vec<f32>>,
     pub(crate) masks: Masks,
+    /// True once everything that is to go has gone.
+    pub(crate) is_pruned: bool,
+    /// What the method of pruning remembers of each initializer.
+    pub(crate) memory: Vec<Vec<Vec<f32>>>,
+    /// What is subtracted from the sizes of each initializer; empty for most methods.
+    pub(crate) thresholds: Vec<f32>,
     pub(crate) best: Option<Best>,
     pub(crate) records: Vec<EpochRecord>,
 }
@@ -59,7 +65,6 @@ impl State {
             first: zeros(w),
             second: if adaptive { zeros(w) } else { Vec::new() },
         });
-        let prunable = trained.iter().filter(|t| t.is_weight);
         let average = if config.average.is_some() {
             weights.clone()
         } else {
@@ -71,7 +76,10 @@ impl State {
             moments: moments.collect(),
             gradients: weights.iter().map(zeros).collect(),
             average,
-            masks: Masks::full(prunable.map(|t| t.shape.iter().product())),
+            masks: Masks::full(trained),
+            is_pruned: false,
+            memory: vec![Vec::new(); trained.len()],
+            thresholds: Vec::new(),
             weights,
             best: None,
             records: Vec::new(),
@@ -88,43 +96,49 @@ impl State {
         &self.records
     }
 
-    /// Returns the weights as the network has them: zeros outside of the masks.
-    pub fn effective(&self, trained: &[Trained]) -> Vec<Vec<f32>> {
-        self.masked(&self.weights, trained)
-    }
-
-    /// Returns the moving average with zeros outside of the masks.
-    pub(crate) fn averaged(&self, trained: &[Trained]) -> Vec<Vec<f32>> {
-        self.masked(&self.average, trained)
-    }
-
-    fn masked(&self, weights: &[Vec<f32>], trained: &[Trained]) -> Vec<Vec<f32>> {
-        let mut masks = self.masks.layers.iter();
-        let mut all = weights.to_vec();
-        for (data, parameter) in all.iter_mut().zip(trained) {
-            let mask = parameter.is_weight.then(|| masks.next()).flatten();
-            for (w, kept) in data.iter_mut().zip(mask.into_iter().flatten()) {
-                if !kept {
-                    *w = 0.0;
+    /// Returns the weights as the network has them: zeros outside of the masks, sizes less their
+    /// thresholds.
+    pub fn effective(&self) -> Vec<Vec<f32>> {
+        let mut all = self.weights.clone();
+        self.masks.clear_outside(&mut all);
+        for (weights, threshold) in all.iter_mut().zip(&self.thresholds) {
+            if *threshold > 0.0 {
+                let shrink = |w: f32| (w.abs() - threshold).max(0.0).copysign(w);
+                for w in weights {
+                    *w = shrink(*w);
                 }
             }
         }
         all
     }
 
+    /// Returns the moving average with zeros outside of the masks.
+    pub(crate) fn averaged(&self) -> Vec<Vec<f32>> {
+        let mut all = self.average.clone();
+        self.masks.clear_outside(&mut all);
+        all
+    }
+
     /// Sets weights outside of the masks, and their moments, to zero.
-    pub(crate) fn clear_outside(&mut self, trained: &[Trained]) {
-        let mut masks = self.masks.layers.iter();
-        let parts = self.weights.iter_mut().zip(&mut self.moments);
-        for ((weights, moments), parameter) in parts.zip(trained) {
-            let mask = parameter.is_weight.then(|| masks.next()).flatten();
-            for (i, _) in mask.into_iter().flatten().enumerate().filter(|(_, k)| !**k) {
-                weights[i] = 0.0;
-                moments.first[i] = 0.0;
-                if let Some(second) = moments.second.get_mut(i) {
-                    *second = 0.0;
+    pub(crate) fn clear_outside(&mut self) {
+        self.masks.clear_outside(&mut self.weights);
+        for (moments, mask) in self.moments.iter_mut().zip(&self.masks.all) {
+            let Moments { first, second } = moments;
+            for (i, _) in mask.iter().enumerate().filter(|(_, kept)| !**kept) {
+                for list in [&mut *first, &mut *second] {
+                    if let Some(m) = list.get_mut(i) {
+                        *m = 0.0;
+                    }
                 }
             }
+        }
+    }
+
+    /// Sets all moments to zero.
+    pub(crate) fn rest(&mut self) {
+        for Moments { first, second } in &mut self.moments {
+            first.fill(0.0);
+            second.fill(0.0);
         }
     }
 
@@ -135,12 +149,21 @@ impl State {
             let lengths = |m: &Moments| (m.first.len(), m.second.len());
             s.moments.iter().map(lengths).collect()
         };
-        let masks = |s: &Self| -> Vec<usize> { s.masks.layers.iter().map(Vec::len).collect() };
+        let masks = |s: &Self| -> Vec<usize> { s.masks.all.iter().map(Vec::len).collect() };
+        let remembers = self.memory.len() == self.weights.len()
+            && self
+                .memory
+                .iter()
+                .zip(&self.weights)
+                .all(|(lists, w)| lists.iter().all(|l| l.len() == w.len() || l.len() == 1))
+            && (self.thresholds.is_empty() || self.thresholds.len() == self.weights.len());
         let same = lengths(&self.weights) == lengths(&fresh.weights)
             && lengths(&self.gradients) == lengths(&fresh.gradients)
             && lengths(&self.average) == lengths(&fresh.average)
             && moments(self) == moments(fresh)
             && masks(self) == masks(fresh)
+            && self.masks.is_weight == fresh.masks.is_weight
+            && remembers
             && self
                 .best
                 .as_ref()

@@ -44,8 +44,8 @@ pub use bench::{Benchmark, Evaluation, bench, eval};
 pub use demo::demo;
 pub use error::{Error, ErrorKind};
 pub use fit::{
-    DEFAULT_HELD_OUT, DecayName, FitAugmentName, FitRecipe, MethodName, OptimizerName,
-    SoftAllocationName, fit,
+    DEFAULT_HELD_OUT, DecayName, FitAugmentName, FitRecipe, MethodName, OptimizerName, PaceName,
+    SaliencyName, SoftAllocationName, fit,
 };
 pub use importance::{
     AxisExtremum, AxisProfile, Correlation, Effect, Importance, InspectOptions, Part, Quality,

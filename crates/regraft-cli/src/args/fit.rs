@@ -56,6 +56,14 @@ pub(crate) struct FitArgs {
     /// Share of the weights that are zero at the end [default: no pruning]
     #[arg(long, value_name = "SHARE", help_heading = "Pruning while training")]
     pub(crate) sparsity: Option<f64>,
+    /// Share of the multiply-accumulates that stays: whole channels go instead
+    #[arg(
+        long,
+        value_name = "SHARE",
+        conflicts_with = "sparsity",
+        help_heading = "Pruning while training"
+    )]
+    pub(crate) macs: Option<f64>,
     /// How they go [default: gradual]
     #[arg(long, value_name = "METHOD", help_heading = "Pruning while training")]
     pub(crate) method: Option<Method>,
@@ -131,6 +139,20 @@ pub(crate) enum Method {
     Rigl,
     /// A fixed number; the smallest give way to random ones (SET, Mocanu et al. 2018)
     Set,
+    /// The smallest are set to zero, train on, and may come back (soft filter pruning, He et al. 2018)
+    Sfp,
+    /// The same, more and more of them (He et al. 2020)
+    Asfp,
+    /// Each layer learns a threshold (Kusupati et al. 2020)
+    Str,
+    /// Weights are drawn to the nearest sparse ones (Zhang et al. 2018)
+    Admm,
+    /// Rounds, each from the weights of an early step (lottery tickets, Frankle et al. 2020)
+    Lottery,
+    /// What is to go decays more and more (growing regularisation, Wang et al. 2021)
+    Greg,
+    /// Rounds of pruning, closed-form rebuild and training (Han et al. 2015)
+    Iterative,
 }
 
 /// How those that stay are shared.
@@ -174,6 +196,7 @@ impl FitArgs {
         over(&mut r.teacher_share, self.teacher_share);
         over(&mut r.augment, self.augment.map(Into::into));
         over(&mut r.sparsity, self.sparsity.map(Some));
+        over(&mut r.macs, self.macs.map(Some));
         over(&mut r.method, self.method.map(Into::into));
         over(&mut r.allocation, self.allocation.map(Into::into));
         over(&mut r.seed, self.seed);
@@ -229,6 +252,13 @@ impl From<Method> for MethodName {
             Method::Surgery => Self::Surgery,
             Method::Rigl => Self::Rigl,
             Method::Set => Self::Set,
+            Method::Sfp => Self::Sfp,
+            Method::Asfp => Self::Asfp,
+            Method::Str => Self::Str,
+            Method::Admm => Self::Admm,
+            Method::Lottery => Self::Lottery,
+            Method::Greg => Self::Greg,
+            Method::Iterative => Self::Iterative,
         }
     }
 }

@@ -1,10 +1,21 @@
-//! Pruning while training: which connections are there at each step.
+//! Pruning while training: which connections or channels are there at each step.
 
+mod admm;
 mod allocation;
+mod choice;
+mod growing;
 mod masks;
+mod pace;
+mod pruner;
+mod rounds;
+#[cfg(test)]
+mod tests;
+mod thresholds;
 
 pub use allocation::Allocation;
-pub(crate) use masks::{LayerView, Masks};
+pub(crate) use masks::Masks;
+pub use pace::{Pace, Saliency};
+pub(crate) use pruner::{At, Did, Pruner};
 
 use crate::TrainError;
 
@@ -33,6 +44,71 @@ pub enum Method {
         /// Share that is replaced at each update.
         drop: f32,
     },
+    /// The smallest are set to zero again and again and go on training in between: soft filter pruning
+    /// (He et al., IJCAI 2018).
+    SoftFilter {
+        /// True where their share grows over time (He et al., Asymptotic soft filter pruning, IEEE
+        /// Trans. Cybernetics 2020).
+        asymptotic: bool,
+    },
+    /// A threshold of each layer, subtracted from the sizes of its weights, is learned with them (Kusupati
+    /// et al., Soft threshold weight reparameterization, ICML 2020). Here one factor common to all
+    /// layers holds the budget, in place of the weight decay of the thresholds.
+    SoftThreshold,
+    /// Weights are drawn to the nearest sparse ones while they train, by the alternating direction
+    /// method of multipliers (Zhang et al., ECCV 2018, equations 6 to 9); the sparse ones follow the
+    /// pace.
+    Admm {
+        /// Strength of the pull, ρ.
+        penalty: f32,
+    },
+    /// Rounds of training, each from the weights of an early step with fewer connections: lottery
+    /// tickets with rewinding (Frankle et al., Linear mode connectivity, ICML 2020).
+    Rewinding {
+        /// Rounds in which something goes.
+        rounds: usize,
+        /// Share of the first round after which the weights are remembered.
+        rewind: f64,
+    },
+    /// What is to go is chosen at once; its weight decay grows until it is nearly zero (Wang et al.,
+    /// Neural pruning via growing regularization, ICLR 2021, GReg-1).
+    GrowingDecay {
+        /// The decay at the end.
+        penalty: f32,
+    },
+    /// Rounds of pruning by magnitude, closed-form rebuild and training (Han et al., NIPS 2015, with the
+    /// rebuild that [`Watch::rebuild`](crate::Watch::rebuild) gives).
+    Iterative {
+        /// Rounds.
+        rounds: usize,
+    },
+}
+
+/// What goes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Goal {
+    /// Single connections.
+    Connections {
+        /// Share of the weights that are zero at the end.
+        sparsity: f64,
+        /// How the weights that stay are shared between layers.
+        allocation: Allocation,
+    },
+    /// Whole channels, with everything that makes or reads them.
+    Channels {
+        /// Share of the multiply-accumulates that stays.
+        macs: f64,
+    },
+}
+
+impl Goal {
+    /// The share that goes.
+    pub(crate) fn removed(self) -> f64 {
+        match self {
+            Self::Connections { sparsity, .. } => sparsity,
+            Self::Channels { macs } => 1.0 - macs,
+        }
+    }
 }
 
 /// How much goes, and when.
@@ -40,27 +116,33 @@ pub enum Method {
 pub struct SoftPruning {
     /// The method.
     pub method: Method,
-    /// Share of the weights that are zero at the end.
-    pub sparsity: f64,
-    /// Share of the run at which the first weights go.
+    /// What goes, and how much of it.
+    pub goal: Goal,
+    /// Share of the run at which the first goes.
     pub begin: f64,
-    /// Share of the run after which no more go; the rest trains what is left.
+    /// Share of the run after which no more goes; the rest trains what is left.
     pub end: f64,
     /// Steps between two changes.
     pub every: usize,
-    /// How the weights that stay are shared between layers.
-    pub allocation: Allocation,
+    /// How the share grows between `begin` and `end`.
+    pub pace: Pace,
+    /// What decides which connections go.
+    pub saliency: Saliency,
 }
 
 impl Default for SoftPruning {
     fn default() -> Self {
         Self {
             method: Method::default(),
-            sparsity: 0.9,
+            goal: Goal::Connections {
+                sparsity: 0.9,
+                allocation: Allocation::default(),
+            },
             begin: 0.0,
             end: 0.7,
             every: 100,
-            allocation: Allocation::default(),
+            pace: Pace::default(),
+            saliency: Saliency::default(),
         }
     }
 }
@@ -68,12 +150,14 @@ impl Default for SoftPruning {
 impl SoftPruning {
     pub(crate) fn check(&self) -> Result<(), TrainError> {
         let setting = |name, value, range| Err(TrainError::Setting { name, value, range });
-        if !(0.0..1.0).contains(&self.sparsity) {
-            return setting(
-                "sparsity",
-                self.sparsity,
-                "should be at least 0 and below 1",
-            );
+        match self.goal {
+            Goal::Connections { sparsity, .. } if !(0.0..1.0).contains(&sparsity) => {
+                return setting("sparsity", sparsity, "should be at least 0 and below 1");
+            }
+            Goal::Channels { macs } if !(macs > 0.0 && macs <= 1.0) => {
+                return setting("macs", macs, "should be above 0 and at most 1");
+            }
+            Goal::Connections { .. } | Goal::Channels { .. } => {}
         }
         if !(0.0..1.0).contains(&self.begin) {
             return setting("begin", self.begin, "should be a share of the run, below 1");
@@ -85,34 +169,71 @@ impl SoftPruning {
         if self.every == 0 {
             return setting("every", 0.0, "should be at least one step");
         }
-        let (name, share) = match self.method {
-            Method::GradualMagnitude => return Ok(()),
-            Method::DynamicSurgery { margin } => ("margin", margin),
-            Method::RigL { drop } | Method::Set { drop } => ("drop", drop),
-        };
-        if !(0.0..1.0).contains(&share) {
-            return setting(name, f64::from(share), "should be at least 0 and below 1");
-        }
-        Ok(())
+        self.check_method()
     }
 
-    /// Returns how many of `total` weights are there at the end.
-    pub(crate) fn kept_at_end(&self, total: usize) -> usize {
-        ((1.0 - self.sparsity) * total as f64).round() as usize
-    }
-
-    /// Returns the share of zeros due at a step (Zhu and Gupta 2017, equation 1).
-    pub fn sparsity_at(&self, step: usize, total: usize) -> f64 {
+    fn check_method(&self) -> Result<(), TrainError> {
+        let setting = |name, value, range| Err(TrainError::Setting { name, value, range });
         match self.method {
-            // These train a sparse network from the first step on.
-            Method::RigL { .. } | Method::Set { .. } => return self.sparsity,
-            Method::GradualMagnitude | Method::DynamicSurgery { .. } => {}
+            Method::DynamicSurgery { margin } if !(0.0..1.0).contains(&margin) => setting(
+                "margin",
+                f64::from(margin),
+                "should be at least 0 and below 1",
+            ),
+            Method::RigL { drop } | Method::Set { drop } if !(0.0..1.0).contains(&drop) => {
+                setting("drop", f64::from(drop), "should be at least 0 and below 1")
+            }
+            Method::Admm { penalty } | Method::GrowingDecay { penalty }
+                if !(penalty > 0.0 && penalty.is_finite()) =>
+            {
+                setting("penalty", f64::from(penalty), "should be above zero")
+            }
+            Method::Rewinding { rounds, .. } | Method::Iterative { rounds } if rounds == 0 => {
+                setting("rounds", 0.0, "should be at least 1")
+            }
+            Method::Rewinding { rewind, .. } if !(0.0..1.0).contains(&rewind) => {
+                setting("rewind", rewind, "should be at least 0 and below 1")
+            }
+            Method::RigL { .. } | Method::Set { .. } | Method::SoftThreshold
+                if matches!(self.goal, Goal::Channels { .. }) =>
+            {
+                Err(TrainError::ConnectionsOnly)
+            }
+            _ => Ok(()),
         }
-        let share = step as f64 / total.max(1) as f64;
-        if share < self.begin {
+    }
+
+    /// Returns the share that is gone at a step.
+    pub fn removed_at(&self, step: usize, total: usize) -> f64 {
+        if self.method.is_sparse_from_the_start() {
+            return self.goal.removed();
+        }
+        let part = self.part(step, total);
+        if part < 0.0 {
             return 0.0;
         }
-        let part = ((share - self.begin) / (self.end - self.begin).max(f64::MIN_POSITIVE)).min(1.0);
-        self.sparsity * (1.0 - (1.0 - part).powi(3))
+        self.pace.at(part, self.goal.removed())
+    }
+
+    /// Returns the part of the time between `begin` and `end`: below 0 before, at most 1.
+    pub(crate) fn part(&self, step: usize, total: usize) -> f64 {
+        let share = step as f64 / total.max(1) as f64;
+        let length = (self.end - self.begin).max(f64::MIN_POSITIVE);
+        ((share - self.begin) / length).min(1.0)
+    }
+}
+
+impl Method {
+    /// True for methods that train a sparse network from the first step on.
+    fn is_sparse_from_the_start(self) -> bool {
+        matches!(
+            self,
+            Self::RigL { .. } | Self::Set { .. } | Self::SoftFilter { asymptotic: false }
+        )
+    }
+
+    /// True if weights outside of the mask go on moving.
+    pub(crate) fn moves_outside(self) -> bool {
+        matches!(self, Self::DynamicSurgery { .. } | Self::SoftThreshold)
     }
 }

@@ -1,6 +1,7 @@
 //! `fit`: trains or fine-tunes a network on labelled samples, and prunes it on the way.
 
 mod log;
+mod rebuilder;
 mod recipe;
 mod tensorboard;
 
@@ -12,10 +13,11 @@ use regraft_graph::cost::total;
 use regraft_train::{EpochRecord, Fitted, State, Trained, Watch};
 
 use self::log::EpochLog;
+use self::rebuilder::Rebuilder;
 use self::tensorboard::EventFile;
 pub use recipe::{
-    DEFAULT_HELD_OUT, DecayName, FitAugmentName, FitRecipe, MethodName, OptimizerName,
-    SoftAllocationName,
+    DEFAULT_HELD_OUT, DecayName, FitAugmentName, FitRecipe, MethodName, OptimizerName, PaceName,
+    SaliencyName, SoftAllocationName,
 };
 
 use crate::evaluate::{metrics, outputs};
@@ -46,6 +48,7 @@ pub fn fit(
 ) -> Result<Outcome, Error> {
     let reading = recipe.reading();
     reading.check()?;
+    recipe.check()?;
     let path = recipe
         .model
         .as_deref()
@@ -211,6 +214,13 @@ impl Parts<'_> {
                 Some(folder) => Some(EventFile::create(folder)?),
                 None => None,
             },
+            rebuilder: Rebuilder {
+                dense: &self.model.graph,
+                set,
+                samples,
+                exec: config.exec,
+                log: self.log,
+            },
         };
         let fitted = regraft_train::fit(
             &self.model.graph,
@@ -320,6 +330,7 @@ struct Watcher<'a> {
     run_dir: Option<RunDir>,
     failed: Option<Error>,
     events: Option<EventFile>,
+    rebuilder: Rebuilder<'a>,
 }
 
 impl Watcher<'_> {
@@ -344,7 +355,7 @@ impl Watcher<'_> {
                 ("nonzero", nonzero),
             ],
         )?;
-        for (weights, parameter) in state.effective(trained).iter().zip(trained) {
+        for (weights, parameter) in state.effective().iter().zip(trained) {
             if !parameter.is_weight {
                 continue;
             }
@@ -381,5 +392,14 @@ impl Watch for Watcher<'_> {
 
     fn cancelled(&self) -> bool {
         self.failed.is_some() || self.log.cancelled()
+    }
+
+    fn rebuild(&mut self, pruned: &Graph) -> Result<Graph, String> {
+        let rebuilt = self.rebuilder.rebuild(pruned);
+        rebuilt.map_err(|error| {
+            let reason = error.to_string();
+            self.failed.get_or_insert(error);
+            reason
+        })
     }
 }

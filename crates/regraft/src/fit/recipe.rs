@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use regraft_data::Augment;
 use regraft_exec::ExecOptions;
 use regraft_train::{
-    Allocation, Decay, FitConfig, Method, Objective, Optimizer, Schedule, SoftPruning,
+    Allocation, Decay, FitConfig, Goal, Method, Objective, Optimizer, Pace, Saliency, Schedule,
+    SoftPruning,
 };
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +48,8 @@ pub struct FitRecipe {
     pub decay: DecayName,
     /// Share of the run in which it rises from zero.
     pub warm_up: f64,
+    /// Share of the run until which it stays at its highest.
+    pub hold: f64,
     /// Weight decay.
     pub l2: f32,
     /// Factor of the sum of absolute weights in the loss.
@@ -73,6 +76,9 @@ pub struct FitRecipe {
     /// Share of the weights that are zero at the end; left out: no pruning.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sparsity: Option<f64>,
+    /// Share of the multiply-accumulates that stays, instead of `sparsity`: whole channels go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub macs: Option<f64>,
     /// How they go.
     pub method: MethodName,
     /// How those that stay are shared between layers.
@@ -83,10 +89,21 @@ pub struct FitRecipe {
     pub end: f64,
     /// Steps between two changes.
     pub every: usize,
+    /// How the share grows from `begin` to `end`.
+    pub pace: PaceName,
+    /// What decides which connections go.
+    pub saliency: SaliencyName,
     /// By how much a weight outside must exceed one inside to come back, of `surgery`.
     pub margin: f32,
     /// Share of the connections replaced at an update, of `rigl` and `set`.
     pub drop: f32,
+    /// Strength of the pull of `admm`, weight decay at the end of `greg`; left out: 0.01 and 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub penalty: Option<f32>,
+    /// Rounds of `lottery` and `iterative`.
+    pub rounds: usize,
+    /// Share of the first round after which the weights are remembered, of `lottery`.
+    pub rewind: f64,
     /// Epochs without a better held-out result after which training ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patience: Option<usize>,
@@ -158,6 +175,20 @@ pub enum MethodName {
     Rigl,
     /// SET (Mocanu et al. 2018).
     Set,
+    /// Soft filter pruning (He et al. 2018).
+    Sfp,
+    /// Asymptotic soft filter pruning (He et al. 2020).
+    Asfp,
+    /// Soft-threshold reparameterisation (Kusupati et al. 2020).
+    Str,
+    /// The alternating direction method of multipliers (Zhang et al. 2018).
+    Admm,
+    /// Lottery tickets with rewinding (Frankle et al. 2020).
+    Lottery,
+    /// Growing regularisation (Wang et al. 2021).
+    Greg,
+    /// Rounds of pruning, rebuilding and training (Han et al. 2015).
+    Iterative,
 }
 
 /// How connections that stay are shared between layers while training.
@@ -173,6 +204,28 @@ pub enum SoftAllocationName {
     Uniform,
     /// A larger share of small layers.
     Erk,
+}
+
+/// How the share of zeros grows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PaceName {
+    /// Fast at first, along a cube (Zhu and Gupta 2017).
+    #[default]
+    Cubic,
+    /// Slowly at the end, in the logarithm of what is left.
+    Logarithmic,
+}
+
+/// What a connection counts as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SaliencyName {
+    /// Its size.
+    #[default]
+    Magnitude,
+    /// The growth of the loss without it (`LeCun` et al. 1989).
+    Curvature,
 }
 
 impl Default for FitRecipe {
@@ -193,6 +246,7 @@ impl Default for FitRecipe {
             learning_rate: 0.05,
             decay: DecayName::default(),
             warm_up: 0.02,
+            hold: 0.0,
             l2: 5e-4,
             l1: 0.0,
             clip: None,
@@ -204,13 +258,19 @@ impl Default for FitRecipe {
             augment: FitAugmentName::default(),
             shift: 2,
             sparsity: None,
+            macs: None,
             method: MethodName::default(),
             allocation: SoftAllocationName::default(),
             begin: soft.begin,
             end: soft.end,
             every: soft.every,
+            pace: PaceName::default(),
+            saliency: SaliencyName::default(),
             margin: 0.1,
             drop: 0.3,
+            penalty: None,
+            rounds: 5,
+            rewind: 0.1,
             patience: None,
             seed: 0,
             threads: None,
@@ -297,6 +357,7 @@ impl FitRecipe {
                     DecayName::OneCycle => Decay::OneCycle,
                 },
                 warm_up: self.warm_up,
+                hold: self.hold,
             },
             objective: Objective {
                 label_smoothing: self.label_smoothing,
@@ -312,29 +373,80 @@ impl FitRecipe {
                 FitAugmentName::Shift => Augment::Shift(self.shift),
                 FitAugmentName::FlipShift => Augment::FlipShift(self.shift),
             },
-            prune: self.sparsity.map(|sparsity| SoftPruning {
-                method: match self.method {
-                    MethodName::Gradual => Method::GradualMagnitude,
-                    MethodName::Surgery => Method::DynamicSurgery {
-                        margin: self.margin,
-                    },
-                    MethodName::Rigl => Method::RigL { drop: self.drop },
-                    MethodName::Set => Method::Set { drop: self.drop },
-                },
+            prune: self.pruning(),
+            patience: self.patience,
+            seed: self.seed,
+            exec,
+        }
+    }
+
+    /// Returns what goes while training, `None` for nothing.
+    fn pruning(&self) -> Option<SoftPruning> {
+        let goal = match (self.sparsity, self.macs) {
+            (Some(sparsity), _) => Goal::Connections {
                 sparsity,
-                begin: self.begin,
-                end: self.end,
-                every: self.every,
                 allocation: match self.allocation {
                     SoftAllocationName::Global => Allocation::Global,
                     SoftAllocationName::Lamp => Allocation::Lamp,
                     SoftAllocationName::Uniform => Allocation::Uniform,
                     SoftAllocationName::Erk => Allocation::Erk,
                 },
-            }),
-            patience: self.patience,
-            seed: self.seed,
-            exec,
+            },
+            (None, Some(macs)) => Goal::Channels { macs },
+            (None, None) => return None,
+        };
+        Some(SoftPruning {
+            method: self.method(),
+            goal,
+            begin: self.begin,
+            end: self.end,
+            every: self.every,
+            pace: match self.pace {
+                PaceName::Cubic => Pace::Cubic,
+                PaceName::Logarithmic => Pace::Logarithmic,
+            },
+            saliency: match self.saliency {
+                SaliencyName::Magnitude => Saliency::Magnitude,
+                SaliencyName::Curvature => Saliency::Curvature,
+            },
+        })
+    }
+
+    fn method(&self) -> Method {
+        let rounds = self.rounds;
+        match self.method {
+            MethodName::Gradual => Method::GradualMagnitude,
+            MethodName::Surgery => Method::DynamicSurgery {
+                margin: self.margin,
+            },
+            MethodName::Rigl => Method::RigL { drop: self.drop },
+            MethodName::Set => Method::Set { drop: self.drop },
+            MethodName::Sfp => Method::SoftFilter { asymptotic: false },
+            MethodName::Asfp => Method::SoftFilter { asymptotic: true },
+            MethodName::Str => Method::SoftThreshold,
+            MethodName::Admm => Method::Admm {
+                penalty: self.penalty.unwrap_or(0.01),
+            },
+            MethodName::Lottery => Method::Rewinding {
+                rounds,
+                rewind: self.rewind,
+            },
+            MethodName::Greg => Method::GrowingDecay {
+                penalty: self.penalty.unwrap_or(1.0),
+            },
+            MethodName::Iterative => Method::Iterative { rounds },
         }
+    }
+
+    /// Refuses settings that contradict each other.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if self.sparsity.is_some() && self.macs.is_some() {
+            return Err(
+                Error::usage("both a sparsity and a share of the MACs are given").with_hint(
+                    "single connections go with `sparsity`, whole channels with `macs`: give one of them",
+                ),
+            );
+        }
+        Ok(())
     }
 }

@@ -21,9 +21,10 @@ use crate::report::{Fallback, Report, StageTime};
 pub(crate) use finish::{
     count_weights, figures as latency_figures, frozen as frozen_figures, metadata, write_all,
 };
+pub(crate) use rebuild_pruned::held_zeros;
 pub use rebuild_pruned::rebuild;
 pub use shrink::shrink;
-pub(crate) use shrink::{DemoData, facts_of, shrink_demo};
+pub(crate) use shrink::{DemoData, REFIT_ROWS, facts_of, shrink_demo};
 pub(crate) use sparsify::pattern;
 pub(crate) use weights::weight_figures;
 

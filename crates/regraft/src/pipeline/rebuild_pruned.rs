@@ -119,7 +119,7 @@ pub fn rebuild(
 const LEAST_ZEROS: f64 = 0.01;
 
 /// Returns how zeros are held in the layers that have lost single connections, if there are any.
-fn held_zeros(graph: &Graph, log: &Log<'_>) -> Result<Option<Sparsity>, Error> {
+pub(crate) fn held_zeros(graph: &Graph, log: &Log<'_>) -> Result<Option<Sparsity>, Error> {
     let mut kept = BTreeMap::new();
     for layer in find_layers(graph, &facts_of(graph)?) {
         let Some(data) = graph.tensor(layer.weight).and_then(|t| t.as_f32()) else {

@@ -27,7 +27,7 @@ use crate::verify::verify;
 use crate::{Error, Recipe};
 
 /// Rows of each layer's refit: at 576 inputs some 500 for each unknown of an output channel.
-const REFIT_ROWS: usize = 300_000;
+pub(crate) const REFIT_ROWS: usize = 300_000;
 
 /// Work of the joint tuning where single connections go: at nine zeros in ten twice the passes
 /// brought resnet20 another half point (docs/sparsity.md).

@@ -1,0 +1,159 @@
+//! One step.
+
+use super::{Run, Watch};
+use crate::TrainError;
+use crate::optimizer::Step;
+use crate::soft::{Did, Saliency};
+use crate::state::Moments;
+
+use regraft_exec::HostTensor;
+use regraft_graph::ValueId;
+
+impl Run<'_> {
+    /// One batch forward, back, and all weights moved.
+    pub(super) fn step(
+        &mut self,
+        indices: &[usize],
+        rate: f64,
+        watch: &mut dyn Watch,
+    ) -> Result<f32, TrainError> {
+        let step = self.state.step;
+        self.prune(watch)?;
+        self.set_weights(&self.state.effective())?;
+        let seed = self
+            .config
+            .seed
+            .wrapping_mul(0x9E37_79B9)
+            .wrapping_add(step as u64);
+        let input = self
+            .samples
+            .input(indices, Some((self.config.augment, seed)))?;
+        let taught = match &self.teacher {
+            Some(teacher) => Some(teacher.answers(indices, &input)?),
+            None => None,
+        };
+        let labels = self.labels_of(indices);
+        let labels = Some(&labels[..]).filter(|_| !self.labels.is_empty());
+        let objective = &self.config.objective;
+        let terms = objective.terms(self.logits, labels, taught, self.n_classes);
+        let feeds = [(self.samples.input, input)];
+        let found = self.executor.gradients(&feeds, &terms, &self.ids)?;
+        if !found.loss.is_finite() {
+            return Err(TrainError::Diverged {
+                epoch: self.state.epoch,
+                step,
+                loss: found.loss,
+            });
+        }
+        let mut gradients = found.gradients;
+        let take = |id: &ValueId| gradients.remove(id).and_then(HostTensor::into_f32);
+        let mut gradients: Vec<Vec<f32>> = self
+            .ids
+            .iter()
+            .map(take)
+            .map(Option::unwrap_or_default)
+            .collect();
+        if step == 0 && gradients.iter().flatten().all(|g| *g == 0.0) {
+            return Err(TrainError::NoGradient {
+                logits: self.graph.value(self.logits).name.clone(),
+            });
+        }
+        if let Some(limit) = self.config.clip {
+            clip(&mut gradients, limit);
+        }
+        self.descend(gradients, rate as f32);
+        Ok(found.loss)
+    }
+
+    /// Lets what is due go.
+    fn prune(&mut self, watch: &mut dyn Watch) -> Result<(), TrainError> {
+        let at = self.at();
+        let Some(pruner) = &self.pruner else {
+            return Ok(());
+        };
+        if pruner.update(&mut self.state, at)? != Did::RoundEnded {
+            return Ok(());
+        }
+        let pruned = self.with_weights(self.state.effective())?;
+        let rebuilt = watch
+            .rebuild(&pruned)
+            .map_err(|reason| TrainError::Rebuild { reason })?;
+        for (weights, parameter) in self.state.weights.iter_mut().zip(self.trained) {
+            let found = rebuilt.tensor(parameter.id).and_then(|t| t.as_f32());
+            let Some(found) = found.filter(|f| f.len() == weights.len()) else {
+                let reason = format!("`{}` is not what it was", parameter.name);
+                return Err(TrainError::Rebuild { reason });
+            };
+            weights.copy_from_slice(found);
+        }
+        self.state.clear_outside();
+        Ok(())
+    }
+
+    /// Moves the weights along the gradients.
+    fn descend(&mut self, mut gradients: Vec<Vec<f32>>, rate: f32) {
+        let config = self.config;
+        let at = self.at();
+        self.state.step += 1;
+        self.remember(&gradients);
+        if let Some(pruner) = &self.pruner {
+            pruner.adjust(&mut self.state, &mut gradients, at, rate);
+        }
+        let state = &mut self.state;
+        let held = self.pruner.as_ref().is_some_and(|p| !p.moves_outside()) || state.is_pruned;
+        let parts = self.trained.iter().zip(&gradients).zip(&state.masks.all);
+        for (i, ((parameter, gradient), mask)) in parts.enumerate() {
+            let weights = &mut state.weights[i];
+            if gradient.len() != weights.len() {
+                continue;
+            }
+            let Moments { first, second } = &mut state.moments[i];
+            let step = Step {
+                rate,
+                number: state.step,
+                l2: if parameter.is_weight { config.l2 } else { 0.0 },
+                l1: if parameter.is_weight { config.l1 } else { 0.0 },
+            };
+            config
+                .optimizer
+                .step(step, weights, gradient, first, second);
+            if held {
+                for ((w, m), kept) in weights.iter_mut().zip(first).zip(mask) {
+                    if !kept {
+                        (*w, *m) = (0.0, 0.0);
+                    }
+                }
+            }
+        }
+        if let Some(share) = config.average {
+            let effective = state.effective();
+            for (average, now) in state.average.iter_mut().zip(&effective) {
+                for (a, w) in average.iter_mut().zip(now) {
+                    *a = share * *a + (1.0 - share) * w;
+                }
+            }
+        }
+    }
+
+    /// Adds the gradients up for the next change of the masks.
+    fn remember(&mut self, gradients: &[Vec<f32>]) {
+        let Some(pruner) = &self.pruner else { return };
+        let square = pruner.saliency() == Saliency::Curvature;
+        for (sum, now) in self.state.gradients.iter_mut().zip(gradients) {
+            for (s, g) in sum.iter_mut().zip(now) {
+                *s += if square { g * g } else { *g };
+            }
+        }
+    }
+}
+
+/// Shortens the whole gradient to `limit`.
+fn clip(gradients: &mut [Vec<f32>], limit: f32) {
+    let square = |g: &f32| f64::from(*g) * f64::from(*g);
+    let length = gradients.iter().flatten().map(square).sum::<f64>().sqrt();
+    if length <= f64::from(limit) {
+        return;
+    }
+    let factor = (f64::from(limit) / length) as f32;
+    gradients.iter_mut().flatten().for_each(|g| *g *= factor);
+}

@@ -1,0 +1,244 @@
+//! One method at work on the weights of a run.
+
+use regraft_data::SplitMix64;
+use regraft_graph::Graph;
+
+use super::choice::{Choice, Kept};
+use super::masks::replace;
+use super::{Goal, Method, Saliency, SoftPruning, admm, growing, rounds, thresholds};
+use crate::TrainError;
+use crate::parameters::Trained;
+use crate::state::State;
+
+/// What weights that no sample moved count as, relative to the others.
+const IDLE: f32 = 1e-12;
+/// What a connection that is there counts as at least, so that none outside is taken for it; its
+/// square is still a number.
+const INSIDE: f32 = 1e-18;
+
+/// Where a run stands.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct At {
+    pub(crate) step: usize,
+    pub(crate) total: usize,
+    pub(crate) seed: u64,
+}
+
+/// What pruning did before a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Did {
+    /// Nothing, or nothing that others need to know.
+    Nothing,
+    /// The masks or the weights changed.
+    Changed,
+    /// A round of pruning ended: what is left wants a rebuild.
+    RoundEnded,
+}
+
+/// A method of pruning and what it prunes.
+pub(crate) struct Pruner<'a> {
+    pub(super) soft: SoftPruning,
+    pub(super) trained: &'a [Trained],
+    choice: Choice<'a>,
+}
+
+impl<'a> Pruner<'a> {
+    pub(crate) fn new(
+        soft: SoftPruning,
+        graph: &'a Graph,
+        trained: &'a [Trained],
+    ) -> Result<Self, TrainError> {
+        Ok(Self {
+            soft,
+            trained,
+            choice: Choice::new(graph, trained, soft.goal)?,
+        })
+    }
+
+    pub(crate) fn saliency(&self) -> Saliency {
+        self.soft.saliency
+    }
+
+    pub(crate) fn moves_outside(&self) -> bool {
+        self.soft.method.moves_outside()
+    }
+
+    /// Returns where the run of the learning rate that a step is part of starts, and how long it is.
+    pub(crate) fn span(&self, step: usize, total: usize) -> (usize, usize) {
+        match self.soft.method {
+            Method::Rewinding { rounds, .. } | Method::Iterative { rounds } => {
+                rounds::span(self.end(total), rounds, step, total)
+            }
+            _ => (0, total),
+        }
+    }
+
+    /// The step before which the last connections go.
+    fn end(&self, total: usize) -> usize {
+        ((self.soft.end * total as f64) as usize).min(total.saturating_sub(1))
+    }
+
+    /// Changes masks and weights where a change is due before a step.
+    pub(crate) fn update(&self, state: &mut State, at: At) -> Result<Did, TrainError> {
+        if state.is_pruned {
+            return Ok(Did::Nothing);
+        }
+        let end = self.end(at.total);
+        if let Method::Rewinding { rounds, .. } | Method::Iterative { rounds } = self.soft.method {
+            return rounds::update(self, state, at, (end, rounds));
+        }
+        let is_end = at.step >= end;
+        let begun = self.soft.part(at.step, at.total) >= 0.0;
+        let is_due = is_end || (begun && at.step.is_multiple_of(self.soft.every));
+        if !is_due {
+            return Ok(Did::Nothing);
+        }
+        let removed = if is_end {
+            self.soft.goal.removed()
+        } else {
+            self.soft.removed_at(at.step, at.total)
+        };
+        self.change(state, at, removed, is_end)?;
+        if is_end {
+            state.is_pruned = true;
+            state.memory.iter_mut().for_each(Vec::clear);
+        }
+        if is_end || !self.moves_outside() {
+            state.clear_outside();
+        }
+        state.gradients.iter_mut().for_each(|g| g.fill(0.0));
+        Ok(Did::Changed)
+    }
+
+    fn change(
+        &self,
+        state: &mut State,
+        at: At,
+        removed: f64,
+        is_end: bool,
+    ) -> Result<(), TrainError> {
+        match self.soft.method {
+            Method::GradualMagnitude => state.masks.all = self.smallest_go(state, removed)?,
+            Method::DynamicSurgery { margin } => {
+                let lift = |(w, k): (&f32, &bool)| if *k { w * (1.0 + margin) } else { *w };
+                let parts = state.weights.iter().zip(&state.masks.all);
+                let lifted = parts.map(|(w, m)| w.iter().zip(m).map(lift).collect());
+                let lifted: Vec<Vec<f32>> = lifted.collect();
+                state.masks.all = self.choice.keep(&lifted, removed, !is_end)?;
+            }
+            Method::RigL { drop } => {
+                state.masks.all = self.smallest_go(state, removed)?;
+                let part = self.soft.part(at.step, at.total).max(0.0);
+                if part < 1.0 {
+                    let falling = f64::midpoint(1.0, (std::f64::consts::PI * part).cos());
+                    let scores = state.gradients.clone();
+                    self.replace(state, f64::from(drop) * falling, &scores);
+                }
+            }
+            Method::Set { drop } => {
+                state.masks.all = self.smallest_go(state, removed)?;
+                if !is_end {
+                    let mut random = SplitMix64::new(at.seed ^ at.step as u64);
+                    let draws = |w: &Vec<f32>| w.iter().map(|_| draw(&mut random)).collect();
+                    let scores: Vec<Vec<f32>> = state.weights.iter().map(draws).collect();
+                    self.replace(state, f64::from(drop), &scores);
+                }
+            }
+            Method::SoftFilter { .. } => {
+                let sizes = self.sizes(state, false);
+                let kept = self.choice.keep(&sizes, removed, !is_end)?;
+                if is_end {
+                    state.masks.all = kept;
+                } else {
+                    // Momenta stay: what is zero now may come back.
+                    let full = std::mem::replace(&mut state.masks.all, kept);
+                    state.masks.clear_outside(&mut state.weights);
+                    state.masks.all = full;
+                }
+            }
+            Method::SoftThreshold => thresholds::update(self, state, removed, is_end)?,
+            Method::Admm { .. } => admm::update(self, state, removed, is_end)?,
+            Method::GrowingDecay { .. } => growing::update(self, state, is_end)?,
+            // Those have a clock of their own.
+            Method::Rewinding { .. } | Method::Iterative { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// Changes the gradients of a step, before the optimizer takes it.
+    pub(crate) fn adjust(&self, state: &mut State, gradients: &mut [Vec<f32>], at: At, rate: f32) {
+        if state.is_pruned {
+            return;
+        }
+        match self.soft.method {
+            Method::Admm { penalty } => admm::pull(self.trained, state, gradients, penalty),
+            Method::GrowingDecay { penalty } => {
+                let part = self.soft.part(at.step, at.total).max(0.0) as f32;
+                growing::pull(state, gradients, penalty * part);
+            }
+            Method::SoftThreshold => thresholds::adjust(self.trained, state, gradients, rate),
+            _ => {}
+        }
+    }
+
+    /// Returns the graph, whose weights are those of the run, without its removed channels.
+    pub(crate) fn without(
+        &self,
+        graph: &Graph,
+        state: &State,
+    ) -> Result<Option<Graph>, TrainError> {
+        match self.soft.goal {
+            Goal::Channels { .. } if state.is_pruned => {
+                self.choice.without(graph, &state.masks.all)
+            }
+            Goal::Channels { .. } | Goal::Connections { .. } => Ok(None),
+        }
+    }
+
+    pub(super) fn keep(&self, sizes: &[Vec<f32>], removed: f64) -> Result<Kept, TrainError> {
+        self.choice.keep(sizes, removed, false)
+    }
+
+    /// Lets the smallest go; what went stays away. First go those that no sample moved: they lead from
+    /// a dead input, or to a unit that nothing reads any more.
+    pub(super) fn smallest_go(&self, state: &State, removed: f64) -> Result<Kept, TrainError> {
+        self.keep(&self.sizes(state, true), removed)
+    }
+
+    /// What every element counts as; `masked`: nothing outside of the masks.
+    fn sizes(&self, state: &State, masked: bool) -> Vec<Vec<f32>> {
+        let curvature = self.soft.saliency == Saliency::Curvature;
+        let parts = state.weights.iter().zip(&state.gradients);
+        let size = |((weights, gradient), mask): ((&Vec<f32>, &Vec<f32>), &Vec<bool>)| {
+            let moved = gradient.iter().any(|g| *g != 0.0);
+            let size = |((w, g), kept): ((&f32, &f32), &bool)| {
+                let size = match moved && *g == 0.0 {
+                    true => w.abs() * IDLE,
+                    false if moved && curvature => w.abs() * g.sqrt(),
+                    false => w.abs(),
+                };
+                match (masked, kept) {
+                    (false, _) => size,
+                    (true, true) => size.max(INSIDE),
+                    (true, false) => 0.0,
+                }
+            };
+            weights.iter().zip(gradient).zip(mask).map(size).collect()
+        };
+        parts.zip(&state.masks.all).map(size).collect()
+    }
+
+    fn replace(&self, state: &mut State, share: f64, scores: &[Vec<f32>]) {
+        let weights = self.trained.iter().zip(&state.weights).zip(scores);
+        for (mask, ((t, weights), scores)) in state.masks.all.iter_mut().zip(weights) {
+            if t.is_weight {
+                replace(mask, weights, share, |i| scores[i].abs());
+            }
+        }
+    }
+}
+
+/// A number from 0 to 1.
+fn draw(random: &mut SplitMix64) -> f32 {
+    (random.next_u64() >> 40) as f32 / (1u64 << 24) as f32
+}

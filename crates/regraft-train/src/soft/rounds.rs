@@ -1,0 +1,67 @@
+//! Methods that prune in rounds, each a training run of its own.
+
+use super::Method;
+use super::pruner::{At, Did, Pruner};
+use crate::TrainError;
+use crate::state::State;
+
+/// Returns the first step of the round that `step` is in, and the steps of it; `end` is the first step of
+/// the last one.
+pub(super) fn span(end: usize, rounds: usize, step: usize, total: usize) -> (usize, usize) {
+    if step >= end {
+        return (end, total - end);
+    }
+    let length = (end / rounds).max(1);
+    let round = (step / length).min(rounds - 1);
+    let from = round * length;
+    let to = if round + 1 == rounds {
+        end
+    } else {
+        from + length
+    };
+    (from, to - from)
+}
+
+/// Remembers weights where rewinding goes back to, and ends rounds.
+pub(super) fn update(
+    pruner: &Pruner<'_>,
+    state: &mut State,
+    at: At,
+    (end, rounds): (usize, usize),
+) -> Result<Did, TrainError> {
+    let length = (end / rounds).max(1);
+    if let Method::Rewinding { rewind, .. } = pruner.soft.method
+        && at.step == (rewind * length as f64) as usize
+        && state.memory.iter().all(Vec::is_empty)
+    {
+        state.memory = state.weights.iter().map(|w| vec![w.clone()]).collect();
+    }
+    let (from, _) = span(end, rounds, at.step, at.total);
+    if at.step == 0 || at.step != from {
+        return Ok(Did::Nothing);
+    }
+    let done = if at.step >= end {
+        rounds
+    } else {
+        at.step / length
+    };
+    let left = 1.0 - pruner.soft.goal.removed();
+    let removed = 1.0 - left.powf(done as f64 / rounds as f64);
+    state.masks.all = pruner.smallest_go(state, removed)?;
+    for (weights, memory) in state.weights.iter_mut().zip(&state.memory) {
+        if let Some(early) = memory.first() {
+            weights.clone_from(early);
+        }
+    }
+    state.rest();
+    state.clear_outside();
+    state.gradients.iter_mut().for_each(|g| g.fill(0.0));
+    if done == rounds {
+        state.is_pruned = true;
+        state.memory.iter_mut().for_each(Vec::clear);
+    }
+    Ok(match pruner.soft.method {
+        Method::Iterative { .. } => Did::RoundEnded,
+        _ => Did::Changed,
+    })
+}

@@ -1,0 +1,57 @@
+//! The closed-form rebuild between two rounds of pruning.
+
+use std::collections::BTreeMap;
+
+use regraft_exec::ExecOptions;
+use regraft_graph::Graph;
+use regraft_rebuild::rebuild::{KeptAxes, NoJournal, Pair, RebuildConfig, rebuild};
+use regraft_train::Samples;
+
+use super::Set;
+use crate::Error;
+use crate::pipeline::{Log, REFIT_ROWS, held_zeros};
+use crate::progress::Adapter;
+use crate::samples::activations;
+
+/// Training samples that the weights are refitted on; enough for layers of a few hundred inputs.
+const SAMPLES: usize = 1024;
+/// How many of them only judge.
+const HELD_OUT: usize = 128;
+const CHUNK: usize = 64;
+
+/// Refits what is left of a network towards the dense one.
+pub(super) struct Rebuilder<'a> {
+    pub(super) dense: &'a Graph,
+    pub(super) set: &'a Set<'a>,
+    pub(super) samples: Samples<'a>,
+    pub(super) exec: ExecOptions,
+    pub(super) log: &'a Log<'a>,
+}
+
+impl Rebuilder<'_> {
+    /// Returns `pruned` with its weights refitted, zeros where it has zeros.
+    pub(super) fn rebuild(&self, pruned: &Graph) -> Result<Graph, Error> {
+        let n = self.samples.fit.len().min(SAMPLES);
+        let some = &self.samples.fit[..n];
+        let inputs = activations(self.set.train, some, &self.set.preprocess, CHUNK)?;
+        let chunks = inputs.chunks.len();
+        let kept = KeptAxes::new();
+        let pair = Pair {
+            dense: self.dense,
+            teacher: self.dense,
+            pruned,
+            kept: &kept,
+        };
+        let config = RebuildConfig {
+            damping: crate::recipe::DEFAULT_DAMPING,
+            max_rows: REFIT_ROWS,
+            tune: None,
+            held_out_chunks: (HELD_OUT / CHUNK).min(chunks.saturating_sub(1)),
+            sparsity: held_zeros(pruned, self.log)?,
+            exec: self.exec,
+        };
+        let feeds = BTreeMap::from([(self.samples.input, inputs)]);
+        let rebuilt = rebuild(pair, &feeds, &config, &NoJournal, &Adapter::new(self.log))?;
+        Ok(rebuilt.graph)
+    }
+}
