@@ -77,11 +77,11 @@ pub trait Watch {
     /// Returns true once training should stop.
     fn cancelled(&self) -> bool;
 
-    /// Rebuilds a network that a round of [`Method::Iterative`](crate::Method::Iterative) pruned: the
-    /// same graph with other weights, zeros where there are zeros.
+    /// Rebuilds a network that a round of [`Method::Iterative`](crate::Method::Iterative) pruned towards
+    /// the one before the round: the same graph with other weights, zeros where there are zeros.
     /// # Errors
     /// What went wrong, in words.
-    fn rebuild(&mut self, pruned: &Graph) -> Result<Graph, String>;
+    fn rebuild(&mut self, before: &Graph, pruned: &Graph) -> Result<Graph, String>;
 }
 
 /// The trained network.

@@ -71,12 +71,14 @@ impl Run<'_> {
         let Some(pruner) = &self.pruner else {
             return Ok(());
         };
+        let before = pruner.rebuilds(at).then(|| self.state.effective());
         if pruner.update(&mut self.state, at)? != Did::RoundEnded {
             return Ok(());
         }
+        let before = self.with_weights(before.unwrap_or_default())?;
         let pruned = self.with_weights(self.state.effective())?;
         let rebuilt = watch
-            .rebuild(&pruned)
+            .rebuild(&before, &pruned)
             .map_err(|reason| TrainError::Rebuild { reason })?;
         for (weights, parameter) in self.state.weights.iter_mut().zip(self.trained) {
             let found = rebuilt.tensor(parameter.id).and_then(|t| t.as_f32());

@@ -63,6 +63,14 @@ impl<'a> Pruner<'a> {
         self.soft.method.moves_outside()
     }
 
+    /// True if a round ends before a step, and what is left wants a rebuild.
+    pub(crate) fn rebuilds(&self, at: At) -> bool {
+        let Method::Iterative { rounds } = self.soft.method else {
+            return false;
+        };
+        at.step > 0 && rounds::span(self.end(at.total), rounds, at.step, at.total).0 == at.step
+    }
+
     /// Returns where the run of the learning rate that a step is part of starts, and how long it is.
     pub(crate) fn span(&self, step: usize, total: usize) -> (usize, usize) {
         match self.soft.method {

@@ -215,7 +215,6 @@ impl Parts<'_> {
                 None => None,
             },
             rebuilder: Rebuilder {
-                dense: &self.model.graph,
                 set,
                 samples,
                 exec: config.exec,
@@ -394,8 +393,8 @@ impl Watch for Watcher<'_> {
         self.failed.is_some() || self.log.cancelled()
     }
 
-    fn rebuild(&mut self, pruned: &Graph) -> Result<Graph, String> {
-        let rebuilt = self.rebuilder.rebuild(pruned);
+    fn rebuild(&mut self, before: &Graph, pruned: &Graph) -> Result<Graph, String> {
+        let rebuilt = self.rebuilder.rebuild(before, pruned);
         rebuilt.map_err(|error| {
             let reason = error.to_string();
             self.failed.get_or_insert(error);

@@ -19,9 +19,8 @@ const SAMPLES: usize = 1024;
 const HELD_OUT: usize = 128;
 const CHUNK: usize = 64;
 
-/// Refits what is left of a network towards the dense one.
+/// Refits what a round of pruning left of a network towards the network before it.
 pub(super) struct Rebuilder<'a> {
-    pub(super) dense: &'a Graph,
     pub(super) set: &'a Set<'a>,
     pub(super) samples: Samples<'a>,
     pub(super) exec: ExecOptions,
@@ -30,15 +29,15 @@ pub(super) struct Rebuilder<'a> {
 
 impl Rebuilder<'_> {
     /// Returns `pruned` with its weights refitted, zeros where it has zeros.
-    pub(super) fn rebuild(&self, pruned: &Graph) -> Result<Graph, Error> {
+    pub(super) fn rebuild(&self, before: &Graph, pruned: &Graph) -> Result<Graph, Error> {
         let n = self.samples.fit.len().min(SAMPLES);
         let some = &self.samples.fit[..n];
         let inputs = activations(self.set.train, some, &self.set.preprocess, CHUNK)?;
         let chunks = inputs.chunks.len();
         let kept = KeptAxes::new();
         let pair = Pair {
-            dense: self.dense,
-            teacher: self.dense,
+            dense: before,
+            teacher: before,
             pruned,
             kept: &kept,
         };
