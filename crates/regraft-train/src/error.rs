@@ -40,6 +40,16 @@ pub enum TrainError {
     /// A method that knows no channels.
     #[error("this method prunes single connections only: give a sparsity, not a share of the MACs")]
     ConnectionsOnly,
+    /// Weights of an op whose sums have no variance here.
+    #[error(
+        "`{node}` ({op}) cannot take part in variational dropout: only convolutions and products can"
+    )]
+    NoVariances {
+        /// The node.
+        node: String,
+        /// What it computes.
+        op: String,
+    },
     /// A rebuild between two rounds failed.
     #[error("the rebuild after a round of pruning failed: {reason}")]
     Rebuild {

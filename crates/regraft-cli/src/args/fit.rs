@@ -151,6 +151,8 @@ pub(crate) enum Method {
     Lottery,
     /// What is to go decays more and more (growing regularisation, Wang et al. 2021)
     Greg,
+    /// Weights learn a variance, and go where it is large (variational dropout, Molchanov et al. 2017)
+    Variational,
     /// Rounds of pruning, closed-form rebuild and training (Han et al. 2015)
     Iterative,
 }
@@ -258,6 +260,7 @@ impl From<Method> for MethodName {
             Method::Admm => Self::Admm,
             Method::Lottery => Self::Lottery,
             Method::Greg => Self::Greg,
+            Method::Variational => Self::Variational,
             Method::Iterative => Self::Iterative,
         }
     }

@@ -11,9 +11,9 @@ use regraft_graph::{Graph, ValueId};
 use self::answers::Teacher;
 use crate::objective::logits;
 use crate::parameters::{Trained, trained};
-use crate::soft::{At, Pruner};
+use crate::soft::{At, Noisy, Pruner};
 use crate::state::State;
-use crate::{FitConfig, TrainError};
+use crate::{FitConfig, Method, SoftPruning, TrainError};
 
 /// Samples and where they go.
 #[derive(Clone, Copy, Debug)]
@@ -135,6 +135,7 @@ struct Run<'a> {
     executor: Executor,
     teacher: Option<Teacher>,
     pruner: Option<Pruner<'a>>,
+    noisy: Option<Noisy>,
     logits: ValueId,
     trained: &'a [Trained],
     ids: Vec<ValueId>,
@@ -166,6 +167,9 @@ impl<'a> Run<'a> {
             None => fresh,
         };
         let pruner = config.prune.map(|soft| Pruner::new(soft, graph, trained));
+        let is_noisy = |soft: &SoftPruning| soft.method == Method::VariationalDropout;
+        let noisy = config.prune.filter(is_noisy);
+        let noisy = noisy.map(|_| Noisy::new(graph, trained, config.exec));
         let mut run = Self {
             graph,
             samples,
@@ -176,6 +180,7 @@ impl<'a> Run<'a> {
                 .map(|teacher| Teacher::new(teacher, config))
                 .transpose()?,
             pruner: pruner.transpose()?,
+            noisy: noisy.transpose()?,
             logits: logits(graph).ok_or_else(no_output)?,
             ids: trained.iter().map(|t| t.id).collect(),
             trained,

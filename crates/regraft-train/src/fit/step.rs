@@ -3,10 +3,10 @@
 use super::{Run, Watch};
 use crate::TrainError;
 use crate::optimizer::Step;
-use crate::soft::{Did, Saliency};
+use crate::soft::{Did, Saliency, learn, variances};
 use crate::state::Moments;
 
-use regraft_exec::HostTensor;
+use regraft_exec::{GradientResult, HostTensor, LossTerm};
 use regraft_graph::ValueId;
 
 impl Run<'_> {
@@ -36,8 +36,8 @@ impl Run<'_> {
         let labels = Some(&labels[..]).filter(|_| !self.labels.is_empty());
         let objective = &self.config.objective;
         let terms = objective.terms(self.logits, labels, taught, self.n_classes);
-        let feeds = [(self.samples.input, input)];
-        let found = self.executor.gradients(&feeds, &terms, &self.ids)?;
+        let (found, of_variances) =
+            self.differentiate((self.samples.input, input), &terms, seed)?;
         if !found.loss.is_finite() {
             return Err(TrainError::Diverged {
                 epoch: self.state.epoch,
@@ -61,8 +61,44 @@ impl Run<'_> {
         if let Some(limit) = self.config.clip {
             clip(&mut gradients, limit);
         }
-        self.descend(gradients, rate as f32);
+        self.descend(gradients, &of_variances, rate as f32);
         Ok(found.loss)
+    }
+
+    /// Returns the loss and its gradients, and those of the variances where weights have some.
+    fn differentiate(
+        &mut self,
+        input: (ValueId, HostTensor),
+        terms: &[LossTerm],
+        seed: u64,
+    ) -> Result<(GradientResult, Vec<Vec<f32>>), TrainError> {
+        let noisy = self
+            .pruner
+            .as_ref()
+            .is_some_and(|p| p.is_noisy(&self.state));
+        let Some(noisy) = self.noisy.as_mut().filter(|_| noisy) else {
+            let found = self.executor.gradients(&[input], terms, &self.ids)?;
+            return Ok((found, Vec::new()));
+        };
+        for (id, weights) in self.ids.iter().zip(&self.state.effective()) {
+            noisy.executor.set_initializer(*id, weights)?;
+        }
+        for (id, variances) in noisy.variances.iter().zip(variances(&self.state)) {
+            if let Some(id) = id.filter(|_| !variances.is_empty()) {
+                noisy.executor.set_initializer(id, &variances)?;
+            }
+        }
+        let mut feeds = noisy.noise(&input, seed)?;
+        feeds.push(input);
+        let own = noisy.variances.iter().flatten().copied();
+        let wrt: Vec<ValueId> = self.ids.iter().copied().chain(own).collect();
+        let mut found = noisy.executor.gradients(&feeds, terms, &wrt)?;
+        let mut take = |id: &Option<ValueId>| {
+            let gradient = id.and_then(|id| found.gradients.remove(&id));
+            gradient.and_then(HostTensor::into_f32).unwrap_or_default()
+        };
+        let of_variances = noisy.variances.iter().map(&mut take).collect();
+        Ok((found, of_variances))
     }
 
     /// Lets what is due go.
@@ -93,13 +129,23 @@ impl Run<'_> {
     }
 
     /// Moves the weights along the gradients.
-    fn descend(&mut self, mut gradients: Vec<Vec<f32>>, rate: f32) {
+    fn descend(&mut self, mut gradients: Vec<Vec<f32>>, of_variances: &[Vec<f32>], rate: f32) {
         let config = self.config;
         let at = self.at();
         self.state.step += 1;
         self.remember(&gradients);
         if let Some(pruner) = &self.pruner {
             pruner.adjust(&mut self.state, &mut gradients, at, rate);
+            if pruner.is_noisy(&self.state) {
+                let n_samples = self.samples.fit.len();
+                learn(
+                    &mut self.state,
+                    &mut gradients,
+                    of_variances,
+                    pruner.part(at),
+                    n_samples,
+                );
+            }
         }
         let state = &mut self.state;
         let held = self.pruner.as_ref().is_some_and(|p| !p.moves_outside()) || state.is_pruned;

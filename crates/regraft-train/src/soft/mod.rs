@@ -11,11 +11,13 @@ mod rounds;
 #[cfg(test)]
 mod tests;
 mod thresholds;
+mod variational;
 
 pub use allocation::Allocation;
 pub(crate) use masks::Masks;
 pub use pace::{Pace, Saliency};
 pub(crate) use pruner::{At, Did, Pruner};
+pub(crate) use variational::{Noisy, learn, variances};
 
 use crate::TrainError;
 
@@ -76,6 +78,10 @@ pub enum Method {
         /// The decay at the end.
         penalty: f32,
     },
+    /// Weights have variances that are learned; those whose variance is large relative to them go
+    /// (Molchanov et al., Variational dropout sparsifies deep neural networks, ICML 2017), here as the
+    /// pace asks, in place of a threshold of the relative variance.
+    VariationalDropout,
     /// Rounds of pruning by magnitude, closed-form rebuild and training (Han et al., NIPS 2015, with the
     /// rebuild that [`Watch::rebuild`](crate::Watch::rebuild) gives).
     Iterative {
@@ -194,7 +200,10 @@ impl SoftPruning {
             Method::Rewinding { rewind, .. } if !(0.0..1.0).contains(&rewind) => {
                 setting("rewind", rewind, "should be at least 0 and below 1")
             }
-            Method::RigL { .. } | Method::Set { .. } | Method::SoftThreshold
+            Method::RigL { .. }
+            | Method::Set { .. }
+            | Method::SoftThreshold
+            | Method::VariationalDropout
                 if matches!(self.goal, Goal::Channels { .. }) =>
             {
                 Err(TrainError::ConnectionsOnly)

@@ -5,7 +5,7 @@ use regraft_graph::Graph;
 
 use super::choice::{Choice, Kept};
 use super::masks::replace;
-use super::{Goal, Method, Saliency, SoftPruning, admm, growing, rounds, thresholds};
+use super::{Goal, Method, Saliency, SoftPruning, admm, growing, rounds, thresholds, variational};
 use crate::TrainError;
 use crate::parameters::Trained;
 use crate::state::State;
@@ -14,7 +14,7 @@ use crate::state::State;
 const IDLE: f32 = 1e-12;
 /// What a connection that is there counts as at least, so that none outside is taken for it; its
 /// square is still a number.
-const INSIDE: f32 = 1e-18;
+pub(super) const INSIDE: f32 = 1e-18;
 
 /// Where a run stands.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +61,16 @@ impl<'a> Pruner<'a> {
 
     pub(crate) fn moves_outside(&self) -> bool {
         self.soft.method.moves_outside()
+    }
+
+    /// True while weights have variances.
+    pub(crate) fn is_noisy(&self, state: &State) -> bool {
+        self.soft.method == Method::VariationalDropout && !state.is_pruned
+    }
+
+    /// Returns the part of the time of pruning that is over.
+    pub(crate) fn part(&self, at: At) -> f32 {
+        self.soft.part(at.step, at.total).max(0.0) as f32
     }
 
     /// True if a round ends before a step, and what is left wants a rebuild.
@@ -163,6 +173,12 @@ impl<'a> Pruner<'a> {
                     state.masks.clear_outside(&mut state.weights);
                     state.masks.all = full;
                 }
+            }
+            Method::VariationalDropout => {
+                if state.memory.iter().all(Vec::is_empty) {
+                    variational::begin(self.trained, state);
+                }
+                state.masks.all = self.keep(&variational::sizes(state), removed)?;
             }
             Method::SoftThreshold => thresholds::update(self, state, removed, is_end)?,
             Method::Admm { .. } => admm::update(self, state, removed, is_end)?,

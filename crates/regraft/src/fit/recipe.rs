@@ -187,6 +187,8 @@ pub enum MethodName {
     Lottery,
     /// Growing regularisation (Wang et al. 2021).
     Greg,
+    /// Variational dropout (Molchanov et al. 2017).
+    Variational,
     /// Rounds of pruning, rebuilding and training (Han et al. 2015).
     Iterative,
 }
@@ -434,6 +436,7 @@ impl FitRecipe {
             MethodName::Greg => Method::GrowingDecay {
                 penalty: self.penalty.unwrap_or(1.0),
             },
+            MethodName::Variational => Method::VariationalDropout,
             MethodName::Iterative => Method::Iterative { rounds },
         }
     }

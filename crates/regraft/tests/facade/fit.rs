@@ -104,6 +104,7 @@ fn a_network_learns_and_loses_connections() {
         (MethodName::Lottery, SoftAllocationName::Global),
         (MethodName::Greg, SoftAllocationName::Global),
         (MethodName::Iterative, SoftAllocationName::Global),
+        (MethodName::Variational, SoftAllocationName::Global),
     ];
     for (method, allocation) in methods {
         let folder = tempfile::tempdir().unwrap();
