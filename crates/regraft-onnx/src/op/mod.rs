@@ -171,6 +171,9 @@ pub(crate) fn emit(op: &Op) -> Vec<Setting> {
         Op::BatchNormalization { epsilon } | Op::InstanceNormalization { epsilon } => {
             vec![Setting::float("epsilon", *epsilon, normalization::EPSILON)]
         }
+        Op::BatchStatistics { epsilon, momentum } => {
+            normalization::emit_batch_statistics(*epsilon, *momentum)
+        }
         Op::LayerNormalization { axis, epsilon } => normalization::emit_layer(*axis, *epsilon),
         Op::Softmax { axis, flatten, .. } => normalization::emit_softmax(*axis, *flatten),
         Op::Pool(pool) => pool::emit(pool),
