@@ -34,7 +34,10 @@ fn check(what: &str, found: &HostTensor, expected: &HostTensor, tolerance: f32) 
     let expected = expected.as_f32().expect("floats");
     let largest = expected.iter().fold(0.0f32, |m, e| m.max(e.abs()));
     for (f, e) in pairs.zip(expected) {
-        assert!((f - e).abs() <= tolerance * largest, "{what}: {f} is not {e}");
+        assert!(
+            (f - e).abs() <= tolerance * largest,
+            "{what}: {f} is not {e}"
+        );
     }
 }
 
@@ -57,14 +60,22 @@ fn outputs_and_gradients_are_those_of_other_implementations() {
                 .expect("gradients");
             for output in OUTPUTS {
                 let name = format!("{case}.expected.{output}");
-                let tolerance = if case == "far" { 20.0 * FORWARD } else { FORWARD };
+                let tolerance = if case == "far" {
+                    20.0 * FORWARD
+                } else {
+                    FORWARD
+                };
                 let captured = &found.captured[&value(output)];
                 check(&name, captured, &expected(&graph, &name), tolerance);
             }
             for input in ["x", "scale", "bias"] {
                 let name = format!("{case}.gradient.{input}");
                 let gradient = &found.gradients[&value(input)];
-                let tolerance = if case == "far" { 20.0 * GRADIENT } else { GRADIENT };
+                let tolerance = if case == "far" {
+                    20.0 * GRADIENT
+                } else {
+                    GRADIENT
+                };
                 check(&name, gradient, &expected(&graph, &name), tolerance);
             }
         }
@@ -77,7 +88,9 @@ fn a_batch_without_numbers_is_refused() {
     let executor = Executor::new(&graph, ExecOptions::default()).expect("an executor");
     let (x, y) = (id(&graph, "rows.x"), id(&graph, "rows.y"));
     let empty = HostTensor::f32(vec![0, 4], Vec::new());
-    let error = executor.run_captured(&[(x, empty)], &[y]).expect_err("empty");
+    let error = executor
+        .run_captured(&[(x, empty)], &[y])
+        .expect_err("empty");
     assert!(error.to_string().contains("rows"), "{error}");
     let narrow = HostTensor::f32(vec![6, 3], vec![0.0; 18]);
     assert!(executor.run_captured(&[(x, narrow)], &[y]).is_err());

@@ -2,11 +2,12 @@
 
 use crate::TrainError;
 use crate::fit::EpochRecord;
+use crate::network::Statistics;
 use crate::soft::Masks;
 use crate::state::{Best, Moments, State};
 
 const MAGIC: &[u8; 8] = b"regrafts";
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 impl State {
     /// Returns the state as bytes.
@@ -26,11 +27,14 @@ impl State {
             out.number(mask.len() as u64);
             out.0.extend(mask.iter().map(|k| u8::from(*k)));
         }
+        out.lists(&self.statistics.now);
+        out.lists(&self.statistics.average);
         out.number(u64::from(self.best.is_some()));
         if let Some(best) = &self.best {
             out.numbers(&[best.epoch as u64, best.accuracy.to_bits()]);
             out.number(best.nonzero as u64);
             out.lists(&best.weights);
+            out.lists(&best.statistics);
         }
         out.number(self.records.len() as u64);
         for r in &self.records {
@@ -68,6 +72,10 @@ impl State {
             let len = r.count()?;
             layers.push(r.take(len)?.iter().map(|b| *b != 0).collect());
         }
+        let statistics = Statistics {
+            now: r.lists()?,
+            average: r.lists()?,
+        };
         let best = if r.number()? == 0 {
             None
         } else {
@@ -76,6 +84,7 @@ impl State {
                 accuracy: r.float()?,
                 nonzero: r.count()?,
                 weights: r.lists()?,
+                statistics: r.lists()?,
             })
         };
         let n = r.count()?;
@@ -102,6 +111,7 @@ impl State {
             gradients,
             average,
             masks: Masks { layers },
+            statistics,
             best,
             records,
         })
@@ -203,11 +213,16 @@ mod tests {
             masks: Masks {
                 layers: vec![vec![true, false]],
             },
+            statistics: Statistics {
+                now: vec![vec![0.5], vec![2.0]],
+                average: Vec::new(),
+            },
             best: Some(Best {
                 epoch: 1,
                 accuracy: 0.75,
                 nonzero: 1,
                 weights: vec![vec![1.0, 0.0], vec![0.0]],
+                statistics: vec![vec![0.25], vec![1.0]],
             }),
             records: vec![EpochRecord {
                 epoch: 1,

@@ -1,9 +1,13 @@
 //! The training loop.
 
+mod reestimate;
+
 use regraft_data::{Dataset, Preprocess, argmax_rows, shuffled};
 use regraft_exec::{ExecError, Executor, HostTensor};
 use regraft_graph::{Graph, ValueId};
 
+pub use self::reestimate::{REESTIMATION_BATCHES, Reestimation};
+use crate::network::Network;
 use crate::objective::logits;
 use crate::optimizer::Step;
 use crate::parameters::{Trained, trained};
@@ -70,6 +74,8 @@ pub struct Fitted {
     pub records: Vec<EpochRecord>,
     /// Initializers that were trained.
     pub trained: Vec<Trained>,
+    /// What estimating the statistics of batch normalisations again did, `None` without such.
+    pub reestimation: Option<Reestimation>,
 }
 
 /// Trains a network on labelled samples, and prunes it on the way if asked to.
@@ -92,14 +98,15 @@ pub fn fit(
         let record = run.epoch(watch)?;
         watch.epoch(&record, &run.state, &run.trained);
     }
-    run.finish()
+    let reestimation = run.reestimate(watch)?;
+    run.finish(reestimation)
 }
 
 struct Run<'a> {
     graph: &'a Graph,
     samples: Samples<'a>,
     config: &'a FitConfig,
-    executor: Executor,
+    network: Network,
     teacher: Option<(Executor, ValueId)>,
     logits: ValueId,
     trained: Vec<Trained>,
@@ -126,7 +133,7 @@ impl<'a> Run<'a> {
         let no_output = || TrainError::Checkpoint {
             reason: "the network has no output".to_owned(),
         };
-        let executor = Executor::new(graph, config.exec)?;
+        let network = Network::new(graph, config.training_mode, config.exec)?;
         let teach = |teacher: &Graph| {
             let output = logits(teacher).ok_or_else(no_output)?;
             Ok::<_, TrainError>((Executor::new(teacher, config.exec)?, output))
@@ -143,7 +150,7 @@ impl<'a> Run<'a> {
             graph,
             samples,
             config,
-            executor,
+            network,
             teacher: teacher
                 .filter(|_| config.objective.teacher > 0.0)
                 .map(teach)
@@ -164,7 +171,8 @@ impl<'a> Run<'a> {
     /// The width of the logits, by one sample.
     fn width(&self) -> Result<usize, TrainError> {
         let first = &self.samples.fit[..1];
-        let found = self.outputs(&self.executor, self.logits, self.input(first, None)?)?;
+        let input = self.input(first, None)?;
+        let found = self.outputs(self.network.inference(), self.logits, input)?;
         Ok(found.shape.last().copied().unwrap_or(0))
     }
 
@@ -279,13 +287,8 @@ impl<'a> Run<'a> {
     fn step(&mut self, indices: &[usize], rate: f64) -> Result<f32, TrainError> {
         let (step, total) = (self.state.step, self.total_steps());
         self.prune(step, total);
-        for (parameter, weights) in self
-            .trained
-            .iter()
-            .zip(&self.state.effective(&self.trained))
-        {
-            self.executor.set_initializer(parameter.id, weights)?;
-        }
+        let weights = self.state.effective(&self.trained);
+        self.network.set_training(&self.ids, &weights)?;
         let seed = self
             .config
             .seed
@@ -302,9 +305,11 @@ impl<'a> Run<'a> {
             .config
             .objective
             .terms(self.logits, labels, taught, self.n_classes);
+        let input = (self.samples.input, input);
+        let statistics = &mut self.state.statistics.now;
         let found = self
-            .executor
-            .gradients(&[(self.samples.input, input)], &terms, &self.ids)?;
+            .network
+            .gradients(input, &terms, &self.ids, seed, statistics)?;
         if !found.loss.is_finite() {
             return Err(TrainError::Diverged {
                 epoch: self.state.epoch,
@@ -401,6 +406,7 @@ impl<'a> Run<'a> {
             }
         }
         if let Some(share) = config.average {
+            state.statistics.follow(share);
             let effective = state.effective(&self.trained);
             for (average, now) in state.average.iter_mut().zip(&effective) {
                 for (a, w) in average.iter_mut().zip(now) {
@@ -426,12 +432,20 @@ impl<'a> Run<'a> {
     }
 
     fn held_out_accuracy(&mut self) -> Result<f64, TrainError> {
-        for (parameter, weights) in self.trained.iter().zip(&self.judged()) {
-            self.executor.set_initializer(parameter.id, weights)?;
-        }
+        let statistics = self.state.statistics.judged().to_vec();
+        self.accuracy_of(&self.judged(), &statistics)
+    }
+
+    fn accuracy_of(
+        &mut self,
+        weights: &[Vec<f32>],
+        statistics: &[Vec<f32>],
+    ) -> Result<f64, TrainError> {
+        self.network.set_inference(&self.ids, weights, statistics)?;
         let mut right = 0usize;
         for part in self.samples.held_out.chunks(self.config.batch.max(64)) {
-            let found = self.outputs(&self.executor, self.logits, self.input(part, None)?)?;
+            let input = self.input(part, None)?;
+            let found = self.outputs(self.network.inference(), self.logits, input)?;
             let data = found.as_f32().unwrap_or_default();
             let classes = argmax_rows(data, self.n_classes)?;
             let labels = self.labels_of(part);
@@ -460,16 +474,20 @@ impl<'a> Run<'a> {
                 accuracy,
                 nonzero: kept,
                 weights: self.judged(),
+                statistics: self.state.statistics.judged().to_vec(),
             });
         }
     }
 
-    fn finish(self) -> Result<Fitted, TrainError> {
+    fn finish(self, reestimation: Option<Reestimation>) -> Result<Fitted, TrainError> {
         let mut edit = self.graph.edit();
-        let (best_epoch, held_out_accuracy, weights) = match self.state.best {
-            Some(best) => (best.epoch, best.accuracy, best.weights),
-            None => (0, 0.0, self.state.effective(&self.trained)),
+        let effective = self.state.effective(&self.trained);
+        let (best_epoch, held_out_accuracy, weights, statistics) = match self.state.best {
+            Some(best) => (best.epoch, best.accuracy, best.weights, best.statistics),
+            None => (0, 0.0, effective, self.state.statistics.now),
         };
+        self.network
+            .write_statistics(self.graph, &statistics, &mut edit)?;
         for (parameter, data) in self.trained.iter().zip(weights) {
             let tensor = regraft_graph::Tensor::from_f32(parameter.shape.clone(), data)?;
             edit.set_initializer(parameter.id, tensor);
@@ -480,6 +498,7 @@ impl<'a> Run<'a> {
             held_out_accuracy,
             records: self.state.records,
             trained: self.trained,
+            reestimation,
         })
     }
 }

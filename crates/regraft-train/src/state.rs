@@ -3,6 +3,7 @@
 use regraft_graph::Graph;
 
 use crate::fit::EpochRecord;
+use crate::network::Statistics;
 use crate::parameters::Trained;
 use crate::soft::Masks;
 use crate::{FitConfig, TrainError};
@@ -22,6 +23,8 @@ pub struct State {
     /// Moving average, empty if none is kept.
     pub(crate) average: Vec<Vec<f32>>,
     pub(crate) masks: Masks,
+    /// Running statistics of batch normalisations.
+    pub(crate) statistics: Statistics,
     pub(crate) best: Option<Best>,
     pub(crate) records: Vec<EpochRecord>,
 }
@@ -41,6 +44,8 @@ pub(crate) struct Best {
     pub(crate) accuracy: f64,
     pub(crate) nonzero: usize,
     pub(crate) weights: Vec<Vec<f32>>,
+    /// Running statistics that belong to them.
+    pub(crate) statistics: Vec<Vec<f32>>,
 }
 
 impl State {
@@ -72,6 +77,7 @@ impl State {
             gradients: weights.iter().map(zeros).collect(),
             average,
             masks: Masks::full(prunable.map(|t| t.shape.iter().product())),
+            statistics: Statistics::of(graph, config),
             weights,
             best: None,
             records: Vec::new(),
@@ -86,6 +92,11 @@ impl State {
     /// Returns what every epoch so far did.
     pub fn records(&self) -> &[EpochRecord] {
         &self.records
+    }
+
+    /// Returns mean and variance of each batch normalisation that trains, in the order of the nodes.
+    pub fn running_statistics(&self) -> &[Vec<f32>] {
+        &self.statistics.now
     }
 
     /// Returns the weights as the network has them: zeros outside of the masks.
@@ -141,10 +152,11 @@ impl State {
             && lengths(&self.average) == lengths(&fresh.average)
             && moments(self) == moments(fresh)
             && masks(self) == masks(fresh)
-            && self
-                .best
-                .as_ref()
-                .is_none_or(|b| lengths(&b.weights) == lengths(&fresh.weights));
+            && self.statistics.lengths() == fresh.statistics.lengths()
+            && self.best.as_ref().is_none_or(|b| {
+                lengths(&b.weights) == lengths(&fresh.weights)
+                    && lengths(&b.statistics) == lengths(&fresh.statistics.now)
+            });
         if same {
             return Ok(());
         }

@@ -59,12 +59,7 @@ fn planes<'a>(data: &'a mut [f32], shape: &ChannelShape) -> Vec<Vec<&'a mut [f32
 }
 
 /// Returns one channel's plane of an image.
-fn plane_of<'a>(
-    data: &'a [f32],
-    shape: &ChannelShape,
-    image: usize,
-    channel: usize,
-) -> &'a [f32] {
+fn plane_of<'a>(data: &'a [f32], shape: &ChannelShape, image: usize, channel: usize) -> &'a [f32] {
     &data[(image * shape.channels + channel) * shape.plane..][..shape.plane]
 }
 
@@ -116,7 +111,10 @@ pub fn batch_statistics_forward(
 fn channel_moments(input: &[f32], shape: &ChannelShape, channel: usize) -> (f64, f64) {
     let count = (shape.batch * shape.plane) as f64;
     // Squares of distances from a number of the channel do not cancel where the mean is large.
-    let origin = input.get(channel * shape.plane).copied().map_or(0.0, f64::from);
+    let origin = input
+        .get(channel * shape.plane)
+        .copied()
+        .map_or(0.0, f64::from);
     let (mut sum, mut squares) = (0.0, 0.0);
     for image in 0..shape.batch {
         let x = plane_of(input, shape, image, channel);
@@ -244,9 +242,12 @@ mod tests {
 
     #[test]
     fn batch_statistics_give_the_reference_and_its_differences() {
-        for (batch, channels, plane, offset) in
-            [(2, 1, 1, 0.0), (3, 5, 7, 0.0), (2, 4, 40, 50.0), (6, 3, 1, 0.0)]
-        {
+        for (batch, channels, plane, offset) in [
+            (2, 1, 1, 0.0),
+            (3, 5, 7, 0.0),
+            (2, 4, 40, 50.0),
+            (6, 3, 1, 0.0),
+        ] {
             let shape = ChannelShape {
                 batch,
                 channels,

@@ -120,7 +120,11 @@ fn moved_on(running: Float, batch: &[f64], momentum: f32) -> OpResult<Float> {
     let running = running.into_vec().or_else(invalid)?;
     let mixed = running.iter().zip(batch).map(|(old, new)| {
         // A share of nothing, so that not even infinity is left of it.
-        let old = if momentum == 0.0 { 0.0 } else { stays * f64::from(*old) };
+        let old = if momentum == 0.0 {
+            0.0
+        } else {
+            stays * f64::from(*old)
+        };
         (old + (1.0 - stays) * new) as f32
     });
     Ok(Float::new(mixed.collect(), &[batch.len()]))

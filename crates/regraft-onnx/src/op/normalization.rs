@@ -32,21 +32,26 @@ pub(super) fn parse_batch(node: &mut NodeReader) -> Result<Op, Refusal> {
     if training && node.opset >= TRAINING_MODE && !(3..5).any(|port| node.has_output(port)) {
         return Ok(Op::BatchStatistics { epsilon, momentum });
     }
-    if node.opset < 7 && !is_test
-        || training
-        || (1..5).any(|port| node.has_output(port))
-    {
+    if node.opset < 7 && !is_test || training || (1..5).any(|port| node.has_output(port)) {
         return Err(Refusal::Opaque("it is in training mode".to_owned()));
     }
     Ok(Op::BatchNormalization { epsilon })
 }
 
-pub(super) fn emit_batch_statistics(epsilon: f32, momentum: f32) -> Vec<Setting> {
-    vec![
-        Setting::float("epsilon", epsilon, EPSILON),
-        Setting::float("momentum", momentum, MOMENTUM),
-        Setting::flag("training_mode", true, false),
-    ]
+/// Batch normalisation, training or not, and instance normalisation.
+pub(super) fn emit_by_channel(op: &Op) -> Vec<Setting> {
+    let mut settings = Vec::new();
+    if let Op::BatchNormalization { epsilon }
+    | Op::InstanceNormalization { epsilon }
+    | Op::BatchStatistics { epsilon, .. } = op
+    {
+        settings.push(Setting::float("epsilon", *epsilon, EPSILON));
+    }
+    if let Op::BatchStatistics { momentum, .. } = op {
+        settings.push(Setting::float("momentum", *momentum, MOMENTUM));
+        settings.push(Setting::flag("training_mode", true, false));
+    }
+    settings
 }
 
 pub(super) fn parse_layer(node: &mut NodeReader) -> Result<Op, Refusal> {
