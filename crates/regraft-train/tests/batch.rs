@@ -133,7 +133,9 @@ fn five_steps_are_those_of_pytorch() {
     let mut n = 0;
     for (name, found) in found {
         let expected = numbers(&graph, &format!("after.{name}"));
-        assert_ne!(found, numbers(&graph, name), "{name} moves");
+        // The mean takes a bias before a normalisation away again: it has no gradient.
+        let moves = name != "conv1.bias";
+        assert_eq!(found != numbers(&graph, name), moves, "{name}");
         for (f, e) in found.iter().zip(expected) {
             assert!((f - e).abs() < F32_STEPS, "{name}: {f} is not {e}");
         }
