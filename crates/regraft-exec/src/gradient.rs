@@ -7,6 +7,7 @@ use regraft_graph::ValueId;
 use crate::engine::Float;
 use crate::error::OpError;
 use crate::loss::{LossTerm, evaluate};
+use crate::scope::Values;
 use crate::value::Value;
 use crate::{ExecError, Executor, HostTensor};
 
@@ -20,6 +21,8 @@ pub struct GradientResult {
     /// The gradient with respect to each value asked for, in its shape; zeros where the
     /// loss does not depend on it.
     pub gradients: BTreeMap<ValueId, HostTensor>,
+    /// The values captured beside them.
+    pub captured: BTreeMap<ValueId, HostTensor>,
 }
 
 impl Executor {
@@ -36,6 +39,21 @@ impl Executor {
         loss: &[LossTerm],
         wrt: &[ValueId],
     ) -> Result<GradientResult, ExecError> {
+        self.gradients_captured(feeds, loss, wrt, &[])
+    }
+
+    /// Returns what [`gradients`](Self::gradients) returns, and the values `capture` of the same
+    /// forward pass.
+    ///
+    /// # Errors
+    /// As [`gradients`](Self::gradients).
+    pub fn gradients_captured(
+        &self,
+        feeds: &[(ValueId, HostTensor)],
+        loss: &[LossTerm],
+        wrt: &[ValueId],
+        capture: &[ValueId],
+    ) -> Result<GradientResult, ExecError> {
         let mut values = self.check_feeds(feeds)?;
         self.check_known(wrt)?;
         self.guarded(move || {
@@ -45,7 +63,8 @@ impl Executor {
                 values.insert(id, Value::Float(leaf.clone()));
                 leaves.insert(id, leaf);
             }
-            let wanted: Vec<ValueId> = loss.iter().map(|term| term.value).collect();
+            let of_loss = loss.iter().map(|term| term.value);
+            let wanted: Vec<ValueId> = of_loss.chain(capture.iter().copied()).collect();
             let (values, _) = self.evaluate(values, &wanted)?;
             let mut terms = Vec::with_capacity(loss.len());
             let mut total: Option<Float> = None;
@@ -57,6 +76,7 @@ impl Executor {
                     None => part,
                 });
             }
+            let captured = captured(&values, capture)?;
             drop(values);
             let grads = match total {
                 Some(sum) if sum.is_tracked() => Some(sum.backward()),
@@ -75,6 +95,7 @@ impl Executor {
                 loss: terms.iter().sum(),
                 terms,
                 gradients,
+                captured,
             })
         })
     }
@@ -108,6 +129,16 @@ impl Executor {
             ),
         })
     }
+}
+
+fn captured(
+    values: &Values,
+    wanted: &[ValueId],
+) -> Result<BTreeMap<ValueId, HostTensor>, ExecError> {
+    let there = wanted.iter().filter_map(|id| Some((*id, values.get(id)?)));
+    there
+        .map(|(id, value)| Ok((id, value.clone().into_host().map_err(engine_error)?)))
+        .collect()
 }
 
 fn engine_error(message: String) -> ExecError {

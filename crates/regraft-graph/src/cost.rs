@@ -66,6 +66,7 @@ pub fn node_macs(graph: &Graph, facts: &Facts, id: NodeId) -> u64 {
         Op::Fused(FusedOp::PackedAttention { .. }) => packed_attention(facts, node),
         Op::If { .. } => Some(1).zip(Some(branch_macs(graph, facts, id))),
         Op::BatchNormalization { .. }
+        | Op::BatchStatistics { .. }
         | Op::LayerNormalization { .. }
         | Op::InstanceNormalization { .. }
         | Op::Pool(_)

@@ -2,6 +2,7 @@
 
 use crate::TrainError;
 use crate::fit::EpochRecord;
+use crate::network::Statistics;
 use crate::soft::Masks;
 use crate::state::{Best, Moments, State};
 
@@ -31,11 +32,14 @@ impl State {
             out.lists(lists);
         }
         out.list(&self.thresholds);
+        out.lists(&self.statistics.now);
+        out.lists(&self.statistics.average);
         out.number(u64::from(self.best.is_some()));
         if let Some(best) = &self.best {
             out.numbers(&[best.epoch as u64, best.accuracy.to_bits()]);
             out.number(best.nonzero as u64);
             out.lists(&best.weights);
+            out.lists(&best.statistics);
         }
         out.number(self.records.len() as u64);
         for r in &self.records {
@@ -82,6 +86,10 @@ impl State {
             memory.push(r.lists()?);
         }
         let thresholds = r.list()?;
+        let statistics = Statistics {
+            now: r.lists()?,
+            average: r.lists()?,
+        };
         let best = if r.number()? == 0 {
             None
         } else {
@@ -90,6 +98,7 @@ impl State {
                 accuracy: r.float()?,
                 nonzero: r.count()?,
                 weights: r.lists()?,
+                statistics: r.lists()?,
             })
         };
         let n = r.count()?;
@@ -119,6 +128,7 @@ impl State {
             is_pruned,
             memory,
             thresholds,
+            statistics,
             best,
             records,
         })
@@ -224,11 +234,16 @@ mod tests {
             is_pruned: true,
             memory: vec![vec![vec![0.5, 1.0], vec![2.0]], Vec::new()],
             thresholds: vec![0.5, 0.0],
+            statistics: Statistics {
+                now: vec![vec![0.5], vec![2.0]],
+                average: Vec::new(),
+            },
             best: Some(Best {
                 epoch: 1,
                 accuracy: 0.75,
                 nonzero: 1,
                 weights: vec![vec![1.0, 0.0], vec![0.0]],
+                statistics: vec![vec![0.25], vec![1.0]],
             }),
             records: vec![EpochRecord {
                 epoch: 1,

@@ -3,7 +3,7 @@
 use regraft_data::Augment;
 use regraft_exec::ExecOptions;
 
-use crate::{Objective, Optimizer, Schedule, SoftPruning, TrainError};
+use crate::{Objective, Optimizer, Schedule, SoftPruning, TrainError, TrainingMode};
 
 /// How to train.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,6 +27,8 @@ pub struct FitConfig {
     /// Share of the moving average of the weights that one step leaves; the average is what is
     /// judged and written. `None`: the weights themselves.
     pub average: Option<f32>,
+    /// What differs while the network trains: statistics of batches, dropout.
+    pub training_mode: TrainingMode,
     /// How images are varied.
     pub augment: Augment,
     /// Pruning while training.
@@ -45,6 +47,7 @@ impl FitConfig {
         self.schedule.check()?;
         self.optimizer.check()?;
         self.objective.check()?;
+        self.training_mode.check()?;
         if let Some(soft) = &self.prune {
             soft.check()?;
         }

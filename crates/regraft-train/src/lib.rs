@@ -9,6 +9,7 @@ mod checkpoint;
 mod config;
 mod error;
 mod fit;
+mod network;
 mod objective;
 mod optimizer;
 mod parameters;
@@ -18,7 +19,8 @@ mod state;
 
 pub use config::FitConfig;
 pub use error::TrainError;
-pub use fit::{EpochRecord, Fitted, Samples, Watch, fit};
+pub use fit::{EpochRecord, Fitted, REESTIMATION_BATCHES, Reestimation, Samples, Watch, fit};
+pub use network::TrainingMode;
 pub use objective::{Objective, logits};
 pub use optimizer::Optimizer;
 pub use parameters::{Trained, trained};

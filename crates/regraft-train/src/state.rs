@@ -3,6 +3,7 @@
 use regraft_graph::Graph;
 
 use crate::fit::EpochRecord;
+use crate::network::Statistics;
 use crate::parameters::Trained;
 use crate::soft::Masks;
 use crate::{FitConfig, TrainError};
@@ -28,6 +29,8 @@ pub struct State {
     pub(crate) memory: Vec<Vec<Vec<f32>>>,
     /// What is subtracted from the sizes of each initializer; empty for most methods.
     pub(crate) thresholds: Vec<f32>,
+    /// Running statistics of batch normalisations.
+    pub(crate) statistics: Statistics,
     pub(crate) best: Option<Best>,
     pub(crate) records: Vec<EpochRecord>,
 }
@@ -47,6 +50,8 @@ pub(crate) struct Best {
     pub(crate) accuracy: f64,
     pub(crate) nonzero: usize,
     pub(crate) weights: Vec<Vec<f32>>,
+    /// Running statistics that belong to them.
+    pub(crate) statistics: Vec<Vec<f32>>,
 }
 
 impl State {
@@ -80,6 +85,7 @@ impl State {
             is_pruned: false,
             memory: vec![Vec::new(); trained.len()],
             thresholds: Vec::new(),
+            statistics: Statistics::of(graph, config),
             weights,
             best: None,
             records: Vec::new(),
@@ -94,6 +100,11 @@ impl State {
     /// Returns what every epoch so far did.
     pub fn records(&self) -> &[EpochRecord] {
         &self.records
+    }
+
+    /// Returns mean and variance of each batch normalisation that trains, in the order of the nodes.
+    pub fn running_statistics(&self) -> &[Vec<f32>] {
+        &self.statistics.now
     }
 
     /// Returns the weights as the network has them: zeros outside of the masks, sizes less their
@@ -164,10 +175,11 @@ impl State {
             && masks(self) == masks(fresh)
             && self.masks.is_weight == fresh.masks.is_weight
             && remembers
-            && self
-                .best
-                .as_ref()
-                .is_none_or(|b| lengths(&b.weights) == lengths(&fresh.weights));
+            && self.statistics.lengths() == fresh.statistics.lengths()
+            && self.best.as_ref().is_none_or(|b| {
+                lengths(&b.weights) == lengths(&fresh.weights)
+                    && lengths(&b.statistics) == lengths(&fresh.statistics.now)
+            });
         if same {
             return Ok(());
         }

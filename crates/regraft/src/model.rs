@@ -5,7 +5,7 @@ mod settings;
 use std::path::{Path, PathBuf};
 
 use regraft_graph::cost::{Cost, total};
-use regraft_graph::fold::{fold, fold_batch_norm, open_branches};
+use regraft_graph::fold::{fold, fold_batch_norm, fold_keeping_dropout, open_branches};
 use regraft_graph::infer::{Facts, InferOptions, infer};
 use regraft_graph::{DType, Dim, Graph, ValueId};
 use regraft_prune::apply::{ApplyReport, apply};
@@ -31,6 +31,8 @@ pub(crate) struct Model {
     pub(crate) states: Vec<(ValueId, ValueId)>,
     /// What can go of attention.
     attention: Attention,
+    /// The network as it was read, nothing folded.
+    given: Graph,
     /// The network with constants and batch normalisation folded: equal in function.
     pub(crate) graph: Graph,
     /// Shapes of the folded network.
@@ -93,10 +95,21 @@ impl Model {
             states: Vec::new(),
             attention: Attention::default(),
             sha256,
+            given: graph.clone(),
             graph: folded,
             facts,
             folded_batch_norms,
         })
+    }
+
+    /// Returns the network as it trains: constants folded, dropout kept, batch normalisation kept
+    /// where `keeps_batch_norm`. Values are those of the folded network.
+    pub(crate) fn trainable(&self, keeps_batch_norm: bool) -> Result<Graph, Error> {
+        let (folded, _) = fold_keeping_dropout(&self.given, &InferOptions::default())?;
+        if keeps_batch_norm {
+            return Ok(folded);
+        }
+        Ok(fold_batch_norm(&folded)?.0)
     }
 
     /// Returns the network without what the plan removes, what is left at the ends of its states

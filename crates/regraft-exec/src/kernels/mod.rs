@@ -13,6 +13,7 @@
 // instruction set that was found.
 #![allow(clippy::inline_always)]
 
+mod batch_statistics;
 mod conv;
 mod conv_weight;
 mod correlate;
@@ -31,6 +32,9 @@ mod samples;
 mod shape;
 mod tile;
 
+pub use batch_statistics::{
+    BatchAffine, BatchMoments, batch_statistics_backward, batch_statistics_forward,
+};
 pub use conv::{conv_backward_bias, conv_backward_input, conv_backward_weight, conv_forward};
 pub use error::KernelError;
 pub use im2col::{RowChoice, im2col_rows};

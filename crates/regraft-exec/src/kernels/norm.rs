@@ -155,7 +155,7 @@ pub fn batch_norm_backward(
 
 /// Returns the sums of `grads` and of `grads · (inputs − mean)`, eight partial sums at a time.
 #[inline(always)]
-fn channel_sums(grads: &[f32], inputs: &[f32], mean: f64) -> [f64; 2] {
+pub(super) fn channel_sums(grads: &[f32], inputs: &[f32], mean: f64) -> [f64; 2] {
     let (grad_eights, grad_rest) = grads.as_chunks::<8>();
     let (input_eights, input_rest) = inputs.as_chunks::<8>();
     let (mut sums, mut sums_x) = ([0.0f64; 8], [0.0f64; 8]);

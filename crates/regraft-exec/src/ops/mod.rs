@@ -2,6 +2,7 @@
 
 mod array;
 mod attention;
+mod batch_statistics;
 mod binary;
 mod boxes;
 mod cast;
@@ -157,6 +158,9 @@ pub(crate) fn run(op: &Op, mut inputs: Inputs, context: &Context) -> OpResult<Ve
         Op::Gemm(gemm) => float(linear::gemm(gemm, i)),
         Op::MatMul => float(linear::matmul(i)),
         Op::BatchNormalization { epsilon } => float(norm::batch_norm(*epsilon, i, context)),
+        Op::BatchStatistics { epsilon, momentum } => {
+            batch_statistics::run(*epsilon, *momentum, i, context)
+        }
         Op::LayerNormalization { axis, epsilon } => norm::layer_norm(*axis, *epsilon, i, context),
         Op::InstanceNormalization { epsilon } => float(norm::instance_norm(*epsilon, i)),
         Op::Pool(pool) => pool::pool(pool, i, context),

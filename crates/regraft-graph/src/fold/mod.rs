@@ -26,6 +26,26 @@ pub struct FoldReport {
 /// # Errors
 /// As [`infer`]: a graph whose shapes contradict each other.
 pub fn fold(graph: &Graph, options: &InferOptions) -> Result<(Graph, FoldReport), GraphError> {
+    fold_around(graph, options, &[UnaryOp::Identity, UnaryOp::Dropout])
+}
+
+/// Returns what [`fold`] returns, with its `Dropout` nodes still there: training makes them active.
+///
+/// # Errors
+/// As [`fold`].
+pub fn fold_keeping_dropout(
+    graph: &Graph,
+    options: &InferOptions,
+) -> Result<(Graph, FoldReport), GraphError> {
+    fold_around(graph, options, &[UnaryOp::Identity])
+}
+
+/// Takes out what is constant, and nodes of `passing`, which pass their input on.
+fn fold_around(
+    graph: &Graph,
+    options: &InferOptions,
+    passing: &[UnaryOp],
+) -> Result<(Graph, FoldReport), GraphError> {
     let facts = infer(graph, options)?;
     let mut edit = graph.edit();
     let mut report = FoldReport::default();
@@ -44,7 +64,7 @@ pub fn fold(graph: &Graph, options: &InferOptions) -> Result<(Graph, FoldReport)
     // In node order a chain of such nodes leads back to its first input.
     let mut stands_for = BTreeMap::new();
     for (id, _) in graph.nodes() {
-        if let Some((output, input)) = bypass(graph, id) {
+        if let Some((output, input)) = bypass(graph, id, passing) {
             let origin = stands_for.get(&input).copied().unwrap_or(input);
             stands_for.insert(output, origin);
             edit.remove_node(id);
@@ -56,9 +76,13 @@ pub fn fold(graph: &Graph, options: &InferOptions) -> Result<(Graph, FoldReport)
 }
 
 /// Returns output and input of a node that only passes its input on, if it can be taken out.
-fn bypass(graph: &Graph, id: NodeId) -> Option<(crate::ValueId, crate::ValueId)> {
+fn bypass(
+    graph: &Graph,
+    id: NodeId,
+    passing: &[UnaryOp],
+) -> Option<(crate::ValueId, crate::ValueId)> {
     let node = graph.node(id);
-    if !matches!(node.op, Op::Unary(UnaryOp::Identity | UnaryOp::Dropout)) {
+    if !matches!(&node.op, Op::Unary(op) if passing.contains(op)) {
         return None;
     }
     let (input, output) = (node.input(0)?, node.output(0)?);

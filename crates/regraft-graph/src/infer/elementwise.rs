@@ -60,6 +60,12 @@ pub(super) fn broadcast_all(
 }
 
 /// Checks that the statistics have one entry a channel.
+/// The result is as without training, the statistics are as the running ones.
+pub(super) fn batch_statistics(cx: &Context<'_>) -> Result<Vec<Option<ValueType>>, GraphError> {
+    let like = |port: usize| typed(cx.dtype(port), cx.shape(port).map(<[Dim]>::to_vec));
+    Ok(vec![batch_normalization(cx)?, like(3), like(4)])
+}
+
 pub(super) fn batch_normalization(cx: &Context<'_>) -> Result<Option<ValueType>, GraphError> {
     let Some(x) = cx.shape(0) else {
         return Ok(typed(cx.dtype(0), None));

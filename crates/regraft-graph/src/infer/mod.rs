@@ -364,6 +364,7 @@ fn infer_node(cx: &Context<'_>) -> Result<Types, GraphError> {
         Op::Gemm(gemm) => vec![linear::gemm(cx, gemm)?],
         Op::MatMul => vec![linear::matmul(cx)?],
         Op::BatchNormalization { .. } => vec![elementwise::batch_normalization(cx)?],
+        Op::BatchStatistics { .. } => elementwise::batch_statistics(cx)?,
         Op::Pool(pool) => pool::pool(cx, pool)?,
         Op::GlobalPool(_) => vec![pool::global(cx)?],
         Op::LayerNormalization { axis, .. } => shape::layer_normalization(cx, *axis)?,

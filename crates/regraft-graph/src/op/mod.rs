@@ -56,6 +56,15 @@ pub enum Op {
         /// Added to the variance.
         epsilon: f32,
     },
+    /// `BatchNormalization` in training mode, with the statistics of its batch; inputs X, scale, bias,
+    /// running mean, running variance; outputs Y, and optionally both running statistics moved on:
+    /// `momentum` times the input and the rest the batch's, its variance divided by the count.
+    BatchStatistics {
+        /// Added to the variance.
+        epsilon: f32,
+        /// Share of a running statistic that stays.
+        momentum: f32,
+    },
     /// Normalisation over the trailing axes from `axis`; inputs X, scale, optional bias.
     LayerNormalization {
         /// First normalised axis, may be negative.
@@ -299,7 +308,7 @@ impl Op {
             Self::ConvTranspose(_) => "ConvTranspose",
             Self::Gemm(_) => "Gemm",
             Self::MatMul => "MatMul",
-            Self::BatchNormalization { .. } => "BatchNormalization",
+            Self::BatchNormalization { .. } | Self::BatchStatistics { .. } => "BatchNormalization",
             Self::LayerNormalization { .. } => "LayerNormalization",
             Self::InstanceNormalization { .. } => "InstanceNormalization",
             Self::Pool(p) => p.name(),

@@ -72,7 +72,7 @@ fn inputs(op: &Op) -> RangeInclusive<usize> {
         | Op::Unsqueeze { axes: None } => 2..=2,
         Op::Conv(_) | Op::ConvTranspose(_) | Op::Gemm(_) | Op::LayerNormalization { .. } => 2..=3,
         Op::Where | Op::Range | Op::InstanceNormalization { .. } => 3..=3,
-        Op::BatchNormalization { .. } => 5..=5,
+        Op::BatchNormalization { .. } | Op::BatchStatistics { .. } => 5..=5,
         Op::Slice(slice) if slice.starts.is_some() => 1..=1,
         Op::Slice(_) => 3..=5,
         Op::Pad { pads: Some(_), .. } => 1..=1,

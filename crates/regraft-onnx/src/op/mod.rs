@@ -168,9 +168,9 @@ pub(crate) fn emit(op: &Op) -> Vec<Setting> {
         Op::Conv(conv) => convolution::emit_conv(conv),
         Op::ConvTranspose(conv) => convolution::emit_transposed(conv),
         Op::Gemm(gemm) => convolution::emit_gemm(gemm),
-        Op::BatchNormalization { epsilon } | Op::InstanceNormalization { epsilon } => {
-            vec![Setting::float("epsilon", *epsilon, normalization::EPSILON)]
-        }
+        Op::BatchNormalization { .. }
+        | Op::InstanceNormalization { .. }
+        | Op::BatchStatistics { .. } => normalization::emit_by_channel(op),
         Op::LayerNormalization { axis, epsilon } => normalization::emit_layer(*axis, *epsilon),
         Op::Softmax { axis, flatten, .. } => normalization::emit_softmax(*axis, *flatten),
         Op::Pool(pool) => pool::emit(pool),

@@ -8,13 +8,19 @@ use crate::attributes::{Content, NodeReader, Refusal, Setting};
 /// The default that the specification gives for every `epsilon`.
 pub(super) const EPSILON: f32 = 1e-5;
 
+/// The default share of a running statistic that stays.
+const MOMENTUM: f32 = 0.9;
+
+/// The operator set from which on an attribute says that a node is in training mode.
+const TRAINING_MODE: i64 = 14;
+
 /// The operator set from which on softmax works on one axis instead of a flattened matrix.
 const SOFTMAX_PER_AXIS: i64 = 13;
 
 pub(super) fn parse_batch(node: &mut NodeReader) -> Result<Op, Refusal> {
     let epsilon = node.float("epsilon")?.unwrap_or(EPSILON);
     // Momentum only moves the running statistics in training.
-    node.float("momentum")?;
+    let momentum = node.float("momentum")?.unwrap_or(MOMENTUM);
     if node.int("spatial")?.unwrap_or(1) != 1 {
         return Err(Refusal::Opaque(
             "it normalises each position on its own (`spatial` = 0)".to_owned(),
@@ -22,13 +28,30 @@ pub(super) fn parse_batch(node: &mut NodeReader) -> Result<Op, Refusal> {
     }
     // Operator set 6 has to be told that it is not training.
     let is_test = node.flag("is_test", false)?;
-    if node.opset < 7 && !is_test
-        || node.flag("training_mode", false)?
-        || (1..5).any(|port| node.has_output(port))
-    {
+    let training = node.flag("training_mode", false)?;
+    if training && node.opset >= TRAINING_MODE && !(3..5).any(|port| node.has_output(port)) {
+        return Ok(Op::BatchStatistics { epsilon, momentum });
+    }
+    if node.opset < 7 && !is_test || training || (1..5).any(|port| node.has_output(port)) {
         return Err(Refusal::Opaque("it is in training mode".to_owned()));
     }
     Ok(Op::BatchNormalization { epsilon })
+}
+
+/// Batch normalisation, training or not, and instance normalisation.
+pub(super) fn emit_by_channel(op: &Op) -> Vec<Setting> {
+    let mut settings = Vec::new();
+    if let Op::BatchNormalization { epsilon }
+    | Op::InstanceNormalization { epsilon }
+    | Op::BatchStatistics { epsilon, .. } = op
+    {
+        settings.push(Setting::float("epsilon", *epsilon, EPSILON));
+    }
+    if let Op::BatchStatistics { momentum, .. } = op {
+        settings.push(Setting::float("momentum", *momentum, MOMENTUM));
+        settings.push(Setting::flag("training_mode", true, false));
+    }
+    settings
 }
 
 pub(super) fn parse_layer(node: &mut NodeReader) -> Result<Op, Refusal> {

@@ -328,6 +328,16 @@ fn elementwise_normalisation_and_recurrence() {
         Op::BatchNormalization { epsilon: 1e-5 },
     );
     check(
+        14,
+        "BatchNormalization",
+        5,
+        vec![int("training_mode", 1), float("momentum", 0.75)],
+        Op::BatchStatistics {
+            epsilon: 1e-5,
+            momentum: 0.75,
+        },
+    );
+    check(
         17,
         "LayerNormalization",
         2,
@@ -424,7 +434,7 @@ fn what_is_not_modelled_is_opaque_with_the_reason() {
     );
     check_opaque(8, "BatchNormalization", vec![int("spatial", 0)], "spatial");
     check_opaque(
-        14,
+        13,
         "BatchNormalization",
         vec![int("training_mode", 1)],
         "training mode",

@@ -154,6 +154,7 @@ fn of_op(site: &Site<'_>, port: Port, axis: usize) -> Verdict {
         Op::Gemm(gemm) => linear::gemm(site, gemm, port, axis),
         Op::MatMul => linear::matmul(site, port, axis),
         Op::BatchNormalization { .. } => norm::batch(site, port, axis),
+        Op::BatchStatistics { .. } => site.freeze("is in training mode"),
         Op::LayerNormalization { axis: from, .. } => norm::layer(site, *from, port, axis),
         Op::InstanceNormalization { .. } => norm::instance(site, port, axis),
         Op::Pool(_) | Op::GlobalPool(_) => reduce::pool(site, port, axis),

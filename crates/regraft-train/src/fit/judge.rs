@@ -2,7 +2,7 @@
 
 use regraft_data::argmax_rows;
 
-use super::{Fitted, Run, forward};
+use super::{Fitted, Reestimation, Run, forward};
 use crate::TrainError;
 use crate::state::Best;
 
@@ -16,11 +16,21 @@ impl Run<'_> {
     }
 
     pub(super) fn held_out_accuracy(&mut self) -> Result<f64, TrainError> {
-        self.set_weights(&self.judged())?;
+        let statistics = self.state.statistics.judged().to_vec();
+        self.accuracy_of(&self.judged(), &statistics)
+    }
+
+    /// Returns the held-out accuracy of weights with the statistics that belong to them.
+    pub(super) fn accuracy_of(
+        &mut self,
+        weights: &[Vec<f32>],
+        statistics: &[Vec<f32>],
+    ) -> Result<f64, TrainError> {
+        self.network.set_inference(&self.ids, weights, statistics)?;
         let mut right = 0usize;
         for part in self.samples.held_out.chunks(self.config.batch.max(64)) {
             let input = self.samples.input(part, None)?;
-            let found = forward(&self.executor, self.logits, input)?;
+            let found = forward(self.network.inference(), self.logits, input)?;
             let data = found.as_f32().unwrap_or_default();
             let classes = argmax_rows(data, self.n_classes)?;
             let labels = self.labels_of(part);
@@ -47,26 +57,36 @@ impl Run<'_> {
                 accuracy,
                 nonzero: kept,
                 weights: self.judged(),
+                statistics: self.state.statistics.judged().to_vec(),
             });
         }
     }
 
-    pub(super) fn finish(mut self) -> Result<Fitted, TrainError> {
-        let (best_epoch, held_out_accuracy, weights) = match self.state.best.take() {
-            Some(best) => (best.epoch, best.accuracy, best.weights),
-            None => (0, 0.0, self.state.effective()),
-        };
-        let graph = self.with_weights(weights)?;
+    pub(super) fn finish(
+        mut self,
+        reestimation: Option<Reestimation>,
+    ) -> Result<Fitted, TrainError> {
+        let best = self.state.best.take();
+        // A run of no epoch at all writes what it was given.
+        let best = best.unwrap_or_else(|| Best {
+            epoch: 0,
+            accuracy: 0.0,
+            nonzero: self.state.masks.kept(),
+            weights: self.state.effective(),
+            statistics: self.state.statistics.now.clone(),
+        });
+        let graph = self.with_weights(best.weights, &best.statistics)?;
         let without = match &self.pruner {
             Some(pruner) => pruner.without(&graph, &self.state)?,
             None => None,
         };
         Ok(Fitted {
             graph: without.unwrap_or(graph),
-            best_epoch,
-            held_out_accuracy,
+            best_epoch: best.epoch,
+            held_out_accuracy: best.accuracy,
             records: self.state.records,
             trained: self.trained.to_vec(),
+            reestimation,
         })
     }
 }

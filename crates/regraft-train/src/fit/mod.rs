@@ -2,6 +2,7 @@
 
 mod answers;
 mod judge;
+mod reestimate;
 mod step;
 
 use regraft_data::{Augment, Dataset, Preprocess, shuffled};
@@ -9,6 +10,8 @@ use regraft_exec::{ExecError, Executor, HostTensor};
 use regraft_graph::{Graph, ValueId};
 
 use self::answers::Teacher;
+pub use self::reestimate::{REESTIMATION_BATCHES, Reestimation};
+use crate::network::Network;
 use crate::objective::logits;
 use crate::parameters::{Trained, trained};
 use crate::soft::{At, Noisy, Pruner};
@@ -80,8 +83,10 @@ pub trait Watch {
     /// Rebuilds a network that a round of [`Method::Iterative`](crate::Method::Iterative) pruned towards
     /// the one before the round: the same graph with other weights, zeros where there are zeros.
     /// # Errors
-    /// What went wrong, in words.
-    fn rebuild(&mut self, before: &Graph, pruned: &Graph) -> Result<Graph, String>;
+    /// What went wrong, in words; without an implementation that nothing rebuilds here.
+    fn rebuild(&mut self, _before: &Graph, _pruned: &Graph) -> Result<Graph, String> {
+        Err("nothing here can rebuild".to_owned())
+    }
 }
 
 /// The trained network.
@@ -97,6 +102,8 @@ pub struct Fitted {
     pub records: Vec<EpochRecord>,
     /// Initializers that were trained.
     pub trained: Vec<Trained>,
+    /// What estimating the statistics of batch normalisations again did, `None` without such.
+    pub reestimation: Option<Reestimation>,
 }
 
 /// Trains a network on labelled samples, and prunes it on the way if asked to.
@@ -125,14 +132,15 @@ pub fn fit(
         let record = run.epoch(watch)?;
         watch.epoch(&record, &run.state, &trained);
     }
-    run.finish()
+    let reestimation = run.reestimate(watch)?;
+    run.finish(reestimation)
 }
 
 struct Run<'a> {
     graph: &'a Graph,
     samples: Samples<'a>,
     config: &'a FitConfig,
-    executor: Executor,
+    network: Network,
     teacher: Option<Teacher>,
     pruner: Option<Pruner<'a>>,
     noisy: Option<Noisy>,
@@ -157,7 +165,7 @@ impl<'a> Run<'a> {
         if !trained.iter().any(|t| t.is_weight) {
             return Err(TrainError::NothingToTrain);
         }
-        let executor = Executor::new(graph, config.exec)?;
+        let network = Network::new(graph, config.training_mode, config.exec)?;
         let fresh = State::new(graph, trained, config);
         let state = match start {
             Some(state) => {
@@ -169,12 +177,12 @@ impl<'a> Run<'a> {
         let pruner = config.prune.map(|soft| Pruner::new(soft, graph, trained));
         let is_noisy = |soft: &SoftPruning| soft.method == Method::VariationalDropout;
         let noisy = config.prune.filter(is_noisy);
-        let noisy = noisy.map(|_| Noisy::new(graph, trained, config.exec));
+        let noisy = noisy.map(|_| Noisy::new(network.training(), trained, config.exec));
         let mut run = Self {
             graph,
             samples,
             config,
-            executor,
+            network,
             teacher: teacher
                 .filter(|_| config.objective.teacher > 0.0)
                 .map(|teacher| Teacher::new(teacher, config))
@@ -197,7 +205,7 @@ impl<'a> Run<'a> {
     fn width(&self) -> Result<usize, TrainError> {
         let first = &self.samples.fit[..1];
         let input = self.samples.input(first, None)?;
-        let found = forward(&self.executor, self.logits, input)?;
+        let found = forward(self.network.inference(), self.logits, input)?;
         Ok(found.shape.last().copied().unwrap_or(0))
     }
 
@@ -288,16 +296,15 @@ impl<'a> Run<'a> {
         Ok(record)
     }
 
-    fn set_weights(&mut self, all: &[Vec<f32>]) -> Result<(), TrainError> {
-        for (id, weights) in self.ids.iter().zip(all) {
-            self.executor.set_initializer(*id, weights)?;
-        }
-        Ok(())
-    }
-
-    /// Returns the network with these weights.
-    fn with_weights(&self, all: Vec<Vec<f32>>) -> Result<Graph, TrainError> {
+    /// Returns the network with these weights and running statistics.
+    fn with_weights(
+        &self,
+        all: Vec<Vec<f32>>,
+        statistics: &[Vec<f32>],
+    ) -> Result<Graph, TrainError> {
         let mut edit = self.graph.edit();
+        self.network
+            .write_statistics(self.graph, statistics, &mut edit)?;
         for (parameter, data) in self.trained.iter().zip(all) {
             let tensor = regraft_graph::Tensor::from_f32(parameter.shape.clone(), data)?;
             edit.set_initializer(parameter.id, tensor);

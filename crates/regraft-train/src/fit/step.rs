@@ -2,6 +2,7 @@
 
 use super::{Run, Watch};
 use crate::TrainError;
+use crate::network::Form;
 use crate::optimizer::Step;
 use crate::soft::{Did, Saliency, learn, variances};
 use crate::state::Moments;
@@ -19,7 +20,8 @@ impl Run<'_> {
     ) -> Result<f32, TrainError> {
         let step = self.state.step;
         self.prune(watch)?;
-        self.set_weights(&self.state.effective())?;
+        self.network
+            .set_training(&self.ids, &self.state.effective())?;
         let seed = self
             .config
             .seed
@@ -76,23 +78,36 @@ impl Run<'_> {
             .pruner
             .as_ref()
             .is_some_and(|p| p.is_noisy(&self.state));
+        let (effective, variances) = if noisy {
+            (self.state.effective(), variances(&self.state))
+        } else {
+            (Vec::new(), Vec::new())
+        };
+        let statistics = &mut self.state.statistics.now;
         let Some(noisy) = self.noisy.as_mut().filter(|_| noisy) else {
-            let found = self.executor.gradients(&[input], terms, &self.ids)?;
+            let own = Form::default();
+            let found = self
+                .network
+                .gradients(input, terms, &self.ids, (seed, own), statistics)?;
             return Ok((found, Vec::new()));
         };
-        for (id, weights) in self.ids.iter().zip(&self.state.effective()) {
+        for (id, weights) in self.ids.iter().zip(&effective) {
             noisy.executor.set_initializer(*id, weights)?;
         }
-        for (id, variances) in noisy.variances.iter().zip(variances(&self.state)) {
+        for (id, variances) in noisy.variances.iter().zip(variances) {
             if let Some(id) = id.filter(|_| !variances.is_empty()) {
                 noisy.executor.set_initializer(id, &variances)?;
             }
         }
-        let mut feeds = noisy.noise(&input, seed)?;
-        feeds.push(input);
+        let form = Form {
+            feeds: noisy.noise(&input, seed)?,
+            executor: Some(&noisy.executor),
+        };
         let own = noisy.variances.iter().flatten().copied();
         let wrt: Vec<ValueId> = self.ids.iter().copied().chain(own).collect();
-        let mut found = noisy.executor.gradients(&feeds, terms, &wrt)?;
+        let mut found = self
+            .network
+            .gradients(input, terms, &wrt, (seed, form), statistics)?;
         let mut take = |id: &Option<ValueId>| {
             let gradient = id.and_then(|id| found.gradients.remove(&id));
             gradient.and_then(HostTensor::into_f32).unwrap_or_default()
@@ -111,8 +126,9 @@ impl Run<'_> {
         if pruner.update(&mut self.state, at)? != Did::RoundEnded {
             return Ok(());
         }
-        let before = self.with_weights(before.unwrap_or_default())?;
-        let pruned = self.with_weights(self.state.effective())?;
+        let statistics = &self.state.statistics.now;
+        let before = self.with_weights(before.unwrap_or_default(), statistics)?;
+        let pruned = self.with_weights(self.state.effective(), statistics)?;
         let rebuilt = watch
             .rebuild(&before, &pruned)
             .map_err(|reason| TrainError::Rebuild { reason })?;
@@ -174,6 +190,7 @@ impl Run<'_> {
             }
         }
         if let Some(share) = config.average {
+            state.statistics.follow(share);
             let effective = state.effective();
             for (average, now) in state.average.iter_mut().zip(&effective) {
                 for (a, w) in average.iter_mut().zip(now) {

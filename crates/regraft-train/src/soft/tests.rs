@@ -54,6 +54,7 @@ fn state(trained: &[Trained], graph: &Graph, mask: &[bool], weights: &[f32], sum
         l1: 0.0,
         clip: None,
         average: None,
+        training_mode: crate::TrainingMode::default(),
         augment: regraft_data::Augment::None,
         prune: None,
         patience: None,

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use regraft_train::EpochRecord;
+use regraft_train::{EpochRecord, Reestimation};
 
 /// Lines of progress that a long run shows.
 const LINES: usize = 20;
@@ -39,6 +39,17 @@ impl EpochLog {
         }
         Some(line)
     }
+}
+
+/// Returns what estimating the statistics of batch normalisations again did.
+pub(super) fn reestimation(r: &Reestimation) -> String {
+    format!(
+        "  statistics of batch normalisation over {} batches: held-out {:.2} %, with the running ones {:.2} %: {}",
+        r.batches,
+        100.0 * r.after,
+        100.0 * r.before,
+        if r.is_taken() { "taken" } else { "left" }
+    )
 }
 
 /// Returns every epoch as a table of comma-separated values with a head.

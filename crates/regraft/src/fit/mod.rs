@@ -26,7 +26,9 @@ use crate::pipeline::{
     Files, Log, Outcome, RunOptions, Stages, count_weights, facts_of, write_all,
 };
 use crate::progress::Progress;
-use crate::report::{DataInfo, EpochFigures, ModelFigures, ModelInfo, Report, TrainingFigures};
+use crate::report::{
+    DataInfo, EpochFigures, ModelFigures, ModelInfo, Report, StatisticsFigures, TrainingFigures,
+};
 use crate::samples::{Fed, Source, activations, open_data, preprocess};
 use crate::storage::{Fingerprint, RunDir, peak_rss_bytes};
 use crate::{Error, ErrorKind, Recipe};
@@ -81,10 +83,12 @@ pub fn fit(
         Some(path) if recipe.teacher_share > 0.0 => Some(Model::open(path, &reading)?),
         _ => None,
     };
+    let graph = model.trainable(recipe.batch_statistics)?;
     let parts = Parts {
         recipe,
         reading: &reading,
         model: &model,
+        graph: &graph,
         teacher: teacher.as_ref().unwrap_or(&model),
         source: &source,
         log: &log,
@@ -129,6 +133,8 @@ struct Parts<'a> {
     recipe: &'a FitRecipe,
     reading: &'a Recipe,
     model: &'a Model,
+    /// The network that is trained.
+    graph: &'a Graph,
     teacher: &'a Model,
     source: &'a DataSource,
     log: &'a Log<'a>,
@@ -222,7 +228,7 @@ impl Parts<'_> {
             },
         };
         let fitted = regraft_train::fit(
-            &self.model.graph,
+            self.graph,
             Some(&self.teacher.graph),
             samples,
             &config,
@@ -232,7 +238,11 @@ impl Parts<'_> {
         if let Some(error) = watch.failed {
             return Err(error);
         }
-        Ok(fitted?)
+        let fitted = fitted?;
+        if let Some(found) = &fitted.reestimation {
+            self.log.note(&log::reestimation(found));
+        }
+        Ok(fitted)
     }
 
     fn open_run(&self, set: &Set<'_>, options: &RunOptions) -> Result<Option<RunDir>, Error> {
@@ -269,7 +279,7 @@ impl Parts<'_> {
         let fed = Fed::one(self.model.input()?.value, samples);
         let labels = set.judge.labels_of(&set.judged)?;
         let classes = set.judge.class_names();
-        let dense = outputs(&self.model.graph, &fed, exec)?;
+        let dense = outputs(self.graph, &fed, exec)?;
         let small = outputs(&fitted.graph, &fed, exec)?;
         let figures = |graph: &Graph, bytes: usize, m| -> Result<ModelFigures, Error> {
             let cost = total(graph, &facts_of(graph)?);
@@ -299,12 +309,17 @@ impl Parts<'_> {
             evaluation: set.judged.len(),
         });
         let bytes = self.model.bytes.len();
-        report.dense = figures(&self.model.graph, bytes, judged(&dense, None)?)?;
+        report.dense = figures(self.graph, bytes, judged(&dense, None)?)?;
         report.small = figures(&fitted.graph, 0, judged(&small, Some(&dense))?)?;
         report.training = Some(TrainingFigures {
             epochs: fitted.records.iter().map(epoch_figures).collect(),
             best_epoch: fitted.best_epoch + 1,
             held_out_accuracy: fitted.held_out_accuracy,
+            statistics: fitted.reestimation.map(|r| StatisticsFigures {
+                batches: r.batches,
+                running_accuracy: r.before,
+                new_accuracy: r.after,
+            }),
         });
         Ok(report)
     }

@@ -6,7 +6,7 @@ use regraft_data::Augment;
 use regraft_exec::ExecOptions;
 use regraft_train::{
     Allocation, Decay, FitConfig, Goal, Method, Objective, Optimizer, Pace, Saliency, Schedule,
-    SoftPruning,
+    SoftPruning, TrainingMode,
 };
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +60,13 @@ pub struct FitRecipe {
     /// Share of the moving average of the weights that a step leaves; the average is what is written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub average: Option<f32>,
+    /// Batch normalisations train with the statistics of their batch; without, they are folded into
+    /// the layers before them.
+    pub batch_statistics: bool,
+    /// Share of a batch in the running statistics of a batch normalisation.
+    pub statistics_momentum: f32,
+    /// Share of the inputs of hidden linear layers that each step drops.
+    pub dropout: f32,
     /// Share of a label that goes to all classes alike.
     pub label_smoothing: f32,
     /// Share of a teacher's answers in the loss.
@@ -234,6 +241,7 @@ impl Default for FitRecipe {
     fn default() -> Self {
         let soft = SoftPruning::default();
         let objective = Objective::default();
+        let mode = TrainingMode::default();
         Self {
             model: None,
             data: None,
@@ -253,6 +261,9 @@ impl Default for FitRecipe {
             l1: 0.0,
             clip: None,
             average: None,
+            batch_statistics: mode.batch_statistics,
+            statistics_momentum: mode.statistics_momentum,
+            dropout: mode.dropout,
             label_smoothing: objective.label_smoothing,
             teacher_share: objective.teacher,
             teacher: None,
@@ -370,6 +381,11 @@ impl FitRecipe {
             l1: self.l1,
             clip: self.clip,
             average: self.average,
+            training_mode: TrainingMode {
+                batch_statistics: self.batch_statistics,
+                statistics_momentum: self.statistics_momentum,
+                dropout: self.dropout,
+            },
             augment: match self.augment {
                 FitAugmentName::None => Augment::None,
                 FitAugmentName::Shift => Augment::Shift(self.shift),

@@ -33,7 +33,7 @@ pub use sparse_figures::{
     AllocationCandidate, AllocationFigures, PruneStep, RegrownLayer, RegrowthFigures, RegrowthStep,
 };
 pub use terminal::TerminalStyle;
-pub use training::{EpochFigures, TrainingFigures};
+pub use training::{EpochFigures, StatisticsFigures, TrainingFigures};
 
 /// Returns a name that is safe to print, on one line.
 pub(crate) fn printable(name: &str) -> String {

@@ -1,5 +1,7 @@
 //! What training did, epoch by epoch.
 
+use std::fmt::Write as _;
+
 use serde::{Deserialize, Serialize};
 
 /// A training run.
@@ -12,17 +14,42 @@ pub struct TrainingFigures {
     pub best_epoch: usize,
     /// Share of the held-out samples whose class its weights find.
     pub held_out_accuracy: f64,
+    /// What estimating the statistics of batch normalisations again did; left out without such.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub statistics: Option<StatisticsFigures>,
+}
+
+/// Statistics of batch normalisations, estimated again for the weights that were written.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StatisticsFigures {
+    /// Batches of training samples it was over.
+    pub batches: usize,
+    /// Held-out accuracy with the running statistics.
+    pub running_accuracy: f64,
+    /// Held-out accuracy with the new ones, which are written where it is not less.
+    pub new_accuracy: f64,
 }
 
 impl TrainingFigures {
     /// Returns what was done in words.
     pub fn in_words(&self) -> String {
-        format!(
+        let mut words = format!(
             "{} epochs; the weights of epoch {} are kept, which find the class of {:.2} % of the held-out samples",
             self.epochs.len(),
             self.best_epoch,
             100.0 * self.held_out_accuracy
-        )
+        );
+        if let Some(found) = &self.statistics {
+            let _ = write!(
+                words,
+                "; statistics of batch normalisation estimated again over {} batches find {:.2} % instead of {:.2} %",
+                found.batches,
+                100.0 * found.new_accuracy,
+                100.0 * found.running_accuracy
+            );
+        }
+        words
     }
 }
 

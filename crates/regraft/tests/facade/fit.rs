@@ -222,6 +222,8 @@ fn a_stopped_run_goes_on_to_the_same_bytes() {
         learning_rate: 3e-3,
         augment: FitAugmentName::FlipShift,
         shift: 1,
+        dropout: 0.2,
+        average: Some(0.9),
         ..recipe(folder.path(), &network(None))
     };
     fit(&recipe, &RunOptions::default(), &Quiet).unwrap();
@@ -250,12 +252,37 @@ fn a_stopped_run_goes_on_to_the_same_bytes() {
     assert!(fit(&other, &options, &Quiet).is_err());
 }
 
+/// Without statistics of batches, normalisations are folded and stay so.
+#[test]
+fn batch_normalisation_is_kept_where_it_trains() {
+    let left = |batch_statistics: bool| {
+        let folder = tempfile::tempdir().unwrap();
+        let recipe = FitRecipe {
+            epochs: 2,
+            batch_statistics,
+            ..recipe(folder.path(), &network(None))
+        };
+        let report = fit(&recipe, &RunOptions::default(), &Quiet).unwrap().report;
+        let again = report.training.unwrap().statistics;
+        assert_eq!(again.is_some(), batch_statistics);
+        let bytes = read(folder.path(), "trained.onnx");
+        let graph = regraft_onnx::read_bytes(&bytes, None, &regraft_onnx::Limits::default());
+        let graph = graph.unwrap();
+        let norms = graph
+            .nodes()
+            .filter(|(_, n)| n.op.name() == "BatchNormalization");
+        norms.count()
+    };
+    assert_eq!(left(true), 1);
+    assert_eq!(left(false), 0);
+}
+
 /// Spoils a recipe.
 type Spoil = fn(&mut FitRecipe);
 
 #[test]
 fn a_bad_run_is_refused_and_leaves_nothing() {
-    let cases: [(Spoil, ErrorKind, &str); 7] = [
+    let cases: [(Spoil, ErrorKind, &str); 9] = [
         (|r| r.batch = 1000, ErrorKind::Input, "batch of 1000"),
         (
             |r| r.learning_rate = -1.0,
@@ -265,6 +292,12 @@ fn a_bad_run_is_refused_and_leaves_nothing() {
         (|r| r.sparsity = Some(1.5), ErrorKind::Usage, "sparsity"),
         (|r| r.warm_up = 2.0, ErrorKind::Usage, "warm_up"),
         (|r| r.average = Some(1.0), ErrorKind::Usage, "average"),
+        (|r| r.dropout = 1.0, ErrorKind::Usage, "dropout"),
+        (
+            |r| r.statistics_momentum = 0.0,
+            ErrorKind::Usage,
+            "statistics_momentum",
+        ),
         (|r| r.data = None, ErrorKind::Usage, "data"),
         (|r| r.learning_rate = 1e30, ErrorKind::Model, "diverges"),
     ];

@@ -89,6 +89,7 @@ impl Rewrite<'_> {
             | Op::Gemm(_)
             | Op::MatMul
             | Op::BatchNormalization { .. }
+            | Op::BatchStatistics { .. }
             | Op::LayerNormalization { .. }
             | Op::InstanceNormalization { .. }
             | Op::Pool(_)
