@@ -4,6 +4,7 @@ use regraft_data::{Dataset, Preprocess, argmax_rows, shuffled};
 use regraft_exec::{ExecError, Executor, HostTensor};
 use regraft_graph::{Graph, ValueId};
 
+use crate::attack::Hardened;
 use crate::objective::logits;
 use crate::optimizer::Step;
 use crate::parameters::{Trained, trained};
@@ -102,6 +103,7 @@ struct Run<'a> {
     executor: Executor,
     teacher: Option<(Executor, ValueId)>,
     logits: ValueId,
+    adversary: Option<Hardened>,
     trained: Vec<Trained>,
     ids: Vec<ValueId>,
     labels: Vec<usize>,
@@ -139,6 +141,7 @@ impl<'a> Run<'a> {
             }
             None => fresh,
         };
+        let logits_of_graph = logits(graph).ok_or_else(no_output)?;
         let mut run = Self {
             graph,
             samples,
@@ -148,7 +151,11 @@ impl<'a> Run<'a> {
                 .filter(|_| config.objective.teacher > 0.0)
                 .map(teach)
                 .transpose()?,
-            logits: logits(graph).ok_or_else(no_output)?,
+            logits: logits_of_graph,
+            adversary: config
+                .adversary
+                .map(|a| Hardened::new(a, samples, logits_of_graph))
+                .transpose()?,
             ids: trained.iter().map(|t| t.id).collect(),
             trained,
             labels: Vec::new(),
@@ -297,6 +304,10 @@ impl<'a> Run<'a> {
             None => None,
         };
         let labels = self.labels_of(indices);
+        let input = match &self.adversary {
+            Some(adversary) => adversary.batch(&self.executor, input, &labels, (step, seed))?,
+            None => input,
+        };
         let labels = Some(&labels[..]).filter(|_| !self.labels.is_empty());
         let terms = self
             .config
@@ -431,10 +442,14 @@ impl<'a> Run<'a> {
         }
         let mut right = 0usize;
         for part in self.samples.held_out.chunks(self.config.batch.max(64)) {
-            let found = self.outputs(&self.executor, self.logits, self.input(part, None)?)?;
+            let labels = self.labels_of(part);
+            let mut input = self.input(part, None)?;
+            if let Some(adversary) = &self.adversary {
+                input = adversary.whole(&self.executor, input, &labels, self.config.seed)?;
+            }
+            let found = self.outputs(&self.executor, self.logits, input)?;
             let data = found.as_f32().unwrap_or_default();
             let classes = argmax_rows(data, self.n_classes)?;
-            let labels = self.labels_of(part);
             right += classes
                 .iter()
                 .zip(labels)
