@@ -51,7 +51,9 @@ pub enum TrainError {
         logits: String,
     },
     /// The loss of a batch under attack is no number.
-    #[error("the loss of a batch under attack is {loss}: the network's scores are no numbers there")]
+    #[error(
+        "the loss of a batch under attack is {loss}: the network's scores are no numbers there"
+    )]
     AttackLoss {
         /// The loss.
         loss: f32,

@@ -246,9 +246,9 @@ fn training_hint(error: &TrainError) -> Option<&'static str> {
         TrainError::NoGradient { .. } => Some(
             "the first output should be the scores of the classes, before any choice between them",
         ),
-        TrainError::NoInputGradient { .. } => {
-            Some("noise needs no gradient: --attack noise; is the first output the scores of the classes?")
-        }
+        TrainError::NoInputGradient { .. } => Some(
+            "noise needs no gradient: --attack noise; is the first output the scores of the classes?",
+        ),
         TrainError::AttackLabels => {
             Some("give labelled samples, or noise, which needs none: attack = \"noise\"")
         }

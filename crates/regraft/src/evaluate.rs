@@ -12,6 +12,7 @@ use crate::report::{ClassMetrics, Metrics, PrPoint};
 use crate::samples::Fed;
 use crate::{Error, ErrorKind};
 
+pub(crate) use attack::checked_clip;
 pub use attack::{
     AttackFigures, AttackName, AttackOptions, AttackedFigures, NormName, eval_under_attack,
 };

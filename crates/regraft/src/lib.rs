@@ -47,8 +47,8 @@ pub use evaluate::{
     AttackFigures, AttackName, AttackOptions, AttackedFigures, NormName, eval_under_attack,
 };
 pub use fit::{
-    DEFAULT_HELD_OUT, DecayName, FitAugmentName, FitRecipe, MethodName, OptimizerName,
-    SoftAllocationName, fit,
+    DEFAULT_HELD_OUT, DecayName, FitAttackName, FitAugmentName, FitRecipe, MethodName,
+    OptimizerName, SoftAllocationName, fit,
 };
 pub use importance::{
     AxisExtremum, AxisProfile, Correlation, Effect, Importance, InspectOptions, Part, Quality,

@@ -326,7 +326,7 @@ pub(crate) fn raw_range(
 /// Returns true if the samples are images of bytes, whose pixels count from 0 to 1 in raw units.
 pub(crate) fn has_pixels(source: &Source) -> bool {
     match source {
-        Source::Set(set) => judging_split(set).is_ok_and(|data| data.is_byte_image()),
+        Source::Set(set) => judging_split(set).is_ok_and(Dataset::is_byte_image),
         Source::Named(_) => false,
     }
 }

@@ -39,7 +39,9 @@ impl Ball<'_> {
                     } else {
                         0.0
                     };
-                    sample.iter_mut().for_each(|x| *x *= factor as f32);
+                    for x in &mut sample {
+                        *x *= factor as f32;
+                    }
                     all.extend(sample);
                 }
             }
@@ -94,7 +96,9 @@ impl Ball<'_> {
                     let length = length(part);
                     if length > f64::from(self.eps) {
                         let factor = (f64::from(self.eps) / length) as f32;
-                        part.iter_mut().for_each(|x| *x *= factor);
+                        for x in part {
+                            *x *= factor;
+                        }
                     }
                 }
             }

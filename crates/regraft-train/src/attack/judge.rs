@@ -93,7 +93,12 @@ pub fn attack_chunk(
         if first == 0 && !found.has_gradient {
             return Err(no_gradient(target));
         }
-        let after = right(target, &fed(feeds, target.input, found.input), labels, first)?;
+        let after = right(
+            target,
+            &fed(feeds, target.input, found.input),
+            labels,
+            first,
+        )?;
         for i in 0..labels.len() {
             if !searches || stands[i] {
                 linf[i] = found.linf.get(i).copied().unwrap_or(0.0);
@@ -108,7 +113,9 @@ pub fn attack_chunk(
         samples: labels.len(),
         clean_right: count(&clean),
         right: count(&stands),
-        fooled: (0..labels.len()).filter(|&i| clean[i] && !stands[i]).count(),
+        fooled: (0..labels.len())
+            .filter(|&i| clean[i] && !stands[i])
+            .count(),
         perturbed: perturbed.len(),
         linf_sum: perturbed.iter().map(|&i| f64::from(linf[i])).sum(),
     })

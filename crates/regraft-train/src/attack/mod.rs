@@ -24,8 +24,8 @@ use crate::TrainError;
 pub use judge::{Tally, attack_chunk};
 pub use perturb::{Perturbed, Target, perturb};
 pub use range::InputRange;
-pub(crate) use training::Hardened;
 pub use training::Adversary;
+pub(crate) use training::Hardened;
 
 /// How inputs are changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -91,7 +91,9 @@ pub fn perturb(
             search.has_gradient = true;
             let draw = |seed: &u64| gaussian(&mut SplitMix64::new(*seed), sample_len);
             let mut at: Vec<f32> = seeds.iter().flat_map(draw).collect();
-            at.iter_mut().for_each(|x| *x *= attack.eps);
+            for x in &mut at {
+                *x *= attack.eps;
+            }
             ball.fit(&mut at);
             at
         }

@@ -86,7 +86,10 @@ fn one_step_on_a_linear_network_is_exact() {
     let changed = found.input.as_f32().unwrap();
     for (i, (after, before)) in changed.iter().zip(&x).enumerate() {
         let expected = before + 0.25 * away(i / 3, i % 3).signum();
-        assert!((after - expected).abs() < TOL_F32, "{i}: {after} {expected}");
+        assert!(
+            (after - expected).abs() < TOL_F32,
+            "{i}: {after} {expected}"
+        );
     }
     assert!(found.linf.iter().all(|l| (l - 0.25).abs() < TOL_F32));
     let euclidean = Attack {
@@ -98,7 +101,10 @@ fn one_step_on_a_linear_network_is_exact() {
     for (i, (after, before)) in changed.iter().zip(&x).enumerate() {
         let row: Vec<f32> = (0..3).map(|j| away(i / 3, j)).collect();
         let expected = before + 0.25 * row[i % 3] / length(&row) as f32;
-        assert!((after - expected).abs() < TOL_F32, "{i}: {after} {expected}");
+        assert!(
+            (after - expected).abs() < TOL_F32,
+            "{i}: {after} {expected}"
+        );
     }
 }
 
@@ -150,7 +156,10 @@ fn raw_units_go_through_mean_and_std() {
     let range = InputRange::of(&data, &settings, None).unwrap();
     assert_eq!((range.clip(), range.unit(1)), (None, 0.25));
     let range = InputRange::of(&data, &settings, Some([-1.0, 2.0])).unwrap();
-    assert_eq!((range.clip(), range.input(2, 2.0)), (Some([-1.0, 2.0]), 0.5));
+    assert_eq!(
+        (range.clip(), range.input(2, 2.0)),
+        (Some([-1.0, 2.0]), 0.5)
+    );
     // A resize keeps the range.
     let data = Dataset::from_bytes("x", &[1, 4, 4], vec![9; 16], None).unwrap();
     let settings = Preprocess {
@@ -160,7 +169,10 @@ fn raw_units_go_through_mean_and_std() {
         }),
         ..Preprocess::default()
     };
-    assert_eq!(data.raw_ends(&settings).unwrap(), [vec![0.0; 4], vec![1.0; 4]]);
+    assert_eq!(
+        data.raw_ends(&settings).unwrap(),
+        [vec![0.0; 4], vec![1.0; 4]]
+    );
 }
 
 #[test]
@@ -170,7 +182,10 @@ fn noise_has_the_spread_it_is_asked_for() {
     let mean = draw.iter().sum::<f32>() / n;
     let variance = draw.iter().map(|x| (x - mean).powi(2)).sum::<f32>() / n;
     // Five standard errors of each.
-    assert!(mean.abs() < 0.036 && (variance - 1.0).abs() < 0.05, "{mean} {variance}");
+    assert!(
+        mean.abs() < 0.036 && (variance - 1.0).abs() < 0.05,
+        "{mean} {variance}"
+    );
 }
 
 #[test]
@@ -231,12 +246,18 @@ fn a_network_without_a_gradient_is_refused() {
         attack_chunk(target, &feeds, labels, attack, &range, (0, 0))
     };
     let error = tally(&[0], &attack).unwrap_err();
-    assert!(matches!(error, TrainError::NoInputGradient { .. }), "{error}");
+    assert!(
+        matches!(error, TrainError::NoInputGradient { .. }),
+        "{error}"
+    );
     // Noise needs none.
     let noise = Attack::new(AttackMethod::Noise, 0.1);
     assert_eq!(tally(&[0], &noise).unwrap().samples, 1);
     let error = tally(&[2], &noise).unwrap_err();
-    assert!(matches!(error, TrainError::Label { label: 2, .. }), "{error}");
+    assert!(
+        matches!(error, TrainError::Label { label: 2, .. }),
+        "{error}"
+    );
 }
 
 /// What is counted: a sample that is wrong at first is wrong under attack, and is not attacked.

@@ -6,8 +6,8 @@ use regraft_graph::ValueId;
 use super::judge::no_gradient;
 use super::perturb::sample_seed;
 use super::{Attack, AttackMethod, InputRange, Target, perturb};
-use crate::fit::Samples;
 use crate::TrainError;
+use crate::fit::Samples;
 
 /// An attack on the samples that a network is trained on.
 ///
@@ -134,8 +134,7 @@ impl Hardened {
             &self.range,
             &seeds,
         )?;
-        if let (HostData::F32(all), Some(changed)) =
-            (&mut input.data, found.input.as_f32())
+        if let (HostData::F32(all), Some(changed)) = (&mut input.data, found.input.as_f32())
             && let Some(slot) = all.get_mut(..changed.len())
         {
             slot.copy_from_slice(changed);

@@ -86,8 +86,10 @@ impl AttackOptions {
         if let Some((name, _)) = of_pgd.iter().find(|(_, given)| *given)
             && self.attack != AttackName::Pgd
         {
-            return Err(Error::usage(format!("`{name}` is of the attack `pgd` alone"))
-                .with_hint("the other attacks make one step from one place"));
+            return Err(
+                Error::usage(format!("`{name}` is of the attack `pgd` alone"))
+                    .with_hint("the other attacks make one step from one place"),
+            );
         }
         if self.attack == AttackName::Noise && self.norm != NormName::Linf {
             return Err(Error::usage("noise has no ball to choose a norm for")
@@ -204,7 +206,9 @@ pub fn eval_under_attack(
     };
     let range = raw_range(&judged.source, &judged.input, recipe, wanted.clip)?;
     let main = judged.found.samples.main().chunks.first();
-    let sample_len = main.map_or(1, |c| c.len() / c.shape.first().copied().unwrap_or(1).max(1));
+    let sample_len = main.map_or(1, |c| {
+        c.len() / c.shape.first().copied().unwrap_or(1).max(1)
+    });
     attack.check(&range, sample_len)?;
     let mut evaluation = judged.evaluation(recipe, progress)?;
     let run = Run {
@@ -228,12 +232,20 @@ pub fn eval_under_attack(
     };
     let is_noise = wanted.attack == AttackName::Noise;
     let is_pgd = wanted.attack == AttackName::Pgd;
-    let step = if is_pgd { attack.step_length() } else { attack.eps };
+    let step = if is_pgd {
+        attack.step_length()
+    } else {
+        attack.eps
+    };
     evaluation.attack = Some(AttackFigures {
         attack: wanted.attack,
         eps: shown(wanted.eps),
         norm: (!is_noise).then_some(wanted.norm),
-        steps: if is_pgd { attack.steps } else { usize::from(!is_noise) },
+        steps: if is_pgd {
+            attack.steps
+        } else {
+            usize::from(!is_noise)
+        },
         step_size: (!is_noise).then(|| shown(step)),
         restarts: attack.starts(),
         seed: wanted.seed,
