@@ -38,9 +38,9 @@ usage: cargo xtask TASK
       --shared DIR       where the models, the data and judge.py are (../shared)
       --python FILE      an interpreter with the packages of xtask/peers/requirements.txt
   bench-peers            docs/benchmarks.md: PyTorch, ONNX Runtime and NumPy against ours
-      --only PART        `executor` or `solvers`; the other part of the page stays
+      --only PART        `executor`, `solvers` or `training`; the other parts of the page stay
       --threads N        threads for each side (2)
-      --runs N           timed runs of each side of the executor (15)
+      --runs N           timed runs of each side of the executor, and steps of training (15)
       --python FILE      as above
   zoo                    docs/coverage.md: networks of torchvision, transformers and timm, each exported
                          with random weights, pruned and judged; a run that was ended goes on

@@ -1,5 +1,5 @@
-//! docs/benchmarks.md: our executor beside `PyTorch` and ONNX Runtime, our solvers beside `NumPy`, each
-//! in turns in one run.
+//! docs/benchmarks.md: our executor beside `PyTorch` and ONNX Runtime, our solvers beside `NumPy`, our
+//! training beside `PyTorch`, each in turns in one run.
 
 use std::path::Path;
 use std::process::Command;
@@ -14,8 +14,11 @@ use crate::python::{self, Environment};
 /// The page of the figures.
 const PAGE: &str = "docs/benchmarks.md";
 
-/// Where the solvers' part of the page begins; it goes on to the end.
+/// Where the solvers' part of the page begins.
 const SOLVERS: &str = "## Solvers of single connections\n";
+
+/// Where the part of training begins; it goes on to the end.
+const TRAINING: &str = "## Training steps\n";
 
 /// What to measure and with what.
 #[derive(Debug)]
@@ -31,6 +34,7 @@ pub(crate) struct Options {
 enum Part {
     Executor,
     Solvers,
+    Training,
 }
 
 impl Options {
@@ -40,7 +44,10 @@ impl Options {
             None => None,
             Some("executor") => Some(Part::Executor),
             Some("solvers") => Some(Part::Solvers),
-            Some(other) => bail!("`--only` needs `executor` or `solvers`, not `{other}`"),
+            Some("training") => Some(Part::Training),
+            Some(other) => {
+                bail!("`--only` needs `executor`, `solvers` or `training`, not `{other}`")
+            }
         };
         Ok(Self {
             threads: arguments.number("--threads", 2)?,
@@ -51,14 +58,14 @@ impl Options {
     }
 }
 
-/// Measures the parts that are asked for and puts them on the page; the other part stays.
+/// Measures the parts that are asked for and puts them on the page; the other parts stay.
 ///
 /// # Errors
 /// Where a side cannot be built or run, or where outputs differ.
 pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     let python = python::interpreter(root, Environment::Peers, options.python.as_deref())?;
     let page = root.join(PAGE);
-    for part in [Part::Executor, Part::Solvers] {
+    for part in [Part::Executor, Part::Solvers, Part::Training] {
         if options.only.is_none_or(|only| only == part) {
             let text = measure(root, &python, part, options)?;
             let old = std::fs::read_to_string(&page).context("cannot read docs/benchmarks.md")?;
@@ -70,10 +77,12 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
 
 /// Returns the page with one part replaced.
 fn joined(page: &str, part: Part, text: &str) -> String {
-    let (executor, solvers) = page.split_at(page.find(SOLVERS).unwrap_or(page.len()));
+    let (rest, training) = page.split_at(page.find(TRAINING).unwrap_or(page.len()));
+    let (executor, solvers) = rest.split_at(rest.find(SOLVERS).unwrap_or(rest.len()));
     let parts = match part {
-        Part::Executor => [text, solvers],
-        Part::Solvers => [executor, text],
+        Part::Executor => [text, solvers, training],
+        Part::Solvers => [executor, text, training],
+        Part::Training => [executor, solvers, text],
     };
     let parts = parts.map(str::trim_end);
     let filled = parts.into_iter().filter(|part| !part.is_empty());
@@ -85,6 +94,7 @@ fn measure(root: &Path, python: &Path, part: Part, options: &Options) -> Result<
     let (package, example, script) = match part {
         Part::Executor => ("regraft-exec", "peer_forward", "bench_peers.py"),
         Part::Solvers => ("regraft-solve", "solve_speed", "solve_peers.py"),
+        Part::Training => ("regraft-train", "peer_training", "training_peers.py"),
     };
     let mut build = cargo(root);
     build.args(["build", "--release", "--locked", "-p", package]);
@@ -99,7 +109,7 @@ fn measure(root: &Path, python: &Path, part: Part, options: &Options) -> Result<
     command.arg("--page").arg(&written);
     command.args(["--threads", &options.threads.to_string()]);
     command.args(["--machine", &processor()]);
-    if part == Part::Executor {
+    if part != Part::Solvers {
         command.arg("--models").arg(target.join("peers-models"));
         command.args(["--runs", &options.runs.to_string()]);
     }
@@ -109,7 +119,7 @@ fn measure(root: &Path, python: &Path, part: Part, options: &Options) -> Result<
 
 #[cfg(test)]
 mod tests {
-    use super::{Part, SOLVERS, joined};
+    use super::{Part, SOLVERS, TRAINING, joined};
 
     #[test]
     fn each_part_replaces_itself_alone() {
@@ -121,5 +131,11 @@ mod tests {
         let changed = joined(&both, Part::Executor, "# Benchmarks\n\nslow\n");
         assert_eq!(changed, format!("# Benchmarks\n\nslow\n\n{solvers}"));
         assert_eq!(joined(&both, Part::Solvers, &solvers), both);
+        let steps = format!("{TRAINING}\nslow steps\n");
+        let all = joined(&both, Part::Training, &steps);
+        assert_eq!(all, format!("{both}\n{steps}"));
+        assert_eq!(joined(&all, Part::Solvers, &solvers), all);
+        let alone = joined(&first, Part::Training, &steps);
+        assert_eq!(joined(&alone, Part::Solvers, &solvers), all);
     }
 }

@@ -1,6 +1,7 @@
 //! The command line as clap sees it. Every option of a run is optional here: what is left out
 //! comes from the recipe or its defaults.
 
+mod attack;
 mod fit;
 mod options;
 
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
+pub(crate) use attack::AttackArgs;
 pub(crate) use fit::FitArgs;
 pub(crate) use options::{
     Allocation, Attention, Augment, DataOptions, Device, GroupOptions, JudgeOptions, KeepOptions,
@@ -263,12 +265,13 @@ pub(crate) struct RebuildArgs {
 /// Measure how good a network is.
 ///
 /// With labels: accuracy, precision, recall, F1. With --teacher: agreement with it, which needs
-/// no labels.
+/// no labels. With --attack also on samples that are changed to fool the network.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   regraft eval small.onnx --data cifar10/
-  regraft eval small.onnx --teacher resnet20.onnx --data photos/ --json")]
+  regraft eval small.onnx --teacher resnet20.onnx --data photos/ --json
+  regraft eval small.onnx --teacher lenet5.onnx --data mnist/ --attack pgd --eps 0.1")]
 pub(crate) struct EvalArgs {
     /// The network, an ONNX file [default: the recipe's]
     #[arg(value_hint = ValueHint::FilePath)]
@@ -278,6 +281,8 @@ pub(crate) struct EvalArgs {
     pub(crate) teacher: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) data: DataOptions,
+    #[command(flatten)]
+    pub(crate) attack: AttackArgs,
     #[command(flatten)]
     pub(crate) run: RunOptions,
 }

@@ -221,8 +221,10 @@ fn eval(args: &EvalArgs, talk: TalkOptions) -> Result<(), Failure> {
     let mut recipe = start(&args.run)?;
     need_model(&mut recipe, args.model.as_ref())?;
     merge(&mut recipe, &[&args.data])?;
-    let found = watched(talk, |p| {
-        regraft::eval(&recipe, args.teacher.as_deref(), &options(), p)
+    let teacher = args.teacher.as_deref();
+    let found = watched(talk, |p| match args.attack.options() {
+        Some(attack) => regraft::eval_under_attack(&recipe, teacher, &attack, &options(), p),
+        None => regraft::eval(&recipe, teacher, &options(), p),
     })?;
     show(&found, talk, |style| found.to_terminal(style))
 }

@@ -122,6 +122,7 @@ fn every_verb_has_an_example() {
         "plan",
         "apply",
         "rebuild",
+        "fit",
         "eval",
         "bench",
         "demo",
@@ -134,6 +135,16 @@ fn every_verb_has_an_example() {
             "{verb}: {text}"
         );
     }
+}
+
+#[test]
+fn eval_says_how_it_attacks() {
+    let text = run(&["eval", "-h"]);
+    let attack = text.split("\nAttack:\n").nth(1).unwrap();
+    assert_snapshot!(attack.split("\n\n").next().unwrap(), @"");
+    assert_snapshot!(run(&["eval", "a.onnx", "--attack", "pgd"]), @"");
+    assert_snapshot!(run(&["eval", "a.onnx", "--attack", "fgsm", "--eps", "-1"]), @"");
+    assert_snapshot!(run(&["fit", "a.onnx", "--data", ".", "--attack", "fgsm"]), @"");
 }
 
 #[test]

@@ -251,6 +251,28 @@ impl Dataset {
         Ok(out)
     }
 
+    /// Returns what raw values of 0 and of 1 become at each place of one model input.
+    ///
+    /// The raw value is a pixel divided by 255 for images of bytes, else the number as stored; what
+    /// becomes of any other raw value lies on the line through the two.
+    /// # Shapes
+    /// Two lists as long as the product of [`Preprocess::sample_shape`].
+    /// # Errors
+    /// As [`Dataset::batch`] for settings that do not fit.
+    pub fn raw_ends(&self, preprocess: &Preprocess) -> Result<[Vec<f32>; 2], DataError> {
+        let shape = preprocess.sample_shape(self)?;
+        let norm = Norm::new(self, preprocess)?;
+        let n = product(&shape);
+        let run = match (self.image, preprocess.layout) {
+            (Some(_), Layout::Nchw) => n / norm.channels.max(1),
+            (Some(_), Layout::Nhwc) => 1,
+            (None, _) => norm.run,
+        };
+        let channel = |place: usize| (place / run.max(1)) % norm.channels.max(1);
+        let one = if self.is_byte_image() { 255.0 } else { 1.0 };
+        Ok([0.0, one].map(|stored| (0..n).map(|i| norm.value(channel(i), stored)).collect()))
+    }
+
     pub(crate) fn stored_shape(&self) -> Vec<usize> {
         self.shape.clone()
     }

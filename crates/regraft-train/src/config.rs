@@ -3,7 +3,7 @@
 use regraft_data::Augment;
 use regraft_exec::ExecOptions;
 
-use crate::{Objective, Optimizer, Schedule, SoftPruning, TrainError, TrainingMode};
+use crate::{Adversary, Objective, Optimizer, Schedule, SoftPruning, TrainError, TrainingMode};
 
 /// How to train.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,6 +31,8 @@ pub struct FitConfig {
     pub training_mode: TrainingMode,
     /// How images are varied.
     pub augment: Augment,
+    /// Attacks on the samples.
+    pub adversary: Option<Adversary>,
     /// Pruning while training.
     pub prune: Option<SoftPruning>,
     /// Epochs without a better held-out result after which training ends, `None`: all epochs.

@@ -67,6 +67,27 @@ pub enum TrainError {
         /// The value that the loss is taken of.
         logits: String,
     },
+    /// The scores of the classes do not depend on the input that an attack changes.
+    #[error(
+        "no gradient reaches the input `{input}`: an op between it and `{logits}` has none, or the network's scores are the same all around the samples"
+    )]
+    NoInputGradient {
+        /// The input.
+        input: String,
+        /// The value that the loss is taken of.
+        logits: String,
+    },
+    /// The loss of a batch under attack is no number.
+    #[error(
+        "the loss of a batch under attack is {loss}: the network's scores are no numbers there"
+    )]
+    AttackLoss {
+        /// The loss.
+        loss: f32,
+    },
+    /// An attack that searches has nothing to lead the network away from.
+    #[error("the samples have no labels, which an attack leads away from")]
+    AttackLabels,
     /// A label is not one of the network's outputs.
     #[error("label {label} of sample {sample} is not below the {n_classes} outputs of the network")]
     Label {

@@ -4,7 +4,11 @@
 //! the [`Optimizer`] at the rate of the [`Schedule`], and, where asked for, a change of the masks by a
 //! [`SoftPruning`] method. It tells a [`Watch`] where it stands after every epoch; the [`State`] it
 //! hands over is all that a later run needs to give the same result.
+//!
+//! [`perturb`] changes the inputs of a batch so that the network errs, [`attack_chunk`] counts how often
+//! it does, and an [`Adversary`] trains it on such batches.
 
+mod attack;
 mod checkpoint;
 mod config;
 mod error;
@@ -17,6 +21,10 @@ mod schedule;
 mod soft;
 mod state;
 
+pub use attack::{
+    Adversary, Attack, AttackMethod, DEFAULT_REACH, DEFAULT_STEPS, DEFAULT_TRAINING_STEPS,
+    InputRange, Norm, Perturbed, Tally, Target, attack_chunk, perturb,
+};
 pub use config::FitConfig;
 pub use error::TrainError;
 pub use fit::{EpochRecord, Fitted, REESTIMATION_BATCHES, Reestimation, Samples, Watch, fit};

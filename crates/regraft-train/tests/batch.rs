@@ -56,6 +56,7 @@ fn config(epochs: usize, batch: usize) -> FitConfig {
         average: None,
         training_mode: TrainingMode::default(),
         augment: Augment::None,
+        adversary: None,
         prune: None,
         patience: None,
         seed: 3,

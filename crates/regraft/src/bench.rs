@@ -7,7 +7,7 @@ use regraft_exec::{ExecOptions, Executor, HostTensor};
 use regraft_graph::{Graph, ValueId};
 use serde::Serialize;
 
-use crate::evaluate::{metrics, outputs};
+use crate::evaluate::{AttackFigures, metrics, outputs};
 use crate::latency::{
     Candidates, Latency, MeasureConfig, NamedTensor, measure, measure_interleaved,
 };
@@ -15,7 +15,7 @@ use crate::model::{Model, ModelInput};
 use crate::pipeline::{RunOptions, Stages, latency_figures};
 use crate::progress::Progress;
 use crate::report::{LatencyFigures, Metrics, TerminalStyle};
-use crate::samples::{EvaluationSamples, Fed, open_data, prepare_evaluation};
+use crate::samples::{EvaluationSamples, Fed, Source, open_data, prepare_evaluation};
 use crate::verify::{Feeds, random_batch};
 use crate::{Error, ErrorKind, Recipe};
 
@@ -223,6 +223,9 @@ pub struct Evaluation {
     pub metrics: Metrics,
     /// The teacher's quality.
     pub teacher: Option<Metrics>,
+    /// How both do under attack, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attack: Option<AttackFigures>,
 }
 
 /// Judges the recipe's model on its data: the test split, else everything.
@@ -235,43 +238,76 @@ pub fn eval(
     _options: &RunOptions,
     progress: &dyn Progress,
 ) -> Result<Evaluation, Error> {
-    recipe.check()?;
-    let path = recipe
-        .model
-        .as_deref()
-        .ok_or_else(|| Error::usage("no model is given"))?;
-    let data = recipe
-        .data
-        .as_deref()
-        .ok_or_else(|| Error::usage("no data is given"))?;
-    progress.stage("read");
-    let model = Model::open(path, recipe)?;
-    let input = model.input()?;
-    let source = open_data(data, &model, &input)?;
-    let EvaluationSamples {
-        samples,
-        labels,
-        class_names: names,
-    } = prepare_evaluation(&source, &input, recipe)?;
-    progress.stage("judge");
-    let exec = Stages::exec(recipe);
-    let found = outputs(&model.graph, &samples, exec)?;
-    let dense = match teacher {
-        Some(path) => {
-            let teacher = Model::open(path, recipe)?;
-            let samples = samples.for_model(&model.graph, &teacher)?;
-            Some(outputs(&teacher.graph, &samples, exec)?)
-        }
-        None => None,
-    };
-    let judged = |o, against| metrics(o, against, labels.as_deref(), &names);
-    Ok(Evaluation {
-        regraft: env!("CARGO_PKG_VERSION").to_owned(),
-        model: model.name.clone(),
-        data: source.describe(&model),
-        metrics: judged(&found, dense.as_ref())?,
-        teacher: dense.as_ref().map(|d| judged(d, None)).transpose()?,
-    })
+    Judged::open(recipe, teacher, progress)?.evaluation(recipe, progress)
+}
+
+/// A model, the samples that judge it, and the teacher it is compared with.
+pub(crate) struct Judged {
+    pub(crate) model: Model,
+    pub(crate) teacher: Option<Model>,
+    pub(crate) input: ModelInput,
+    pub(crate) source: Source,
+    pub(crate) found: EvaluationSamples,
+}
+
+impl Judged {
+    pub(crate) fn open(
+        recipe: &Recipe,
+        teacher: Option<&Path>,
+        progress: &dyn Progress,
+    ) -> Result<Self, Error> {
+        recipe.check()?;
+        let path = recipe
+            .model
+            .as_deref()
+            .ok_or_else(|| Error::usage("no model is given"))?;
+        let data = recipe
+            .data
+            .as_deref()
+            .ok_or_else(|| Error::usage("no data is given"))?;
+        progress.stage("read");
+        let model = Model::open(path, recipe)?;
+        let input = model.input()?;
+        let source = open_data(data, &model, &input)?;
+        Ok(Self {
+            found: prepare_evaluation(&source, &input, recipe)?,
+            teacher: teacher.map(|path| Model::open(path, recipe)).transpose()?,
+            model,
+            input,
+            source,
+        })
+    }
+
+    pub(crate) fn evaluation(
+        &self,
+        recipe: &Recipe,
+        progress: &dyn Progress,
+    ) -> Result<Evaluation, Error> {
+        progress.stage("judge");
+        let exec = Stages::exec(recipe);
+        let EvaluationSamples {
+            samples,
+            labels,
+            class_names,
+        } = &self.found;
+        let found = outputs(&self.model.graph, samples, exec)?;
+        let dense = match &self.teacher {
+            Some(teacher) => {
+                let samples = samples.for_model(&self.model.graph, teacher)?;
+                Some(outputs(&teacher.graph, &samples, exec)?)
+            }
+            None => None,
+        };
+        let judged = |o, against| metrics(o, against, labels.as_deref(), class_names);
+        Ok(Evaluation {
+            regraft: env!("CARGO_PKG_VERSION").to_owned(),
+            model: self.model.name.clone(),
+            data: self.source.describe(&self.model),
+            metrics: judged(&found, dense.as_ref())?,
+            teacher: dense.as_ref().map(|d| judged(d, None)).transpose()?,
+            attack: None,
+        })
+    }
 }
 
 impl Evaluation {
@@ -312,6 +348,9 @@ impl Evaluation {
             out.push_str(
                 "  the data has no labels: --teacher DENSE.onnx compares with another model\n",
             );
+        }
+        if let Some(attack) = &self.attack {
+            out.push_str(&attack.to_terminal());
         }
         out
     }

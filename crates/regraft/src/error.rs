@@ -219,9 +219,10 @@ impl From<TrainError> for Error {
     fn from(error: TrainError) -> Self {
         let kind = match &error {
             TrainError::Interrupted => ErrorKind::Interrupted,
-            TrainError::Data(_) | TrainError::Label { .. } | TrainError::BatchTooLarge { .. } => {
-                ErrorKind::Input
-            }
+            TrainError::Data(_)
+            | TrainError::Label { .. }
+            | TrainError::BatchTooLarge { .. }
+            | TrainError::AttackLabels => ErrorKind::Input,
             TrainError::Setting { .. } => ErrorKind::Usage,
             _ => ErrorKind::Model,
         };
@@ -244,6 +245,16 @@ fn training_hint(error: &TrainError) -> Option<&'static str> {
         TrainError::Checkpoint { .. } => Some("start with an empty run directory"),
         TrainError::NoGradient { .. } => Some(
             "the first output should be the scores of the classes, before any choice between them",
+        ),
+        TrainError::NoInputGradient { .. } => Some(
+            "noise needs no gradient: --attack noise; is the first output the scores of the classes?",
+        ),
+        TrainError::AttackLabels => {
+            Some("give labelled samples, or noise, which needs none: attack = \"noise\"")
+        }
+        TrainError::Setting { name: "eps", .. } => Some(
+            "it counts in the range of a pixel from 0 to 1, before mean and std: 8 of 255 is 8/255 or 0.031; \
+             for data that are no images in the numbers as stored",
         ),
         TrainError::NothingToTrain => Some("is it a quantised network?"),
         _ => None,

@@ -1,5 +1,7 @@
 //! How good a model is on the evaluation samples, run by our executor.
 
+mod attack;
+
 use std::collections::BTreeMap;
 
 use regraft_data::{agreement, precision_recall_curve, softmax};
@@ -9,6 +11,11 @@ use regraft_graph::Graph;
 use crate::report::{ClassMetrics, Metrics, PrPoint};
 use crate::samples::Fed;
 use crate::{Error, ErrorKind};
+
+pub(crate) use attack::checked_clip;
+pub use attack::{
+    AttackFigures, AttackName, AttackOptions, AttackedFigures, NormName, eval_under_attack,
+};
 
 /// Points of a precision-recall curve in the report.
 const PR_POINTS: usize = 101;

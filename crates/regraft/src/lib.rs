@@ -43,9 +43,12 @@ pub use apply::{Applied, ApplyOptions, apply};
 pub use bench::{Benchmark, Evaluation, bench, eval};
 pub use demo::demo;
 pub use error::{Error, ErrorKind};
+pub use evaluate::{
+    AttackFigures, AttackName, AttackOptions, AttackedFigures, NormName, eval_under_attack,
+};
 pub use fit::{
-    DEFAULT_HELD_OUT, DecayName, FitAugmentName, FitRecipe, MethodName, OptimizerName, PaceName,
-    SaliencyName, SoftAllocationName, fit,
+    DEFAULT_HELD_OUT, DecayName, FitAttackName, FitAugmentName, FitRecipe, MethodName,
+    OptimizerName, PaceName, SaliencyName, SoftAllocationName, fit,
 };
 pub use importance::{
     AxisExtremum, AxisProfile, Correlation, Effect, Importance, InspectOptions, Part, Quality,

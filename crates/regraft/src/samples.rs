@@ -12,6 +12,7 @@ use regraft_data::{Assignment, DataSource, Dataset, OpenOptions, Preprocess, Sca
 use regraft_exec::HostData;
 use regraft_graph::ValueId;
 use regraft_rebuild::Activations;
+use regraft_train::InputRange;
 
 pub(crate) use fed::Fed;
 use named::NamedSource;
@@ -275,18 +276,11 @@ pub(crate) fn prepare_evaluation(
     input: &ModelInput,
     recipe: &Recipe,
 ) -> Result<EvaluationSamples, Error> {
-    use regraft_data::Role;
     let source = match source {
         Source::Set(set) => set,
         Source::Named(named) => return named.first(input, usize::MAX),
     };
-    let roles = [Role::Test, Role::Validation, Role::All, Role::Train];
-    let Some(data) = roles.into_iter().find_map(|r| source.split(r)) else {
-        return Err(Error::new(
-            crate::ErrorKind::Input,
-            "the data set has no split",
-        ));
-    };
+    let data = judging_split(source)?;
     let chunk_len = input.batch.unwrap_or(CHUNK_LEN);
     let n = if input.batch.is_some() {
         data.len() / chunk_len * chunk_len
@@ -301,6 +295,40 @@ pub(crate) fn prepare_evaluation(
         labels: data.labels_of(&indices)?,
         class_names: data.class_names().to_vec(),
     })
+}
+
+/// Returns the split that judges a model alone: the test split, else the first there is.
+fn judging_split(source: &DataSource) -> Result<&Dataset, Error> {
+    use regraft_data::Role;
+    let roles = [Role::Test, Role::Validation, Role::All, Role::Train];
+    roles
+        .into_iter()
+        .find_map(|r| source.split(r))
+        .ok_or_else(|| Error::new(crate::ErrorKind::Input, "the data set has no split"))
+}
+
+/// Returns the raw units of the samples that [`prepare_evaluation`] gives; `clip` as
+/// [`InputRange::of`] takes it. Arrays by input name are taken as they are.
+pub(crate) fn raw_range(
+    source: &Source,
+    input: &ModelInput,
+    recipe: &Recipe,
+    clip: Option<[f32; 2]>,
+) -> Result<InputRange, Error> {
+    let Source::Set(set) = source else {
+        return Ok(InputRange::plain(clip));
+    };
+    let data = judging_split(set)?;
+    let settings = preprocess(recipe).fit_to(data, &input.sample)?;
+    Ok(InputRange::of(data, &settings, clip)?)
+}
+
+/// Returns true if the samples are images of bytes, whose pixels count from 0 to 1 in raw units.
+pub(crate) fn has_pixels(source: &Source) -> bool {
+    match source {
+        Source::Set(set) => judging_split(set).is_ok_and(Dataset::is_byte_image),
+        Source::Named(_) => false,
+    }
 }
 
 /// Returns `calib` samples of the training split, drawn as calibration draws them, to look at a

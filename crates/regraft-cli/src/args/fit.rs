@@ -7,6 +7,7 @@ use regraft::{
     DecayName, FitAugmentName, FitRecipe, MethodName, OptimizerName, SoftAllocationName,
 };
 
+use super::attack::HardenArgs;
 use super::{DataOptions, Device, KeepOptions, OutputOptions};
 use crate::failure::Failure;
 use crate::recipe::{device, read_text};
@@ -22,6 +23,7 @@ use crate::recipe::{device, read_text};
 Examples:
   regraft fit lenet5.onnx --data mnist/ --epochs 20 -o trained.onnx
   regraft fit lenet5.onnx --data mnist/ --sparsity 0.99 --method surgery --run run/ -o sparse.onnx
+  regraft fit lenet5.onnx --data mnist/ --attack pgd --attack-eps 0.1 --seeds 3 -o hardened.onnx
   regraft fit --recipe trained.recipe.toml --seed 1 -o again.onnx")]
 pub(crate) struct FitArgs {
     /// The network, an ONNX file [default: the recipe's]
@@ -53,6 +55,8 @@ pub(crate) struct FitArgs {
     /// How images are varied [default: none]
     #[arg(long, value_name = "HOW", help_heading = "Training")]
     pub(crate) augment: Option<FitAugment>,
+    #[command(flatten)]
+    pub(crate) harden: HardenArgs,
     /// Share of the weights that are zero at the end [default: no pruning]
     #[arg(long, value_name = "SHARE", help_heading = "Pruning while training")]
     pub(crate) sparsity: Option<f64>,
@@ -73,6 +77,10 @@ pub(crate) struct FitArgs {
     /// Seed of every random choice [default: 0]
     #[arg(long, value_name = "N", help_heading = "Run")]
     pub(crate) seed: Option<u64>,
+    /// Train with this many seeds, the first is --seed: mean and deviation of all, and the network of
+    /// the best held-out accuracy [default: 1]
+    #[arg(long, value_name = "N", help_heading = "Run")]
+    pub(crate) seeds: Option<usize>,
     /// Threads [default: all]
     #[arg(long, value_name = "N", help_heading = "Run")]
     pub(crate) threads: Option<usize>,
@@ -201,7 +209,9 @@ impl FitArgs {
         over(&mut r.macs, self.macs.map(Some));
         over(&mut r.method, self.method.map(Into::into));
         over(&mut r.allocation, self.allocation.map(Into::into));
+        self.harden.merge(r);
         over(&mut r.seed, self.seed);
+        over(&mut r.seeds, self.seeds);
         over(&mut r.threads, self.threads.map(Some));
         over(&mut r.device, self.device.map(device));
         over(&mut r.output, self.output.output.clone().map(Some));
@@ -209,7 +219,7 @@ impl FitArgs {
     }
 }
 
-fn over<T>(slot: &mut T, given: Option<T>) {
+pub(super) fn over<T>(slot: &mut T, given: Option<T>) {
     if let Some(value) = given {
         *slot = value;
     }

@@ -29,11 +29,15 @@ impl Run<'_> {
         self.network.set_inference(&self.ids, weights, statistics)?;
         let mut right = 0usize;
         for part in self.samples.held_out.chunks(self.config.batch.max(64)) {
-            let input = self.samples.input(part, None)?;
+            let labels = self.labels_of(part);
+            let mut input = self.samples.input(part, None)?;
+            if let Some(adversary) = &self.adversary {
+                let executor = self.network.inference();
+                input = adversary.whole(executor, input, &labels, self.config.seed)?;
+            }
             let found = forward(self.network.inference(), self.logits, input)?;
             let data = found.as_f32().unwrap_or_default();
             let classes = argmax_rows(data, self.n_classes)?;
-            let labels = self.labels_of(part);
             right += classes
                 .iter()
                 .zip(labels)

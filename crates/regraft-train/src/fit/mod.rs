@@ -11,6 +11,7 @@ use regraft_graph::{Graph, ValueId};
 
 use self::answers::Teacher;
 pub use self::reestimate::{REESTIMATION_BATCHES, Reestimation};
+use crate::attack::Hardened;
 use crate::network::Network;
 use crate::objective::logits;
 use crate::parameters::{Trained, trained};
@@ -145,6 +146,7 @@ struct Run<'a> {
     pruner: Option<Pruner<'a>>,
     noisy: Option<Noisy>,
     logits: ValueId,
+    adversary: Option<Hardened>,
     trained: &'a [Trained],
     ids: Vec<ValueId>,
     labels: Vec<usize>,
@@ -178,6 +180,8 @@ impl<'a> Run<'a> {
         let is_noisy = |soft: &SoftPruning| soft.method == Method::VariationalDropout;
         let noisy = config.prune.filter(is_noisy);
         let noisy = noisy.map(|_| Noisy::new(network.training(), trained, config.exec));
+        let logits = logits(graph).ok_or_else(no_output)?;
+        let adversary = config.adversary.map(|a| Hardened::new(a, samples, logits));
         let mut run = Self {
             graph,
             samples,
@@ -189,7 +193,8 @@ impl<'a> Run<'a> {
                 .transpose()?,
             pruner: pruner.transpose()?,
             noisy: noisy.transpose()?,
-            logits: logits(graph).ok_or_else(no_output)?,
+            logits,
+            adversary: adversary.transpose()?,
             ids: trained.iter().map(|t| t.id).collect(),
             trained,
             labels: Vec::new(),

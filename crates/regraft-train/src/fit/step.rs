@@ -35,6 +35,17 @@ impl Run<'_> {
             None => None,
         };
         let labels = self.labels_of(indices);
+        let input = match &self.adversary {
+            Some(adversary) => {
+                // The network as it is judged: what is dropped at random is no weakness of it.
+                let statistics = &self.state.statistics.now;
+                let weights = self.state.effective();
+                self.network
+                    .set_inference(&self.ids, &weights, statistics)?;
+                adversary.batch(self.network.inference(), input, &labels, (step, seed))?
+            }
+            None => input,
+        };
         let labels = Some(&labels[..]).filter(|_| !self.labels.is_empty());
         let objective = &self.config.objective;
         let terms = objective.terms(self.logits, labels, taught, self.n_classes);

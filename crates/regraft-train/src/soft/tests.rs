@@ -56,6 +56,7 @@ fn state(trained: &[Trained], graph: &Graph, mask: &[bool], weights: &[f32], sum
         average: None,
         training_mode: crate::TrainingMode::default(),
         augment: regraft_data::Augment::None,
+        adversary: None,
         prune: None,
         patience: None,
         seed: 1,

@@ -1,8 +1,10 @@
 //! `fit`: trains or fine-tunes a network on labelled samples, and prunes it on the way.
 
+mod hardening;
 mod log;
 mod rebuilder;
 mod recipe;
+mod repeats;
 mod tensorboard;
 
 use std::path::Path;
@@ -15,6 +17,7 @@ use regraft_train::{EpochRecord, Fitted, State, Trained, Watch};
 use self::log::EpochLog;
 use self::rebuilder::Rebuilder;
 use self::tensorboard::EventFile;
+pub use hardening::FitAttackName;
 pub use recipe::{
     DEFAULT_HELD_OUT, DecayName, FitAugmentName, FitRecipe, MethodName, OptimizerName, PaceName,
     SaliencyName, SoftAllocationName,
@@ -51,14 +54,15 @@ pub fn fit(
     let reading = recipe.reading();
     reading.check()?;
     recipe.check()?;
+    recipe.check_attack()?;
+    repeats::check(recipe)?;
     let path = recipe
         .model
         .as_deref()
         .ok_or_else(|| Error::usage("no model is given"))?;
-    let data = recipe.data.as_deref().ok_or_else(|| {
-        Error::usage("no data is given")
-            .with_hint("point --data at a folder or file of labelled samples")
-    })?;
+    if recipe.data.is_none() {
+        return Err(no_data());
+    }
     let out = recipe.output.clone();
     let out = out.unwrap_or_else(|| path.with_extension("fit.onnx"));
     let files = Files::beside(out, "the trained model")?;
@@ -69,6 +73,54 @@ pub fn fit(
     let outputs = [&files.paths()[..], &[&csv]].concat();
     crate::outputs::check(&outputs, &models, &reading, options)?;
     let log = Log::new(progress);
+    let mut done = match recipe.seeds {
+        1 => one(recipe, options, &log)?,
+        _ => repeats::run(recipe, options, &log)?,
+    };
+    log.stage("write");
+    let report = &mut done.report;
+    report.output = Some(files.model.display().to_string());
+    report.warnings.clone_from(&log.warnings.borrow());
+    report.stages = log.finish();
+    report.peak_rss_bytes = peak_rss_bytes();
+    write_all(&[
+        (&files.recipe, recipe.to_toml()?.into_bytes()),
+        (&csv, done.epochs.into_bytes()),
+        (&files.report_json, report.to_json()?.into_bytes()),
+        (&files.report_md, report.to_markdown().into_bytes()),
+        (&files.report_html, report.to_html().into_bytes()),
+        // Last, so that a model never lies there without its report.
+        (&files.model, done.bytes),
+    ])?;
+    Ok(Outcome {
+        report: done.report,
+        files,
+    })
+}
+
+/// What one training gives, before anything is written.
+#[derive(Debug)]
+struct Done {
+    report: Report,
+    /// The table of the epochs.
+    epochs: String,
+    /// The model file.
+    bytes: Vec<u8>,
+}
+
+fn no_data() -> Error {
+    Error::usage("no data is given")
+        .with_hint("point --data at a folder or file of labelled samples")
+}
+
+/// Trains once and judges the result.
+fn one(recipe: &FitRecipe, options: &RunOptions, log: &Log<'_>) -> Result<Done, Error> {
+    let reading = recipe.reading();
+    let path = recipe
+        .model
+        .as_deref()
+        .ok_or_else(|| Error::usage("no model is given"))?;
+    let data = recipe.data.as_deref().ok_or_else(no_data)?;
     log.stage("read");
     let model = Model::open(path, &reading)?;
     let input = model.input()?;
@@ -91,31 +143,21 @@ pub fn fit(
         graph: &graph,
         teacher: teacher.as_ref().unwrap_or(&model),
         source: &source,
-        log: &log,
+        log,
     };
     let set = parts.samples(&input.sample)?;
     let fitted = parts.train(&set, input.value, options)?;
     log.check()?;
     log.stage("judge");
     let mut report = parts.report(&fitted, &set, options)?;
-    log.stage("write");
     let small = crate::pipeline::metadata(&fitted.graph, &model, &reading)?;
     let bytes = regraft_onnx::write_bytes(&small)?;
     report.small.bytes = bytes.len() as u64;
-    report.output = Some(files.model.display().to_string());
-    report.warnings.clone_from(&log.warnings.borrow());
-    report.stages = log.finish();
-    report.peak_rss_bytes = peak_rss_bytes();
-    write_all(&[
-        (&files.recipe, recipe.to_toml()?.into_bytes()),
-        (&csv, log::csv(&fitted.records).into_bytes()),
-        (&files.report_json, report.to_json()?.into_bytes()),
-        (&files.report_md, report.to_markdown().into_bytes()),
-        (&files.report_html, report.to_html().into_bytes()),
-        // Last, so that a model never lies there without its report.
-        (&files.model, bytes),
-    ])?;
-    Ok(Outcome { report, files })
+    Ok(Done {
+        report,
+        epochs: log::csv(&fitted.records),
+        bytes,
+    })
 }
 
 /// Samples of a run.
@@ -320,6 +362,7 @@ impl Parts<'_> {
                 running_accuracy: r.before,
                 new_accuracy: r.after,
             }),
+            attack: self.recipe.attack_in_words(),
         });
         Ok(report)
     }

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use regraft_data::Augment;
 use regraft_exec::ExecOptions;
 use regraft_train::{
-    Allocation, Decay, FitConfig, Goal, Method, Objective, Optimizer, Pace, Saliency, Schedule,
-    SoftPruning, TrainingMode,
+    Allocation, DEFAULT_TRAINING_STEPS, Decay, FitConfig, Goal, Method, Objective, Optimizer, Pace,
+    Saliency, Schedule, SoftPruning, TrainingMode,
 };
 use serde::{Deserialize, Serialize};
 
+use super::FitAttackName;
+use crate::evaluate::NormName;
 use crate::recipe::DeviceName;
 use crate::{Error, Recipe};
 
@@ -80,6 +82,24 @@ pub struct FitRecipe {
     pub augment: FitAugmentName,
     /// Pixels that images move at most.
     pub shift: usize,
+    /// What samples are attacked with while training.
+    pub attack: FitAttackName,
+    /// How far a sample moves at most, in the range of a pixel from 0 to 1 or in numbers as stored; the
+    /// standard deviation of noise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attack_eps: Option<f32>,
+    /// How that is measured.
+    pub attack_norm: NormName,
+    /// Steps of `pgd`.
+    pub attack_steps: usize,
+    /// Length of a step of `pgd`; left out: 2.5 times the radius over the steps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attack_step_size: Option<f32>,
+    /// Share of each batch that is attacked.
+    pub attack_share: f32,
+    /// The lowest and the highest valid value; left out: 0 and 1 for images of bytes, none for the rest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attack_clip: Option<[f32; 2]>,
     /// Share of the weights that are zero at the end; left out: no pruning.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sparsity: Option<f64>,
@@ -116,6 +136,8 @@ pub struct FitRecipe {
     pub patience: Option<usize>,
     /// Seed of every random choice.
     pub seed: u64,
+    /// Runs with this seed and those that follow; the best by the held-out samples is written.
+    pub seeds: usize,
     /// Threads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
@@ -270,6 +292,13 @@ impl Default for FitRecipe {
             temperature: objective.temperature,
             augment: FitAugmentName::default(),
             shift: 2,
+            attack: FitAttackName::default(),
+            attack_eps: None,
+            attack_norm: NormName::default(),
+            attack_steps: DEFAULT_TRAINING_STEPS,
+            attack_step_size: None,
+            attack_share: 1.0,
+            attack_clip: None,
             sparsity: None,
             macs: None,
             method: MethodName::default(),
@@ -286,6 +315,7 @@ impl Default for FitRecipe {
             rewind: 0.1,
             patience: None,
             seed: 0,
+            seeds: 1,
             threads: None,
             device: DeviceName::default(),
             output: None,
@@ -391,6 +421,7 @@ impl FitRecipe {
                 FitAugmentName::Shift => Augment::Shift(self.shift),
                 FitAugmentName::FlipShift => Augment::FlipShift(self.shift),
             },
+            adversary: self.adversary(),
             prune: self.pruning(),
             patience: self.patience,
             seed: self.seed,

@@ -128,6 +128,7 @@ fn checks(sheet: &mut Sheet, report: &Report) {
     if let Some(training) = &report.training {
         sheet.put(format_args!("- Trained: {}.\n", training.in_words()));
     }
+    repeats(sheet, report);
     if let Some(carried) = &report.carried {
         sheet.put(format_args!(
             "- States that the caller carries: {}.\n",
@@ -177,6 +178,17 @@ fn checks(sheet: &mut Sheet, report: &Report) {
         ));
     }
     sheet.put(format_args!("\n"));
+}
+
+/// The mean over the seeds, and a line for each of them.
+fn repeats(sheet: &mut Sheet, report: &Report) {
+    let Some(repeats) = &report.repeats else {
+        return;
+    };
+    sheet.put(format_args!("- Repeated: {}.\n", repeats.in_words()));
+    for run in &repeats.runs {
+        sheet.put(format_args!("  - seed {}: {}\n", run.seed, run.in_words()));
+    }
 }
 
 fn notices(sheet: &mut Sheet, report: &Report) {

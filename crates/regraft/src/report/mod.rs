@@ -9,6 +9,7 @@ mod error;
 mod format;
 mod html;
 mod markdown;
+mod repeats;
 mod schema;
 mod sparse_figures;
 mod terminal;
@@ -22,6 +23,7 @@ mod tests;
 pub use carried::CarriedFigures;
 pub use error::ReportError;
 pub use html::MAX_HTML_BYTES;
+pub use repeats::{RepeatFigures, RepeatsFigures, Spread};
 pub use schema::{
     BlockFigures, BlockRemoval, BoxPlot, BudgetInfo, Change, ClassMetrics, DataInfo, Extremum,
     ExtremumKind, Fallback, FrozenGroup, GroupFigures, Histogram, LatencyFigures, LayerFigures,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::carried::CarriedFigures;
 use super::error::ReportError;
+use super::repeats::RepeatsFigures;
 use super::sparse_figures::{AllocationFigures, PruneStep, RegrowthFigures};
 use super::training::TrainingFigures;
 
@@ -79,6 +80,9 @@ pub struct Report {
     /// What training did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub training: Option<TrainingFigures>,
+    /// The same training with several seeds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repeats: Option<RepeatsFigures>,
     /// Nodes with weights, in graph order.
     pub layers: Vec<LayerFigures>,
     /// Blocks that were tuned, in graph order.

@@ -175,6 +175,9 @@ fn checks(sheet: &mut Sheet, report: &Report) {
     if let Some(training) = &report.training {
         sheet.item("trained", Tone::Plain, &training.in_words());
     }
+    if let Some(repeats) = &report.repeats {
+        sheet.item("repeated", Tone::Plain, &repeats.in_words());
+    }
     if let Some(carried) = &report.carried {
         let tone = if carried.drifts() {
             Tone::Bad

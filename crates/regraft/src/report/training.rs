@@ -14,6 +14,9 @@ pub struct TrainingFigures {
     pub best_epoch: usize,
     /// Share of the held-out samples whose class its weights find.
     pub held_out_accuracy: f64,
+    /// What samples were attacked with, the held-out ones included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attack: Option<String>,
     /// What estimating the statistics of batch normalisations again did; left out without such.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub statistics: Option<StatisticsFigures>,
@@ -34,8 +37,12 @@ pub struct StatisticsFigures {
 impl TrainingFigures {
     /// Returns what was done in words.
     pub fn in_words(&self) -> String {
+        let attack = match &self.attack {
+            Some(attack) => format!(" under attack ({attack})"),
+            None => String::new(),
+        };
         let mut words = format!(
-            "{} epochs; the weights of epoch {} are kept, which find the class of {:.2} % of the held-out samples",
+            "{} epochs; the weights of epoch {} are kept, which find the class of {:.2} % of the held-out samples{attack}",
             self.epochs.len(),
             self.best_epoch,
             100.0 * self.held_out_accuracy

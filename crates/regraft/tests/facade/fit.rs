@@ -61,7 +61,13 @@ fn recipe(folder: &Path, graph: &Graph) -> FitRecipe {
 }
 
 /// Stops after some epochs: every epoch says a line.
-struct StopAfter(Cell<usize>);
+pub(crate) struct StopAfter(Cell<usize>);
+
+impl StopAfter {
+    pub(crate) fn new(epochs: usize) -> Self {
+        Self(Cell::new(epochs))
+    }
+}
 
 impl Progress for StopAfter {
     fn stage(&self, _: &str) {}
@@ -237,7 +243,7 @@ fn a_stopped_run_goes_on_to_the_same_bytes() {
         run_dir: Some(folder.path().join("run")),
         ..RunOptions::default()
     };
-    let stopped = fit(&again, &options, &StopAfter(Cell::new(2))).unwrap_err();
+    let stopped = fit(&again, &options, &StopAfter::new(2)).unwrap_err();
     assert_eq!(stopped.kind(), ErrorKind::Interrupted);
     assert!(!folder.path().join("again.onnx").exists());
     let report = fit(&again, &options, &Quiet).unwrap().report;

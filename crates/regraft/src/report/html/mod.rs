@@ -11,6 +11,7 @@ mod hero;
 mod importance;
 mod layers;
 mod page;
+mod repeats;
 mod sensitivity;
 mod timing;
 mod training;
@@ -52,6 +53,7 @@ fn render_with(report: &Report, detail: &Detail) -> String {
     hero::notices(&mut page, report, detail);
     hero::outcome(&mut page, report);
     training::section(&mut page, report);
+    repeats::section(&mut page, report);
     widths::section(&mut page, report, detail);
     connections::section(&mut page, report, detail);
     errors::section(&mut page, report, detail);
