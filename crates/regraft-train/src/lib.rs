@@ -3,12 +3,13 @@
 //! [`fit`] runs the steps: a batch of labelled samples, the gradients of the [`Objective`], a step of
 //! the [`Optimizer`] at the rate of the [`Schedule`], and, where asked for, a change of the masks by a
 //! [`SoftPruning`] method. It tells a [`Watch`] where it stands after every epoch; the [`State`] it
-//! hands over is all that a later run needs to give the same result.
+//! hands over is all that a later run needs to give the same result. [`new`] makes the graphs of networks that no file holds yet.
 
 mod checkpoint;
 mod config;
 mod error;
 mod fit;
+pub mod new;
 mod objective;
 mod optimizer;
 mod parameters;
