@@ -2,6 +2,7 @@
 //! comes from the recipe or its defaults.
 
 mod fit;
+mod new;
 mod options;
 
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
 pub(crate) use fit::FitArgs;
+pub(crate) use new::NewArgs;
 pub(crate) use options::{
     Allocation, Attention, Augment, DataOptions, Device, GroupOptions, JudgeOptions, KeepOptions,
     MaskMethod, Mix, OutputOptions, PruneOptions, RebuildOptions, Refit, Regrow, RegrowOptions,
@@ -76,6 +78,8 @@ pub(crate) enum Verb {
     Apply(ApplyArgs),
     /// Rebuild a network that something else pruned, against its dense teacher
     Rebuild(Box<RebuildArgs>),
+    /// Make a network with fresh weights, to be trained by `fit`
+    New(Box<NewArgs>),
     /// Train or fine-tune a network on labelled samples, and prune it while it trains
     Fit(Box<FitArgs>),
     /// Measure how good a network is

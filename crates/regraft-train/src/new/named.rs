@@ -115,7 +115,7 @@ impl NamedOptions {
     fn sample(&self, name: &str) -> Result<Vec<usize>, TrainError> {
         self.input.clone().ok_or_else(|| TrainError::Architecture {
             reason: format!(
-                "`{name}` needs the extents of a sample, such as 48x40: steps x features"
+                "`{name}` needs an `input`: the extents of a sample, steps x features, such as 48x40"
             ),
         })
     }

@@ -11,6 +11,7 @@ mod importance;
 mod inputs;
 mod material;
 mod memory;
+mod new;
 mod recurrent;
 mod refusals;
 mod regrow;
