@@ -1,7 +1,7 @@
 //! How fresh weights are drawn.
 //!
 //! * Convolutions and linear layers: uniform with variance `2 / fan_in` (He et al., ICCV 2015,
-//!   equation 10), which keeps the size of what passes through layers with ReLU.
+//!   equation 10), which keeps the size of what passes through layers with `ReLU`.
 //! * The last layer, attention, patches, shortcuts and the input matrices of recurrent cells: uniform with
 //!   variance `2 / (fan_in + fan_out)` (Glorot and Bengio, AISTATS 2010, equation 16).
 //! * Matrices from state to state: orthogonal, gate by gate (Saxe et al., ICLR 2014; Le et al. 2015 on
@@ -15,7 +15,7 @@ use regraft_data::SplitMix64;
 /// How large weights are at first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scale {
-    /// For what a ReLU or its like follows.
+    /// For what a `ReLU` or its like follows.
     He,
     /// For the rest.
     Glorot,

@@ -93,9 +93,8 @@ impl Builder {
     /// The scale that ends a residual layer starts at zero, so that at first every block passes on what
     /// it is given (Goyal et al. 2017, section 5.1); other scales start at one.
     pub(super) fn batch_norm(&mut self, flow: &Flow, place: Place<'_>) -> Made<Flow> {
-        let n = match flow.shape[..] {
-            [n] | [n, _, _] => n,
-            _ => return Err("it takes an image or a row; sequences take `layer-norm`".to_owned()),
+        let ([n] | [n, _, _]) = flow.shape[..] else {
+            return Err("it takes an image or a row; sequences take `layer-norm`".to_owned());
         };
         let gamma = if place.ends_branch { 0.0 } else { 1.0 };
         let made = self.normalise(&flow.name, n, gamma)?;
@@ -119,9 +118,8 @@ impl Builder {
     }
 
     pub(super) fn layer_norm(&mut self, flow: &Flow) -> Made<Flow> {
-        let n = match flow.shape[..] {
-            [n] | [_, n] => n,
-            _ => return Err("it takes a sequence or a row; images take `batch-norm`".to_owned()),
+        let ([n] | [_, n]) = flow.shape[..] else {
+            return Err("it takes a sequence or a row; images take `batch-norm`".to_owned());
         };
         let name = self.name("norm");
         let scale = self.filled(&format!("{name}.scale"), &[n], 1.0)?;

@@ -54,7 +54,7 @@ pub enum Layer {
     /// A recurrent layer over the steps of a sequence.
     Recurrent(RecurrentLayer),
     /// Self-attention over the steps of a sequence, with projections of queries, keys, values and
-    /// the result (Vaswani et al., NeurIPS 2017).
+    /// the result (Vaswani et al., 2017, section 3.2).
     Attention {
         /// The number of heads; the features are shared between them.
         heads: usize,

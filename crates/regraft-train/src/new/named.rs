@@ -14,7 +14,7 @@ pub const NAMES: [&str; 6] = [
 ];
 
 const DEFAULT_CLASSES: usize = 10;
-/// Of LeCun et al. 1998, section III.C.4.
+/// Of `LeCun` et al. 1998, section III.C.4.
 const DEFAULT_WIDTHS: [usize; 2] = [300, 100];
 const DEFAULT_HIDDEN: usize = 128;
 const DEFAULT_MODEL_WIDTH: usize = 64;

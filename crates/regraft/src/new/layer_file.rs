@@ -47,18 +47,8 @@ enum Spelling {
     Tanh {},
     Sigmoid {},
     Silu {},
-    MaxPool {
-        kernel: usize,
-        stride: Option<usize>,
-        #[serde(default)]
-        padding: usize,
-    },
-    AvgPool {
-        kernel: usize,
-        stride: Option<usize>,
-        #[serde(default)]
-        padding: usize,
-    },
+    MaxPool(Windows),
+    AvgPool(Windows),
     GlobalAvgPool {},
     Flatten {},
     Linear {
@@ -66,20 +56,8 @@ enum Spelling {
         #[serde(default = "yes")]
         bias: bool,
     },
-    Gru {
-        hidden: usize,
-        #[serde(default = "yes")]
-        last: bool,
-        #[serde(default)]
-        bidirectional: bool,
-    },
-    Lstm {
-        hidden: usize,
-        #[serde(default = "yes")]
-        last: bool,
-        #[serde(default)]
-        bidirectional: bool,
-    },
+    Gru(States),
+    Lstm(States),
     Attention {
         heads: usize,
     },
@@ -91,6 +69,27 @@ enum Spelling {
     Residual {
         layers: Vec<Table>,
     },
+}
+
+/// Keys of a pooling.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Windows {
+    kernel: usize,
+    stride: Option<usize>,
+    #[serde(default)]
+    padding: usize,
+}
+
+/// Keys of a recurrent layer.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct States {
+    hidden: usize,
+    #[serde(default = "yes")]
+    last: bool,
+    #[serde(default)]
+    bidirectional: bool,
 }
 
 fn one() -> usize {
@@ -145,20 +144,20 @@ fn layer(table: &Table, path: &str) -> Result<Layer, Error> {
         .clone()
         .try_into()
         .map_err(|e: toml::de::Error| refuse("cannot be read").with_hint(KINDS).because(e))?;
-    let pool = |max, kernel, stride, padding| {
+    let pool = |max, keys: &Windows| {
         Layer::Pool(PoolLayer {
             max,
-            kernel,
-            stride,
-            padding,
+            kernel: keys.kernel,
+            stride: keys.stride,
+            padding: keys.padding,
         })
     };
-    let recurrent = |cell, hidden, last, bidirectional| {
+    let recurrent = |cell, keys: &States| {
         Layer::Recurrent(RecurrentLayer {
             cell,
-            hidden,
-            last,
-            bidirectional,
+            hidden: keys.hidden,
+            last: keys.last,
+            bidirectional: keys.bidirectional,
         })
     };
     Ok(match spelling {
@@ -184,29 +183,13 @@ fn layer(table: &Table, path: &str) -> Result<Layer, Error> {
         Spelling::Tanh {} => Layer::Activation(Nonlinearity::Tanh),
         Spelling::Sigmoid {} => Layer::Activation(Nonlinearity::Sigmoid),
         Spelling::Silu {} => Layer::Activation(Nonlinearity::Silu),
-        Spelling::MaxPool {
-            kernel,
-            stride,
-            padding,
-        } => pool(true, kernel, stride, padding),
-        Spelling::AvgPool {
-            kernel,
-            stride,
-            padding,
-        } => pool(false, kernel, stride, padding),
+        Spelling::MaxPool(keys) => pool(true, &keys),
+        Spelling::AvgPool(keys) => pool(false, &keys),
         Spelling::GlobalAvgPool {} => Layer::GlobalAvgPool,
         Spelling::Flatten {} => Layer::Flatten,
         Spelling::Linear { out, bias } => Layer::Linear { out, bias },
-        Spelling::Gru {
-            hidden,
-            last,
-            bidirectional,
-        } => recurrent(Cell::Gru, hidden, last, bidirectional),
-        Spelling::Lstm {
-            hidden,
-            last,
-            bidirectional,
-        } => recurrent(Cell::Lstm, hidden, last, bidirectional),
+        Spelling::Gru(keys) => recurrent(Cell::Gru, &keys),
+        Spelling::Lstm(keys) => recurrent(Cell::Lstm, &keys),
         Spelling::Attention { heads } => Layer::Attention { heads },
         Spelling::Positions {} => Layer::Positions,
         Spelling::Patches { out, size } => Layer::Patches { out, size },

@@ -246,7 +246,7 @@ fn a_gradient_reaches_every_weight() {
         let expected = |name: &&str| name.starts_with("conv") || name.starts_with("norm");
         let blocks = matches!(name, "resnet8" | "images");
         assert!(
-            dead.iter().all(|d| blocks && expected(&d)),
+            dead.iter().all(|d| blocks && expected(d)),
             "{name}: {dead:?}"
         );
     }
