@@ -2,7 +2,7 @@
 //!
 //! [`named`] gives the layers of a known architecture, [`build`] makes the graph of any list. A layer
 //! is checked against the shape that arrives at it; the same layers and seed give the same weights.
-//! How they are drawn is in [`init`].
+//! How they are drawn is in `init`.
 
 mod block;
 mod builder;

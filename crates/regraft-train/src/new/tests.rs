@@ -106,9 +106,10 @@ fn states_keep_their_length_and_a_cell_remembers() {
         }
     }
     for of_direction in data(&graph, "lstm1.b").chunks_exact(96) {
-        let ones: Vec<usize> = (0..96).filter(|i| of_direction[*i] == 1.0).collect();
+        let ones: Vec<usize> = (0..96).filter(|i| of_direction[*i] > 0.0).collect();
         assert_eq!(ones, (24..36).collect::<Vec<_>>());
-        assert_eq!(of_direction.iter().sum::<f32>(), 12.0);
+        let sum: f32 = of_direction.iter().sum();
+        assert!((sum - 12.0).abs() < 1e-6, "{sum}");
     }
 }
 
