@@ -3,6 +3,7 @@
 
 mod attack;
 mod fit;
+mod new;
 mod options;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use clap_complete::Shell;
 
 pub(crate) use attack::AttackArgs;
 pub(crate) use fit::FitArgs;
+pub(crate) use new::NewArgs;
 pub(crate) use options::{
     Allocation, Attention, Augment, DataOptions, Device, GroupOptions, JudgeOptions, KeepOptions,
     MaskMethod, Mix, OutputOptions, PruneOptions, RebuildOptions, Refit, Regrow, RegrowOptions,
@@ -78,6 +80,8 @@ pub(crate) enum Verb {
     Apply(ApplyArgs),
     /// Rebuild a network that something else pruned, against its dense teacher
     Rebuild(Box<RebuildArgs>),
+    /// Make a network with fresh weights, to be trained by `fit`
+    New(Box<NewArgs>),
     /// Train or fine-tune a network on labelled samples, and prune it while it trains
     Fit(Box<FitArgs>),
     /// Measure how good a network is

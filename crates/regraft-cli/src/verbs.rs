@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::args::{
     ApplyArgs, BenchArgs, Cli, CompletionsArgs, DemoArgs, EvalArgs, FitArgs, InspectArgs,
-    KeepOptions, PlanArgs, RebuildArgs, ShrinkArgs, TalkOptions, Verb,
+    KeepOptions, NewArgs, PlanArgs, RebuildArgs, ShrinkArgs, TalkOptions, Verb,
 };
 use crate::console_text::{style, to_stderr, to_stdout};
 use crate::failure::Failure;
@@ -28,6 +28,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Plan(args) => plan(&args, talk),
         Verb::Apply(args) => apply(&args, talk),
         Verb::Rebuild(args) => rebuild(&args, talk),
+        Verb::New(args) => new(&args, talk),
         Verb::Fit(args) => fit(&args, talk),
         Verb::Eval(args) => eval(&args, talk),
         Verb::Bench(args) => bench(&args, talk),
@@ -95,6 +96,22 @@ fn rebuild(args: &RebuildArgs, talk: TalkOptions) -> Result<(), Failure> {
     let run = |p: &Reporter| regraft::rebuild(&args.pruned, &recipe, &options, p);
     let outcome = stoppable(talk, resume(&args.keep), run)?;
     finish(&outcome, recipe.max_drop, talk)
+}
+
+fn new(args: &NewArgs, talk: TalkOptions) -> Result<(), Failure> {
+    let design = args.design()?;
+    let options = RunOptions {
+        inputs: args.file().map(PathBuf::from).into_iter().collect(),
+        force: args.output.force,
+        ..options()
+    };
+    let made = regraft::new(
+        &design,
+        args.seed.unwrap_or_default(),
+        &args.target(),
+        &options,
+    )?;
+    show(&made, talk, |_| made.to_terminal())
 }
 
 fn fit(args: &FitArgs, talk: TalkOptions) -> Result<(), Failure> {

@@ -132,6 +132,40 @@ pub enum TrainError {
         /// What differs.
         reason: String,
     },
+    /// A layer does not take what arrives at it.
+    #[error("layer {layer} (`{kind}`) cannot be put behind samples of shape {shape}: {reason}")]
+    Layer {
+        /// Its number from 1, behind a point the one inside of a residual layer.
+        layer: String,
+        /// The layer.
+        kind: &'static str,
+        /// Extents of one sample where it stands.
+        shape: String,
+        /// Why not.
+        reason: String,
+    },
+    /// Layers make no network.
+    #[error("the network cannot be built: {reason}")]
+    Architecture {
+        /// Why not.
+        reason: String,
+    },
+    /// No architecture has this name.
+    #[error("no architecture is called `{name}`")]
+    UnknownArchitecture {
+        /// The name.
+        name: String,
+    },
+    /// An option of another architecture.
+    #[error("`{name}` has no `{option}`")]
+    Inapplicable {
+        /// The option.
+        option: &'static str,
+        /// The architecture.
+        name: String,
+        /// What it has.
+        takes: Vec<&'static str>,
+    },
     /// Somebody asked to stop.
     #[error("training was stopped")]
     Interrupted,

@@ -3,7 +3,8 @@
 //! [`fit`] runs the steps: a batch of labelled samples, the gradients of the [`Objective`], a step of
 //! the [`Optimizer`] at the rate of the [`Schedule`], and, where asked for, a change of the masks by a
 //! [`SoftPruning`] method. It tells a [`Watch`] where it stands after every epoch; the [`State`] it
-//! hands over is all that a later run needs to give the same result.
+//! hands over is all that a later run needs to give the same result. [`new`] makes the graphs of networks
+//! that no file holds yet.
 //!
 //! [`perturb`] changes the inputs of a batch so that the network errs, [`attack_chunk`] counts how often
 //! it does, and an [`Adversary`] trains it on such batches.
@@ -14,6 +15,7 @@ mod config;
 mod error;
 mod fit;
 mod network;
+pub mod new;
 mod objective;
 mod optimizer;
 mod parameters;

@@ -223,42 +223,68 @@ impl From<TrainError> for Error {
             | TrainError::Label { .. }
             | TrainError::BatchTooLarge { .. }
             | TrainError::AttackLabels => ErrorKind::Input,
-            TrainError::Setting { .. } => ErrorKind::Usage,
+            TrainError::Setting { .. }
+            | TrainError::ConnectionsOnly
+            | TrainError::Layer { .. }
+            | TrainError::Architecture { .. }
+            | TrainError::UnknownArchitecture { .. }
+            | TrainError::Inapplicable { .. } => ErrorKind::Usage,
             _ => ErrorKind::Model,
         };
         let mut wrapped = Self::new(kind, error.to_string());
-        wrapped.hint = training_hint(&error).map(str::to_owned);
+        wrapped.hint = training_hint(&error);
         wrapped.source = cause(error);
         wrapped
     }
 }
 
 /// Returns how to mend what stopped training.
-fn training_hint(error: &TrainError) -> Option<&'static str> {
-    match error {
-        TrainError::Label { .. } => Some("labels count classes from 0; is it the right data set?"),
-        TrainError::BatchTooLarge { .. } => Some("give more samples, or a smaller --batch"),
-        TrainError::Diverged { .. } => Some(
-            "lower the learning rate, warm up for longer, or clip the gradient; with --run DIR the last good \
-             epoch is kept there",
-        ),
-        TrainError::Checkpoint { .. } => Some("start with an empty run directory"),
-        TrainError::NoGradient { .. } => Some(
-            "the first output should be the scores of the classes, before any choice between them",
-        ),
-        TrainError::NoInputGradient { .. } => Some(
-            "noise needs no gradient: --attack noise; is the first output the scores of the classes?",
-        ),
-        TrainError::AttackLabels => {
-            Some("give labelled samples, or noise, which needs none: attack = \"noise\"")
+fn training_hint(error: &TrainError) -> Option<String> {
+    let hint = match error {
+        TrainError::Layer { .. } => {
+            "the shape is that of one sample, the batch apart; layers are counted from 1"
         }
-        TrainError::Setting { name: "eps", .. } => Some(
+        TrainError::Architecture { .. } => {
+            "docs/training.md says what each architecture and each layer takes"
+        }
+        TrainError::UnknownArchitecture { .. } => {
+            return Some(format!(
+                "there are {}, resnets of any depth 6n + 2, and files of layers that end in .toml",
+                regraft_train::new::NAMES.join(", ")
+            ));
+        }
+        TrainError::Inapplicable { takes, .. } => {
+            let options: Vec<String> = takes.iter().map(|o| format!("--{o}")).collect();
+            return Some(format!("it takes {}", options.join(", ")));
+        }
+        TrainError::Label { .. } => "labels count classes from 0; is it the right data set?",
+        TrainError::BatchTooLarge { .. } => "give more samples, or a smaller --batch",
+        TrainError::Diverged { .. } => {
+            "lower the learning rate, warm up for longer, or clip the gradient; with --run DIR the last good \
+             epoch is kept there"
+        }
+        TrainError::Checkpoint { .. } => "start with an empty run directory",
+        TrainError::NoGradient { .. } => {
+            "the first output should be the scores of the classes, before any choice between them"
+        }
+        TrainError::NoInputGradient { .. } => {
+            "noise needs no gradient: --attack noise; is the first output the scores of the classes?"
+        }
+        TrainError::AttackLabels => {
+            "give labelled samples, or noise, which needs none: attack = \"noise\""
+        }
+        TrainError::Setting { name: "eps", .. } => {
             "it counts in the range of a pixel from 0 to 1, before mean and std: 8 of 255 is 8/255 or 0.031; \
-             for data that are no images in the numbers as stored",
-        ),
-        TrainError::NothingToTrain => Some("is it a quantised network?"),
-        _ => None,
-    }
+             for data that are no images in the numbers as stored"
+        }
+        TrainError::ConnectionsOnly => {
+            "for whole channels: gradual, surgery, sfp, asfp, admm, lottery, greg or iterative"
+        }
+        TrainError::NoVariances { .. } => "every other method takes such weights",
+        TrainError::NothingToTrain => "is it a quantised network?",
+        _ => return None,
+    };
+    Some(hint.to_owned())
 }
 
 impl From<RebuildError> for Error {

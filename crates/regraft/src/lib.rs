@@ -27,6 +27,7 @@ mod importance;
 mod inspect;
 mod latency;
 mod model;
+mod new;
 mod outputs;
 mod pipeline;
 mod plan;
@@ -55,6 +56,7 @@ pub use importance::{
     Strength,
 };
 pub use inspect::{InspectedGroup, Inspection, inspect, inspect_on_data};
+pub use new::{Design, LayerFile, NamedOptions, NewLayer, NewNetwork, new};
 pub use pipeline::{Files, Outcome, RunOptions, rebuild, shrink};
 pub use plan::plan;
 pub use plan_file::{PlanFile, PlanGroup, PlanKeeps};

@@ -12,6 +12,7 @@ mod importance;
 mod inputs;
 mod material;
 mod memory;
+mod new;
 mod recurrent;
 mod refusals;
 mod regrow;
