@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use regraft_data::{Augment, Dataset, Preprocess};
 use regraft_exec::ExecOptions;
+use regraft_graph::Dim;
 use regraft_graph::fold::fold_keeping_dropout;
 use regraft_graph::infer::InferOptions;
 use regraft_train::{
@@ -43,7 +44,7 @@ fn main() {
     let input = graph.required_inputs()[0];
     let declared = graph.value(input).declared.as_ref();
     let shape = declared.and_then(|d| d.shape.clone()).expect("a shape");
-    let sample: Vec<usize> = shape[1..].iter().filter_map(|d| d.fixed()).collect();
+    let sample: Vec<usize> = shape[1..].iter().filter_map(Dim::fixed).collect();
     let n = batch * steps + 1;
     let len = n * sample.iter().product::<usize>();
     let values = (0..len).map(|i| ((i * 7919) % 2048) as f32 / 1024.0 - 1.0);
