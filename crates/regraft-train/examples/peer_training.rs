@@ -3,7 +3,7 @@
 //!
 //! One untimed step, then STEPS timed ones, each as `fit` makes it: a batch of random samples, forward,
 //! cross-entropy, gradients, and SGD with Nesterov's momentum and weight decay. The last line is one JSON
-//! object {"runs_ms": [..]}.
+//! object `{"runs_ms": [..]}`.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::process::ExitCode;
