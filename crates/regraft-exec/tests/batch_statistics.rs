@@ -1,4 +1,4 @@
-//! Batch normalisation in training mode against other implementations (refs/batch_statistics/make.py).
+//! Batch normalisation in training mode against other implementations (`refs/batch_statistics/make.py`).
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
 
 use regraft_exec::{ExecOptions, Executor, HostTensor, LossTerm};

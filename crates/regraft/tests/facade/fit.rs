@@ -89,7 +89,7 @@ impl Progress for StopAfter {
 fn text(error: &regraft::Error) -> String {
     let first: &dyn std::error::Error = error;
     let chain = std::iter::successors(Some(first), |e| e.source());
-    chain.map(|e| format!("{e}; ")).collect()
+    chain.map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 fn read(path: &Path, name: &str) -> Vec<u8> {
@@ -181,9 +181,8 @@ fn whole_channels_go_while_a_network_learns() {
         let accuracy = report.small.metrics.as_ref().unwrap().accuracy.unwrap();
         let least = match method {
             // What soft filters set to zero at once, a rectifier hides from the gradient.
-            MethodName::Sfp => 0.6,
-            // Chosen at once, by the weights of a network that has learned nothing yet.
-            MethodName::Greg => 0.6,
+            // Growing decay chooses at once, by the weights of a network that has learned nothing yet.
+            MethodName::Sfp | MethodName::Greg => 0.6,
             // A third of the run for each round.
             MethodName::Lottery => 0.75,
             _ => 0.85,
