@@ -2,26 +2,38 @@
 
 Started by `cargo xtask bench-peers`; the packages are those of requirements.txt beside this script.
 
-Our side is a program: OURS MODEL.onnx BATCH THREADS STEPS. It makes one untimed step, then STEPS timed ones on random
-samples, and prints one JSON line {"runs_ms": [..]}. A step is the same on both sides: forward, cross-entropy, gradients,
-SGD with Nesterov's momentum and weight decay; the sides take turns.
+Our side is the program itself: `regraft fit` on random samples, once for few epochs and once for more; the difference of
+the times of its stage `train`, over the steps between them, is the time of a step without its start. A step is the same on both
+sides: forward, cross-entropy, gradients, SGD with Nesterov's momentum and weight decay; the sides take turns.
 """
 
 import argparse
 import json
 import os
-import statistics
+import resource
 import subprocess
+import time
 import warnings
 
+import numpy as np
 import torch
 from torch import nn
 
 import bench_peers
-from bench_peers import ROUNDS
 
+ROUNDS = 3
 BAR = 1.5
 BATCH = 128
+# Steps of an epoch of ours, and the epochs of its short and its long run.
+STEPS, SHORT, LONG = 4, 1, 4
+# The rate is one at which random labels do not make the loss grow without end.
+RECIPE = f"""held_out = 1
+batch = {BATCH}
+learning_rate = 1e-3
+decay = "constant"
+warm_up = 0.0
+l2 = 5e-4
+"""
 
 
 def lenet5():
@@ -58,10 +70,39 @@ def torch_step(model, shape):
     return step
 
 
-def ours(options, path, steps):
-    command = [options.ours, path, str(BATCH), str(options.threads), str(steps)]
+def samples(shape, path):
+    """Random samples: those of an epoch, one that is held out, and one that judges."""
+    generator = np.random.default_rng(0)
+    n = BATCH * STEPS + 2
+    x = generator.uniform(-1, 1, (n, *shape)).astype(np.float32)
+    np.savez(path, x=x, y=np.arange(n) % 10)
+
+
+def seconds(options, model, data, epochs):
+    """Wall time of training, and processor time of the whole run."""
+    recipe = os.path.join(options.models, "training.toml")
+    with open(recipe, "w", encoding="utf-8") as file:
+        file.write(RECIPE)
+    command = [options.ours, "fit", model, "--data", data, "--recipe", recipe, "--epochs", str(epochs)]
+    command += ["--threads", str(options.threads), "--force", "--quiet", "--json"]
+    command += ["--output", os.path.join(options.models, "trained.onnx")]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     line = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return json.loads(line.strip().splitlines()[-1])["runs_ms"]
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    wall = sum(s["seconds"] for s in json.loads(line)["stages"] if s["name"] == "train")
+    return np.array([wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime])
+
+
+def ours(options, model, data):
+    return seconds(options, model, data, LONG) - seconds(options, model, data, SHORT)
+
+
+def theirs(work):
+    work()
+    before = np.array([time.perf_counter(), time.process_time()])
+    for _ in range(STEPS * (LONG - SHORT)):
+        work()
+    return np.array([time.perf_counter(), time.process_time()]) - before
 
 
 def row(options, case):
@@ -72,20 +113,18 @@ def row(options, case):
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     path = os.path.join(options.models, f"{name}-training.onnx")
+    data = os.path.join(options.models, f"{name}-training.npz")
     bench_peers.export(model, shape, path, train=False)
+    samples(shape, data)
     work = torch_step(model, shape)
-    times = {"torch": [], "ours": []}
-    share = max(options.runs // ROUNDS, 1)
-    for _ in range(ROUNDS):
-        times["torch"] += bench_peers.timed(work, share)
-        times["ours"] += ours(options, path, share)
-    theirs, own = (statistics.median(times[side]) for side in ("torch", "ours"))
-    least = min(times["ours"]) / min(times["torch"])
+    rounds = [(theirs(work), ours(options, path, data)) for _ in range(ROUNDS)]
+    per_step = 1e3 / (STEPS * (LONG - SHORT))
+    (wall, processor), (own_wall, own_processor) = np.median(rounds, axis=0) * per_step
     size = "×".join(map(str, (BATCH, *shape)))
-    ratio = own / theirs
+    ratio = own_processor / processor
     return (
-        f"| {name} | {size} | {theirs:.1f} | {own:.1f} | {ratio:.2f}× | {least:.2f}× | {BAR}× "
-        f"| {'yes' if ratio <= BAR else 'no'} |"
+        f"| {name} | {size} | {wall:.1f} | {own_wall:.1f} | {own_wall / wall:.2f}× "
+        f"| {processor:.1f} | {own_processor:.1f} | {ratio:.2f}× | {BAR}× | {'yes' if ratio <= BAR else 'no'} |"
     )
 
 
@@ -93,12 +132,12 @@ PAGE = """## Training steps
 
 Written by `cargo xtask bench-peers`, not by hand. One step of `regraft fit` beside the same in PyTorch {torch}: forward,
 cross-entropy, gradients, SGD with Nesterov's momentum and weight decay; batch normalisation folded into the convolutions on
-both sides, f32, random weights and samples. Median of {runs} steps of each side in milliseconds, the sides taking turns on the same
-machine: {machine}, {threads} for every side. Load of the machine before the start: {load:.1f}; on a busy machine the ratio of
-the fastest steps says more.
+both sides, f32, random weights and samples. Milliseconds of a step, the median of {rounds} means of {steps} steps, the sides taking
+turns on the same machine: {machine}, {threads} for every side. Load of the machine before the start: {load:.1f}; on a busy
+machine the time of the processor, all threads together, says more, and it decides here.
 
-| network | input | PyTorch | regraft | regraft / PyTorch | of the fastest steps | aim | reached |
-| --- | --- | ---: | ---: | ---: | ---: | --- | --- |
+| network | input | PyTorch | regraft | regraft / PyTorch | PyTorch, processor | regraft, processor | regraft / PyTorch | aim | reached |
+| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- | --- |
 {rows}
 """
 
@@ -108,7 +147,6 @@ def main():
     for name in ("ours", "models", "page", "machine"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--threads", type=int, required=True)
-    parser.add_argument("--runs", type=int, required=True)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     load = os.getloadavg()[0]
@@ -120,7 +158,8 @@ def main():
         print(rows[-1], flush=True)
     page = PAGE.format(
         torch=torch.__version__,
-        runs=max(options.runs // ROUNDS, 1) * ROUNDS,
+        rounds=ROUNDS,
+        steps=STEPS * (LONG - SHORT),
         machine=options.machine,
         threads="1 thread" if options.threads == 1 else f"{options.threads} threads",
         load=load,

@@ -40,7 +40,7 @@ usage: cargo xtask TASK
   bench-peers            docs/benchmarks.md: PyTorch, ONNX Runtime and NumPy against ours
       --only PART        `executor`, `solvers` or `training`; the other parts of the page stay
       --threads N        threads for each side (2)
-      --runs N           timed runs of each side of the executor, and steps of training (15)
+      --runs N           timed runs of each side of the executor (15)
       --python FILE      as above
   zoo                    docs/coverage.md: networks of torchvision, transformers and timm, each exported
                          with random weights, pruned and judged; a run that was ended goes on

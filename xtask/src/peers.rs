@@ -91,26 +91,34 @@ fn joined(page: &str, part: Part, text: &str) -> String {
 
 /// Builds our side of a part, lets its script measure all sides, and returns what it wrote.
 fn measure(root: &Path, python: &Path, part: Part, options: &Options) -> Result<String> {
-    let (package, example, script) = match part {
-        Part::Executor => ("regraft-exec", "peer_forward", "bench_peers.py"),
-        Part::Solvers => ("regraft-solve", "solve_speed", "solve_peers.py"),
-        Part::Training => ("regraft-train", "peer_training", "training_peers.py"),
+    let (example, script) = match part {
+        Part::Executor => (Some(("regraft-exec", "peer_forward")), "bench_peers.py"),
+        Part::Solvers => (Some(("regraft-solve", "solve_speed")), "solve_peers.py"),
+        // The program as users have it.
+        Part::Training => (None, "training_peers.py"),
     };
-    let mut build = cargo(root);
-    build.args(["build", "--release", "--locked", "-p", package]);
-    process::run(build.args(["--example", example]))?;
     let target = process::target_dir(root);
+    let mut build = cargo(root);
+    build.args(["build", "--release", "--locked"]);
+    let ours = match example {
+        Some((package, example)) => {
+            build.args(["-p", package, "--example", example]);
+            target.join("release/examples").join(example)
+        }
+        None => target.join("release/regraft"),
+    };
+    process::run(&mut build)?;
     let written = target.join("peers-page.md");
     let mut command = Command::new(python);
     command.arg(root.join("xtask/peers").join(script));
-    command
-        .arg("--ours")
-        .arg(target.join("release/examples").join(example));
+    command.arg("--ours").arg(ours);
     command.arg("--page").arg(&written);
     command.args(["--threads", &options.threads.to_string()]);
     command.args(["--machine", &processor()]);
     if part != Part::Solvers {
         command.arg("--models").arg(target.join("peers-models"));
+    }
+    if part == Part::Executor {
         command.args(["--runs", &options.runs.to_string()]);
     }
     process::run(&mut command)?;

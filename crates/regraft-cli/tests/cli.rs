@@ -143,10 +143,53 @@ fn every_verb_has_an_example() {
 fn eval_says_how_it_attacks() {
     let text = run(&["eval", "-h"]);
     let attack = text.split("\nAttack:\n").nth(1).unwrap();
-    assert_snapshot!(attack.split("\n\n").next().unwrap(), @"");
-    assert_snapshot!(run(&["eval", "a.onnx", "--attack", "pgd"]), @"");
-    assert_snapshot!(run(&["eval", "a.onnx", "--attack", "fgsm", "--eps", "-1"]), @"");
-    assert_snapshot!(run(&["fit", "a.onnx", "--data", ".", "--attack", "fgsm"]), @"");
+    assert_snapshot!(attack.split("\n\n").next().unwrap(), @r"
+    --attack <HOW>       Also judge on samples that are changed to fool the network; with
+                         --teacher both networks, each by its own gradients [possible values:
+                         fgsm, pgd, noise]
+    --eps <SIZE>         How far a sample may move: for images in the range of a pixel from 0 to
+                         1, before mean and std (0.031 or 8/255), else in the numbers as stored;
+                         the standard deviation of noise
+    --norm <NORM>        How that is measured [default: linf] [possible values: linf, l2]
+    --steps <STEPS>      Steps of pgd [default: 20]
+    --step-size <SIZE>   Length of a step of pgd, or auto: 2.5 times eps over the steps [default:
+                         auto]
+    --restarts <STARTS>  Random starts of pgd; one that fools the network is enough [default: 1]
+    --clip <LOW,HIGH>    The lowest and the highest valid value [default: 0,1 for images of bytes,
+                         else none]
+    --seed <N>           Seed of the random starts and of noise [default: 0]
+    ");
+}
+
+#[test]
+fn an_attack_needs_its_strength() {
+    assert_snapshot!(run(&["eval", "a.onnx", "--attack", "pgd"]), @r"
+    exit 2
+    -- stdout
+    -- stderr
+    error: the following required arguments were not provided:
+      --eps <SIZE>
+
+    Usage: regraft eval --attack <HOW> --eps <SIZE> <MODEL>
+
+    For more information, try '--help'.
+    ");
+    assert_snapshot!(run(&["eval", "a.onnx", "--attack", "fgsm", "--eps", "-1"]), @r"
+    exit 2
+    -- stdout
+    -- stderr
+    error: invalid value '-1' for '--eps <SIZE>': must be above 0
+
+    For more information, try '--help'.
+    ");
+    assert_snapshot!(run(&["fit", "a.onnx", "--data", ".", "--attack", "fgsm"]), @r"
+    exit 2
+    -- stdout
+    -- stderr
+    error: the attack has no `attack_eps`
+
+    hint: say how far samples may move, for pixels from 0 to 1: --attack-eps 0.1
+    ");
 }
 
 #[test]

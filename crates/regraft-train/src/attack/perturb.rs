@@ -59,13 +59,7 @@ pub fn perturb(
         }));
     };
     let sample_len = clean.len() / labels.len().max(1);
-    let ball = Ball {
-        norm: attack.norm,
-        eps: attack.eps,
-        range,
-        clean,
-        sample_len,
-    };
+    let ball = Ball::new(attack.norm, attack.eps, range, clean, sample_len);
     let mut search = Search {
         target,
         feeds,
@@ -81,7 +75,7 @@ pub fn perturb(
             at
         }
         AttackMethod::Pgd => {
-            let mut at = ball.start(seeds);
+            let mut at = search.ball.start(seeds);
             for _ in 0..attack.steps {
                 search.step(&mut at, attack.step_length())?;
             }
@@ -94,14 +88,14 @@ pub fn perturb(
             for x in &mut at {
                 *x *= attack.eps;
             }
-            ball.fit(&mut at);
+            search.ball.fit(&mut at);
             at
         }
     };
     let largest = |part: &[f32]| part.iter().fold(0.0f32, |m, x| m.max(x.abs()));
     Ok(Perturbed {
         linf: found.chunks(sample_len.max(1)).map(largest).collect(),
-        input: HostTensor::f32(shape.clone(), ball.inputs(&found)),
+        input: HostTensor::f32(shape.clone(), search.ball.inputs(&found)),
         has_gradient: search.has_gradient,
     })
 }

@@ -74,14 +74,13 @@ impl InputRange {
         }
     }
 
-    /// Returns an input moved by a raw change, no further than to the ends of the valid range.
-    pub(crate) fn moved(&self, place: usize, input: f32, by: f32) -> f32 {
-        let found = input + self.unit(place) * by;
+    /// Returns the lowest and the highest input at a place that a clean `input` may become.
+    pub(crate) fn ends(&self, place: usize, input: f32) -> [f32; 2] {
         let Some(clip) = self.clip else {
-            return found;
+            return [f32::NEG_INFINITY, f32::INFINITY];
         };
         let [a, b] = clip.map(|raw| self.input(place, raw));
-        found.max(a.min(b).min(input)).min(a.max(b).max(input))
+        [a.min(b).min(input), a.max(b).max(input)]
     }
 }
 

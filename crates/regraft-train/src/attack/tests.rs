@@ -325,7 +325,7 @@ proptest! {
         let range = InputRange::plain(None);
         let norm = if l2 { Norm::L2 } else { Norm::Linf };
         let clean = [0.5f32; 8];
-        let ball = |n: usize| Ball { norm, eps: 0.2, range: &range, clean: &clean[..4 * n], sample_len: 4 };
+        let ball = |n: usize| Ball::new(norm, 0.2, &range, &clean[..4 * n], 4);
         let both = ball(2).start(&[seed, seed + 1]);
         prop_assert_eq!(&ball(1).start(&[seed + 1])[..], &both[4..]);
     }

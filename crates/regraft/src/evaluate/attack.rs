@@ -373,3 +373,51 @@ fn ball(norm: Option<NormName>) -> &'static str {
         Some(NormName::Linf) | None => "L-inf up to",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{AttackFigures, AttackName, AttackedFigures, NormName};
+
+    #[test]
+    fn both_models_stand_side_by_side() {
+        let model = AttackedFigures {
+            samples: 10_000,
+            clean_accuracy: 0.984,
+            accuracy: 0.125,
+            success: Some(0.873),
+            mean_linf: 0.1,
+        };
+        let figures = AttackFigures {
+            attack: AttackName::Pgd,
+            eps: 0.1,
+            norm: Some(NormName::Linf),
+            steps: 20,
+            step_size: Some(0.0125),
+            restarts: 1,
+            seed: 0,
+            unit: "pixels from 0 to 1",
+            clip: Some([0.0, 1.0]),
+            model,
+            teacher: Some(AttackedFigures {
+                clean_accuracy: 0.0,
+                success: None,
+                ..model
+            }),
+        };
+        insta::assert_snapshot!(figures.to_terminal(), @r"
+        under attack: PGD, L-inf up to 0.1, 20 steps of 1.250e-2, 1 random start; pixels from 0 to 1, clipped to 0 and 1; seed 0
+          accuracy without it        98.40 %   teacher 0.00 %
+          accuracy under it          12.50 %   teacher 12.50 %
+          fooled of the right        87.30 %   teacher –
+          mean L-inf change           0.1000   teacher 0.1000
+        ");
+        let noise = AttackFigures {
+            attack: AttackName::Noise,
+            norm: None,
+            clip: None,
+            teacher: None,
+            ..figures
+        };
+        insta::assert_snapshot!(noise.in_words(), @"Gaussian noise, standard deviation 0.1; pixels from 0 to 1, not clipped; seed 0");
+    }
+}
