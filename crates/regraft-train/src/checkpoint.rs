@@ -3,7 +3,7 @@
 use crate::TrainError;
 use crate::fit::EpochRecord;
 use crate::network::Statistics;
-use crate::soft::Masks;
+use crate::soft::{Level, Masks};
 use crate::state::{Best, Moments, State};
 
 const MAGIC: &[u8; 8] = b"regrafts";
@@ -32,6 +32,8 @@ impl State {
             out.lists(lists);
         }
         out.list(&self.thresholds);
+        let Level { part, step, best } = self.level;
+        out.numbers(&[part, step, best].map(f64::to_bits));
         out.lists(&self.statistics.now);
         out.lists(&self.statistics.average);
         out.number(u64::from(self.best.is_some()));
@@ -71,14 +73,7 @@ impl State {
             moments.push(Moments { first, second });
         }
         let (gradients, average) = (r.lists()?, r.lists()?);
-        let n = r.count()?;
-        let mut masks = Masks::default();
-        for _ in 0..n {
-            masks.is_weight.push(r.number()? != 0);
-            let len = r.count()?;
-            let mask = r.take(len)?.iter().map(|b| *b != 0).collect();
-            masks.all.push(mask);
-        }
+        let masks = r.masks()?;
         let is_pruned = r.number()? != 0;
         let n = r.count()?;
         let mut memory = Vec::new();
@@ -86,6 +81,7 @@ impl State {
             memory.push(r.lists()?);
         }
         let thresholds = r.list()?;
+        let level = r.level()?;
         let statistics = Statistics {
             now: r.lists()?,
             average: r.lists()?,
@@ -128,6 +124,7 @@ impl State {
             is_pruned,
             memory,
             thresholds,
+            level,
             statistics,
             best,
             records,
@@ -204,6 +201,26 @@ impl<'a> Reader<'a> {
         Ok(numbers.iter().map(|b| f32::from_le_bytes(*b)).collect())
     }
 
+    fn masks(&mut self) -> Result<Masks, TrainError> {
+        let n = self.count()?;
+        let mut masks = Masks::default();
+        for _ in 0..n {
+            masks.is_weight.push(self.number()? != 0);
+            let len = self.count()?;
+            let mask = self.take(len)?.iter().map(|b| *b != 0).collect();
+            masks.all.push(mask);
+        }
+        Ok(masks)
+    }
+
+    fn level(&mut self) -> Result<Level, TrainError> {
+        Ok(Level {
+            part: self.float()?,
+            step: self.float()?,
+            best: self.float()?,
+        })
+    }
+
     fn lists(&mut self) -> Result<Vec<Vec<f32>>, TrainError> {
         let n = self.count()?;
         let mut lists = Vec::new();
@@ -234,6 +251,11 @@ mod tests {
             is_pruned: true,
             memory: vec![vec![vec![0.5, 1.0], vec![2.0]], Vec::new()],
             thresholds: vec![0.5, 0.0],
+            level: Level {
+                part: 0.5,
+                step: 0.25,
+                best: 0.9,
+            },
             statistics: Statistics {
                 now: vec![vec![0.5], vec![2.0]],
                 average: Vec::new(),

@@ -22,6 +22,8 @@ pub struct FitConfig {
     pub l2: f32,
     /// Factor of the sum of the absolute weights in the loss.
     pub l1: f32,
+    /// Factor of the group lasso over the weights of each channel that could be removed.
+    pub group_lasso: f32,
     /// The largest length of the whole gradient, `None`: as long as it is.
     pub clip: Option<f32>,
     /// Share of the moving average of the weights that one step leaves; the average is what is
@@ -53,7 +55,11 @@ impl FitConfig {
         if let Some(soft) = &self.prune {
             soft.check()?;
         }
-        for (name, value) in [("l2", self.l2), ("l1", self.l1)] {
+        for (name, value) in [
+            ("l2", self.l2),
+            ("l1", self.l1),
+            ("group_lasso", self.group_lasso),
+        ] {
             if !(value >= 0.0 && value.is_finite()) {
                 return Err(TrainError::Setting {
                     name,

@@ -40,6 +40,11 @@ pub enum TrainError {
     /// A method that knows no channels.
     #[error("this method prunes single connections only: give a sparsity, not a share of the MACs")]
     ConnectionsOnly,
+    /// A method that must know how much is to go.
+    #[error(
+        "this method must know from the start how much is to go: its pace cannot follow held-out accuracy"
+    )]
+    FixedShare,
     /// Weights of an op whose sums have no variance here.
     #[error(
         "`{node}` ({op}) cannot take part in variational dropout: only convolutions and products can"

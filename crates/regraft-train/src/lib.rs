@@ -19,6 +19,7 @@ pub mod new;
 mod objective;
 mod optimizer;
 mod parameters;
+mod penalty;
 mod schedule;
 mod soft;
 mod state;

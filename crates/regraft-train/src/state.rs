@@ -5,7 +5,7 @@ use regraft_graph::Graph;
 use crate::fit::EpochRecord;
 use crate::network::Statistics;
 use crate::parameters::Trained;
-use crate::soft::Masks;
+use crate::soft::{Level, Masks};
 use crate::{FitConfig, TrainError};
 
 /// Where a run stands.
@@ -29,6 +29,8 @@ pub struct State {
     pub(crate) memory: Vec<Vec<Vec<f32>>>,
     /// What is subtracted from the sizes of each initializer; empty for most methods.
     pub(crate) thresholds: Vec<f32>,
+    /// How far an adaptive pace is.
+    pub(crate) level: Level,
     /// Running statistics of batch normalisations.
     pub(crate) statistics: Statistics,
     pub(crate) best: Option<Best>,
@@ -85,6 +87,7 @@ impl State {
             is_pruned: false,
             memory: vec![Vec::new(); trained.len()],
             thresholds: Vec::new(),
+            level: Level::default(),
             statistics: Statistics::of(graph, config),
             weights,
             best: None,

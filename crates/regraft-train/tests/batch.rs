@@ -52,6 +52,7 @@ fn config(epochs: usize, batch: usize) -> FitConfig {
         objective: Objective::default(),
         l2: 0.01,
         l1: 0.0,
+        group_lasso: 0.0,
         clip: None,
         average: None,
         training_mode: TrainingMode::default(),

@@ -225,6 +225,7 @@ impl From<TrainError> for Error {
             | TrainError::AttackLabels => ErrorKind::Input,
             TrainError::Setting { .. }
             | TrainError::ConnectionsOnly
+            | TrainError::FixedShare
             | TrainError::Layer { .. }
             | TrainError::Architecture { .. }
             | TrainError::UnknownArchitecture { .. }
@@ -279,6 +280,9 @@ fn training_hint(error: &TrainError) -> Option<String> {
         }
         TrainError::ConnectionsOnly => {
             "for whole channels: gradual, surgery, sfp, asfp, admm, lottery, greg or iterative"
+        }
+        TrainError::FixedShare => {
+            "an adaptive pace goes with gradual, surgery, asfp, str or variational"
         }
         TrainError::NoVariances { .. } => "every other method takes such weights",
         TrainError::NothingToTrain => "is it a quantised network?",

@@ -15,6 +15,7 @@ use crate::attack::Hardened;
 use crate::network::Network;
 use crate::objective::logits;
 use crate::parameters::{Trained, trained};
+use crate::penalty::GroupLasso;
 use crate::soft::{At, Noisy, Pruner};
 use crate::state::State;
 use crate::{FitConfig, Method, SoftPruning, TrainError};
@@ -145,6 +146,7 @@ struct Run<'a> {
     teacher: Option<Teacher>,
     pruner: Option<Pruner<'a>>,
     noisy: Option<Noisy>,
+    group_lasso: Option<GroupLasso>,
     logits: ValueId,
     adversary: Option<Hardened>,
     trained: &'a [Trained],
@@ -193,6 +195,9 @@ impl<'a> Run<'a> {
                 .transpose()?,
             pruner: pruner.transpose()?,
             noisy: noisy.transpose()?,
+            group_lasso: (config.group_lasso > 0.0)
+                .then(|| GroupLasso::new(graph, trained))
+                .transpose()?,
             logits,
             adversary: adversary.transpose()?,
             ids: trained.iter().map(|t| t.id).collect(),
@@ -296,6 +301,9 @@ impl<'a> Run<'a> {
             nonzero: masks.kept(),
             weights: masks.total(),
         };
+        if let Some(pruner) = &self.pruner {
+            pruner.judge(&mut self.state, accuracy, self.config.epochs);
+        }
         self.keep_best(accuracy);
         self.state.records.push(record.clone());
         Ok(record)

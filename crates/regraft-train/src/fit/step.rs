@@ -161,6 +161,9 @@ impl Run<'_> {
         let at = self.at();
         self.state.step += 1;
         self.remember(&gradients);
+        if let Some(lasso) = &self.group_lasso {
+            lasso.pull(&self.state.weights, &mut gradients, config.group_lasso);
+        }
         if let Some(pruner) = &self.pruner {
             pruner.adjust(&mut self.state, &mut gradients, at, rate);
             if pruner.is_noisy(&self.state) {

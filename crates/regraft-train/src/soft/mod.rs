@@ -15,6 +15,7 @@ mod variational;
 
 pub use allocation::Allocation;
 pub(crate) use masks::Masks;
+pub(crate) use pace::Level;
 pub use pace::{Pace, Saliency};
 pub(crate) use pruner::{At, Did, Pruner};
 pub(crate) use variational::{Noisy, learn, variances};
@@ -175,6 +176,14 @@ impl SoftPruning {
         if self.every == 0 {
             return setting("every", 0.0, "should be at least one step");
         }
+        if let Pace::Adaptive { tolerance } = self.pace {
+            if !(0.0..1.0).contains(&tolerance) {
+                return setting("tolerance", tolerance, "should be at least 0 and below 1");
+            }
+            if !self.method.takes_any_share() {
+                return Err(TrainError::FixedShare);
+            }
+        }
         self.check_method()
     }
 
@@ -238,6 +247,18 @@ impl Method {
         matches!(
             self,
             Self::RigL { .. } | Self::Set { .. } | Self::SoftFilter { asymptotic: false }
+        )
+    }
+
+    /// True for methods that need not know at the start how much is to go.
+    fn takes_any_share(self) -> bool {
+        matches!(
+            self,
+            Self::GradualMagnitude
+                | Self::DynamicSurgery { .. }
+                | Self::SoftFilter { asymptotic: true }
+                | Self::SoftThreshold
+                | Self::VariationalDropout
         )
     }
 

@@ -1,7 +1,7 @@
 //! When how much goes.
 
 /// How the share of zeros grows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Pace {
     /// What is left falls with the cube of the time left (Zhu and Gupta 2017, equation 1).
     #[default]
@@ -9,6 +9,48 @@ pub enum Pace {
     /// The logarithm of what is left falls with the square of the time: the last connections, which
     /// the others cannot replace, go one by one. For extreme shares.
     Logarithmic,
+    /// As `Logarithmic`, but what moves it on is held-out accuracy: after every epoch that holds within
+    /// `tolerance` of the best so far more goes, after one that does not some comes back and steps become
+    /// half as large. The share asked for is the most that goes.
+    Adaptive {
+        /// Held-out accuracy that may be lost, as a share.
+        tolerance: f64,
+    },
+}
+
+/// How far an adaptive pace is.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Level {
+    /// Part of the way to the share asked for, in the logarithm of what is left.
+    pub(crate) part: f64,
+    /// What the next epoch that holds adds to it; 0 before the first.
+    pub(crate) step: f64,
+    /// The best held-out accuracy so far.
+    pub(crate) best: f64,
+}
+
+/// The first step is this many epochs' share of the time of pruning.
+const FIRST_STEP: f64 = 2.0;
+
+impl Level {
+    /// Moves on after an epoch; `epochs` is the time of pruning.
+    pub(crate) fn judge(&mut self, accuracy: f64, tolerance: f64, epochs: f64) {
+        if self.step == 0.0 {
+            self.step = (FIRST_STEP / epochs.max(1.0)).min(1.0);
+        }
+        self.best = self.best.max(accuracy);
+        if accuracy + tolerance >= self.best {
+            self.part = (self.part + self.step).min(1.0);
+        } else {
+            self.part = (self.part - self.step).max(0.0);
+            self.step /= 2.0;
+        }
+    }
+
+    /// Returns the share that is to be gone.
+    pub(crate) fn removed(self, most: f64) -> f64 {
+        1.0 - (1.0 - most).powf(self.part)
+    }
 }
 
 impl Pace {
@@ -18,6 +60,8 @@ impl Pace {
         match self {
             Self::Cubic => sparsity * (1.0 - (1.0 - part).powi(3)),
             Self::Logarithmic if part >= 1.0 => sparsity,
+            // An adaptive pace has a clock of its own, see `Level`.
+            Self::Adaptive { .. } => 0.0,
             Self::Logarithmic => {
                 let exponent = 1.0 - (1.0 - part).powi(2);
                 1.0 - (1.0 - sparsity).powf(exponent)

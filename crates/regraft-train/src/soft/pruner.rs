@@ -5,7 +5,9 @@ use regraft_graph::Graph;
 
 use super::choice::{Choice, Kept};
 use super::masks::replace;
-use super::{Goal, Method, Saliency, SoftPruning, admm, growing, rounds, thresholds, variational};
+use super::{
+    Goal, Method, Pace, Saliency, SoftPruning, admm, growing, rounds, thresholds, variational,
+};
 use crate::TrainError;
 use crate::parameters::Trained;
 use crate::state::State;
@@ -15,6 +17,9 @@ const IDLE: f32 = 1e-12;
 /// What a connection that is there counts as at least, so that none outside is taken for it; its
 /// square is still a number.
 pub(super) const INSIDE: f32 = 1e-18;
+
+/// What the one outside with the largest gradient counts as.
+const OUTSIDE: f32 = 1e-19;
 
 /// Where a run stands.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +66,14 @@ impl<'a> Pruner<'a> {
 
     pub(crate) fn moves_outside(&self) -> bool {
         self.soft.method.moves_outside()
+    }
+
+    /// Moves an adaptive pace on after an epoch of `epochs`.
+    pub(crate) fn judge(&self, state: &mut State, accuracy: f64, epochs: usize) {
+        if let (Pace::Adaptive { tolerance }, false) = (self.soft.pace, state.is_pruned) {
+            let time = (self.soft.end - self.soft.begin) * epochs as f64;
+            state.level.judge(accuracy, tolerance, time);
+        }
     }
 
     /// True while weights have variances.
@@ -111,10 +124,11 @@ impl<'a> Pruner<'a> {
         if !is_due {
             return Ok(Did::Nothing);
         }
-        let removed = if is_end {
-            self.soft.goal.removed()
-        } else {
-            self.soft.removed_at(at.step, at.total)
+        let most = self.soft.goal.removed();
+        let removed = match self.soft.pace {
+            Pace::Adaptive { .. } => state.level.removed(most),
+            _ if is_end => most,
+            _ => self.soft.removed_at(at.step, at.total),
         };
         self.change(state, at, removed, is_end)?;
         if is_end {
@@ -234,7 +248,9 @@ impl<'a> Pruner<'a> {
         let curvature = self.soft.saliency == Saliency::Curvature;
         let parts = state.weights.iter().zip(&state.gradients);
         let size = |((weights, gradient), mask): ((&Vec<f32>, &Vec<f32>), &Vec<bool>)| {
-            let moved = gradient.iter().any(|g| *g != 0.0);
+            let largest = gradient.iter().fold(0.0f32, |m, g| m.max(g.abs()));
+            let moved = largest > 0.0;
+            let largest = largest.max(f32::MIN_POSITIVE);
             let size = |((w, g), kept): ((&f32, &f32), &bool)| {
                 let size = match moved && *g == 0.0 {
                     true => w.abs() * IDLE,
@@ -244,7 +260,8 @@ impl<'a> Pruner<'a> {
                 match (masked, kept) {
                     (false, _) => size,
                     (true, true) => size.max(INSIDE),
-                    (true, false) => 0.0,
+                    // Below all that are there; where some may come back, by their gradient.
+                    (true, false) => OUTSIDE * (g.abs() / largest),
                 }
             };
             weights.iter().zip(gradient).zip(mask).map(size).collect()

@@ -52,6 +52,7 @@ fn state(trained: &[Trained], graph: &Graph, mask: &[bool], weights: &[f32], sum
         objective: Objective::default(),
         l2: 0.0,
         l1: 0.0,
+        group_lasso: 0.0,
         clip: None,
         average: None,
         training_mode: crate::TrainingMode::default(),
@@ -273,4 +274,44 @@ fn paces_end_at_the_share() {
     }
     // Three quarters of the way in the logarithm at half the time.
     assert!((1.0 - Pace::Logarithmic.at(0.5, 0.9999) - 1e-3).abs() < 1e-9);
+}
+
+#[test]
+fn an_adaptive_pace_follows_held_out_accuracy() {
+    let mut level = super::Level::default();
+    level.judge(0.9, 0.01, 8.0);
+    // A quarter of the way: what is left of 99 % sparsity is the fourth root of a hundredth.
+    assert!((1.0 - level.removed(0.99) - 0.01f64.powf(0.25)).abs() < 1e-12);
+    level.judge(0.895, 0.01, 8.0);
+    assert!((level.part - 0.5).abs() < 1e-12);
+    level.judge(0.88, 0.01, 8.0);
+    assert!((level.part - 0.25).abs() < 1e-12 && (level.step - 0.125).abs() < 1e-12);
+    level.judge(0.91, 0.01, 8.0);
+    assert!((level.part - 0.375).abs() < 1e-12 && (level.best - 0.91).abs() < 1e-12);
+}
+
+#[test]
+fn what_comes_back_has_the_largest_gradient() {
+    let adaptive = SoftPruning {
+        pace: Pace::Adaptive { tolerance: 0.0 },
+        ..soft(Method::GradualMagnitude)
+    };
+    let graph = GraphBuilder::new(Header::default()).finish().unwrap();
+    let trained = one_layer();
+    let pruner = Pruner::new(adaptive, &graph, &trained).unwrap();
+    let mut state = state(&trained, &graph, &[T, F, T, F, F, F], &WEIGHTS, &GRADIENT);
+    state.level.part = 0.0;
+    let at = At {
+        step: 10,
+        total: 100,
+        seed: 1,
+    };
+    pruner.update(&mut state, at).unwrap();
+    assert_eq!(state.masks.all[0], [T; 6]);
+    state.masks.all = vec![vec![T, F, T, F, F, F]];
+    state.gradients = vec![GRADIENT.to_vec()];
+    state.level.part = 1.0;
+    pruner.update(&mut state, at).unwrap();
+    // Half stay: the two that are there, and of the others the one of the largest gradient.
+    assert_eq!(state.masks.all[0], [T, F, T, F, T, F]);
 }

@@ -56,6 +56,8 @@ pub struct FitRecipe {
     pub l2: f32,
     /// Factor of the sum of absolute weights in the loss.
     pub l1: f32,
+    /// Factor of the group lasso over the weights of each channel that could be removed.
+    pub group_lasso: f32,
     /// The largest length of a gradient.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip: Option<f32>,
@@ -118,6 +120,8 @@ pub struct FitRecipe {
     pub every: usize,
     /// How the share grows from `begin` to `end`.
     pub pace: PaceName,
+    /// Held-out accuracy that may be lost, as a share, of `pace = "adaptive"`.
+    pub tolerance: f64,
     /// What decides which connections go.
     pub saliency: SaliencyName,
     /// By how much a weight outside must exceed one inside to come back, of `surgery`.
@@ -246,6 +250,8 @@ pub enum PaceName {
     Cubic,
     /// Slowly at the end, in the logarithm of what is left.
     Logarithmic,
+    /// Faster while held-out accuracy holds, back where it does not.
+    Adaptive,
 }
 
 /// What a connection counts as.
@@ -281,6 +287,7 @@ impl Default for FitRecipe {
             hold: 0.0,
             l2: 5e-4,
             l1: 0.0,
+            group_lasso: 0.0,
             clip: None,
             average: None,
             batch_statistics: mode.batch_statistics,
@@ -307,6 +314,7 @@ impl Default for FitRecipe {
             end: soft.end,
             every: soft.every,
             pace: PaceName::default(),
+            tolerance: 0.002,
             saliency: SaliencyName::default(),
             margin: 0.1,
             drop: 0.3,
@@ -409,6 +417,7 @@ impl FitRecipe {
             },
             l2: self.l2,
             l1: self.l1,
+            group_lasso: self.group_lasso,
             clip: self.clip,
             average: self.average,
             training_mode: TrainingMode {
@@ -453,6 +462,9 @@ impl FitRecipe {
             pace: match self.pace {
                 PaceName::Cubic => Pace::Cubic,
                 PaceName::Logarithmic => Pace::Logarithmic,
+                PaceName::Adaptive => Pace::Adaptive {
+                    tolerance: self.tolerance,
+                },
             },
             saliency: match self.saliency {
                 SaliencyName::Magnitude => Saliency::Magnitude,

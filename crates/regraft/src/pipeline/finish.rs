@@ -6,8 +6,8 @@ use regraft_exec::ExecOptions;
 use regraft_graph::cost::{Cost, node_macs, total};
 use regraft_graph::{Graph, NodeId};
 use regraft_prune::Group;
-use regraft_rebuild::find_layers;
 use regraft_rebuild::rebuild::Rebuilt;
+use regraft_train::trained;
 
 use super::layers::layers;
 use super::shrink::facts_of;
@@ -335,12 +335,11 @@ fn sparse_budget(recipe: &Recipe) -> Option<BudgetInfo> {
     })
 }
 
-/// Returns nonzero weights and all weights of the linear layers.
+/// Returns nonzero weights and all weights that a product sums over; biases apart.
 pub(crate) fn count_weights(graph: &Graph) -> Option<WeightCount> {
-    let facts = facts_of(graph).ok()?;
     let mut count = WeightCount::default();
-    for layer in find_layers(graph, &facts) {
-        let data = graph.tensor(layer.weight)?.as_f32()?;
+    for t in trained(graph).iter().filter(|t| t.is_weight) {
+        let data = graph.tensor(t.id)?.as_f32()?;
         count.all += data.len() as u64;
         count.nonzero += data.iter().filter(|w| **w != 0.0).count() as u64;
     }

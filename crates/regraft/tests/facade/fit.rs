@@ -89,7 +89,10 @@ impl Progress for StopAfter {
 fn text(error: &regraft::Error) -> String {
     let first: &dyn std::error::Error = error;
     let chain = std::iter::successors(Some(first), |e| e.source());
-    chain.map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    chain
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 fn read(path: &Path, name: &str) -> Vec<u8> {
