@@ -148,7 +148,7 @@ fn a_sequence_needs_its_shape() {
     -- stderr
     error: the network cannot be built: `gru` needs an `input`: the extents of a sample, steps x features, such as 48x40
 
-    hint: docs/training.md says what each architecture and each layer takes
+    hint: docs/networks.md says what each architecture and each layer takes
     ");
 }
 
@@ -175,7 +175,7 @@ fn a_key_that_is_not_known_is_named() {
     error: layer 1 (`linear`) cannot be read
       cause: unknown field `stride`, expected `out` or `bias`
 
-    hint: docs/training.md lists the kinds of layers and their keys
+    hint: docs/networks.md lists the kinds of layers and their keys
     ");
 }
 

@@ -246,7 +246,7 @@ fn training_hint(error: &TrainError) -> Option<String> {
             "the shape is that of one sample, the batch apart; layers are counted from 1"
         }
         TrainError::Architecture { .. } => {
-            "docs/training.md says what each architecture and each layer takes"
+            "docs/networks.md says what each architecture and each layer takes"
         }
         TrainError::UnknownArchitecture { .. } => {
             return Some(format!(

@@ -12,7 +12,7 @@ use crate::Error;
 const MAX_DEPTH: usize = 8;
 
 /// What every refusal of a layer ends with.
-const KINDS: &str = "docs/training.md lists the kinds of layers and their keys";
+const KINDS: &str = "docs/networks.md lists the kinds of layers and their keys";
 
 /// A list of layers as it is written.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
