@@ -56,4 +56,4 @@ pub use preprocess::{ChannelOrder, Color, Layout, Preprocess, Scale, Size};
 pub use source::{Assignment, DataSource, OpenOptions, Split, open};
 pub use split::{CalibrationSplit, SplitMix64, split_calibration};
 pub use table::LabelColumn;
-pub use vary::{Augment, Mix, shuffled};
+pub use vary::{Augment, Mix, cut_out, shuffled};

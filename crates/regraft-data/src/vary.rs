@@ -80,9 +80,22 @@ impl Mix {
     /// patient and consistent", CVPR 2022).
     #[must_use]
     pub fn apply(self, batch: &[f32], [n, c, h, w]: [usize; 4], seed: u64) -> Vec<f32> {
+        self.apply_with_partners(batch, [n, c, h, w], seed).0
+    }
+
+    /// As [`apply`](Self::apply), with the partner of each image and its share in it: what a label takes
+    /// from the partner's.
+    #[must_use]
+    pub fn apply_with_partners(
+        self,
+        batch: &[f32],
+        [n, c, h, w]: [usize; 4],
+        seed: u64,
+    ) -> (Vec<f32>, Vec<(usize, f32)>) {
         let each = c * h * w;
+        let mut partners: Vec<(usize, f32)> = (0..n).map(|i| (i, 0.0)).collect();
         if n < 2 || self == Self::None || batch.len() != n * each {
-            return batch.to_vec();
+            return (batch.to_vec(), partners);
         }
         let mut random = SplitMix64::new(seed ^ 0x1405_7B7E_F767_814F);
         let mut out = batch.to_vec();
@@ -98,20 +111,47 @@ impl Mix {
                     for (x, y) in target.iter_mut().zip(other) {
                         *x += share * (y - *x);
                     }
+                    partners[image] = (partner, share);
                 }
                 Self::Paste => {
                     if draw & 1 == 0 {
-                        paste(target, other, [c, h, w], draw >> 1);
+                        let share = paste(target, other, [c, h, w], draw >> 1);
+                        partners[image] = (partner, share);
                     }
                 }
             }
         }
-        out
+        (out, partners)
     }
 }
 
-/// Copies a rectangle of `other` into `image`; its area is uniform in 0..1 of the image's.
-fn paste(image: &mut [f32], other: &[f32], [c, h, w]: [usize; 3], seed: u64) {
+/// Sets a square of `side` pixels, centred anywhere in the image, to zero in each image, the same for the same
+/// seed (`DeVries` and Taylor, Improved regularization with cutout, 2017).
+///
+/// # Shapes
+/// `batch` is row-major, images × channels × height × width.
+pub fn cut_out(batch: &mut [f32], [n, c, h, w]: [usize; 4], side: usize, seed: u64) {
+    if side == 0 || batch.len() != n * c * h * w {
+        return;
+    }
+    let mut random = SplitMix64::new(seed ^ 0x2545_F491_4F6C_DD1D);
+    for image in batch.chunks_exact_mut((c * h * w).max(1)) {
+        let (y, x) = (random.below(h), random.below(w));
+        let span = |at: usize, extent: usize| {
+            let from = at.saturating_sub(side / 2);
+            from..(at + side - side / 2).min(extent)
+        };
+        for plane in image.chunks_exact_mut((h * w).max(1)) {
+            for row in span(y, h) {
+                plane[row * w..][span(x, w)].fill(0.0);
+            }
+        }
+    }
+}
+
+/// Copies a rectangle of `other` into `image`; its area is uniform in 0..1 of the image's. Returns its
+/// share of the image.
+fn paste(image: &mut [f32], other: &[f32], [c, h, w]: [usize; 3], seed: u64) -> f32 {
     let mut random = SplitMix64::new(seed);
     let area = (random.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
     let side = area.sqrt();
@@ -127,6 +167,7 @@ fn paste(image: &mut [f32], other: &[f32], [c, h, w]: [usize; 3], seed: u64) {
             image[at..at + cols].copy_from_slice(&other[at..at + cols]);
         }
     }
+    (rows * cols) as f32 / (h * w).max(1) as f32
 }
 
 /// Returns the numbers below `n` in an order that depends on the seed.
@@ -163,6 +204,36 @@ mod tests {
             vary(Augment::FlipShift(1), 7),
             vary(Augment::FlipShift(1), 7)
         );
+    }
+
+    #[test]
+    fn a_label_takes_what_its_image_took() {
+        let batch: Vec<f32> = (0..4).flat_map(|i| vec![i as f32; 16]).collect();
+        for mix in [Mix::Blend, Mix::Paste] {
+            let (mixed, partners) = mix.apply_with_partners(&batch, [4, 1, 4, 4], 5);
+            assert_eq!(mixed, mix.apply(&batch, [4, 1, 4, 4], 5));
+            for (i, (image, (partner, share))) in mixed.chunks(16).zip(partners).enumerate() {
+                let mean = image.iter().sum::<f32>() / 16.0;
+                let expected = i as f32 + share * (partner as f32 - i as f32);
+                assert!(
+                    (mean - expected).abs() < 1e-5,
+                    "{mix:?} {i}: {mean} {expected}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_square_of_each_image_is_cut_out() {
+        let mut batch = vec![1.0; 2 * 2 * 6 * 6];
+        cut_out(&mut batch, [2, 2, 6, 6], 2, 3);
+        for image in batch.chunks(72) {
+            let (a, b) = image.split_at(36);
+            assert_eq!(a, b);
+            let zeros = a.iter().filter(|x| **x == 0.0).count();
+            // Fewer where the square reaches over an edge.
+            assert!([1, 2, 4].contains(&zeros), "{zeros}");
+        }
     }
 
     #[test]

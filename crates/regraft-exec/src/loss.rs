@@ -2,6 +2,7 @@
 
 use crate::engine::Float;
 use crate::error::{OpResult, invalid};
+use crate::ops::softplus;
 use crate::{HostData, HostTensor};
 use regraft_graph::ValueId;
 
@@ -21,6 +22,12 @@ pub enum LossKind {
         target: HostTensor,
         /// Above zero; 1 leaves the logits as they are.
         temperature: f32,
+    },
+    /// The mean over all elements of the cross-entropy between the target, a probability, and the
+    /// value's sigmoid.
+    BinaryCrossEntropy {
+        /// Numbers from 0 to 1 of the value's shape.
+        target: HostTensor,
     },
     /// The mean over rows of minus the log-softmax, along the last axis, at the label.
     CrossEntropy {
@@ -100,6 +107,14 @@ pub(crate) fn evaluate(term: &LossTerm, value: Float) -> OpResult<Float> {
                 .mul(difference)
                 .sum_all()
                 .mul_scalar(1.0 / count as f32)
+        }
+        LossKind::BinaryCrossEntropy { target } => {
+            let count = value.len();
+            let target = target_of(target, &shape)?.reshape(&[count]);
+            let value = value.reshape(&[count]);
+            // -t log σ(x) - (1 - t) log(1 - σ(x)) = softplus(x) - t x
+            let loss = softplus(value.clone()).sub(target.mul(value));
+            loss.sum_all().mul_scalar(1.0 / count as f32)
         }
         LossKind::KlDivergence {
             target,

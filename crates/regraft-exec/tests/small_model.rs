@@ -105,6 +105,14 @@ fn loss_of(kind: &LossKind, logits: &[f32]) -> f64 {
             let total: f64 = pairs.map(|(a, b)| f64::from(a - b).powi(2)).sum();
             total / logits.len() as f64
         }
+        LossKind::BinaryCrossEntropy { target } => {
+            let of_one = |(&x, &t): (&f32, &f32)| {
+                let (p, t) = (1.0 / (1.0 + (-f64::from(x)).exp()), f64::from(t));
+                -t * p.ln() - (1.0 - t) * (1.0 - p).ln()
+            };
+            let pairs = logits.iter().zip(target.as_f32().expect("floats"));
+            pairs.map(of_one).sum::<f64>() / logits.len() as f64
+        }
         LossKind::KlDivergence {
             target,
             temperature,
@@ -138,6 +146,15 @@ fn gradients_of_every_loss_are_central_differences() {
     let kinds = [
         LossKind::MeanSquaredError {
             target: target.clone(),
+        },
+        LossKind::BinaryCrossEntropy {
+            target: HostTensor::f32(
+                vec![3, CLASSES],
+                numbers(11, 3 * CLASSES, 1.0)
+                    .iter()
+                    .map(|x| x.abs())
+                    .collect(),
+            ),
         },
         LossKind::KlDivergence {
             target: target.clone(),

@@ -1,9 +1,10 @@
 //! How to train.
 
-use regraft_data::Augment;
 use regraft_exec::ExecOptions;
 
-use crate::{Adversary, Objective, Optimizer, Schedule, SoftPruning, TrainError, TrainingMode};
+use crate::{
+    Adversary, Objective, Optimizer, Schedule, SoftPruning, TrainError, TrainingMode, Variation,
+};
 
 /// How to train.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -32,7 +33,7 @@ pub struct FitConfig {
     /// What differs while the network trains: statistics of batches, dropout.
     pub training_mode: TrainingMode,
     /// How images are varied.
-    pub augment: Augment,
+    pub vary: Variation,
     /// Attacks on the samples.
     pub adversary: Option<Adversary>,
     /// Pruning while training.

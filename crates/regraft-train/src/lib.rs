@@ -23,6 +23,7 @@ mod penalty;
 mod schedule;
 mod soft;
 mod state;
+mod variation;
 
 pub use attack::{
     Adversary, Attack, AttackMethod, DEFAULT_REACH, DEFAULT_STEPS, DEFAULT_TRAINING_STEPS,
@@ -32,9 +33,10 @@ pub use config::FitConfig;
 pub use error::TrainError;
 pub use fit::{EpochRecord, Fitted, REESTIMATION_BATCHES, Reestimation, Samples, Watch, fit};
 pub use network::TrainingMode;
-pub use objective::{Objective, logits};
+pub use objective::{LabelLoss, Objective, logits};
 pub use optimizer::Optimizer;
 pub use parameters::{Trained, trained};
 pub use schedule::{Decay, Schedule};
 pub use soft::{Allocation, Goal, Method, Pace, Saliency, SoftPruning};
 pub use state::State;
+pub use variation::Variation;

@@ -56,7 +56,10 @@ fn config(epochs: usize, batch: usize) -> FitConfig {
         clip: None,
         average: None,
         training_mode: TrainingMode::default(),
-        augment: Augment::None,
+        vary: regraft_train::Variation {
+            augment: Augment::None,
+            ..Default::default()
+        },
         adversary: None,
         prune: None,
         patience: None,

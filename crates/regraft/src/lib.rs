@@ -48,8 +48,8 @@ pub use evaluate::{
     AttackFigures, AttackName, AttackOptions, AttackedFigures, NormName, eval_under_attack,
 };
 pub use fit::{
-    DEFAULT_HELD_OUT, DecayName, FitAttackName, FitAugmentName, FitRecipe, MethodName,
-    OptimizerName, PaceName, SaliencyName, SoftAllocationName, fit,
+    DEFAULT_HELD_OUT, DecayName, FitAttackName, FitAugmentName, FitMixName, FitRecipe, LossName,
+    MethodName, OptimizerName, PaceName, SaliencyName, SoftAllocationName, fit,
 };
 pub use importance::{
     AxisExtremum, AxisProfile, Correlation, Effect, Importance, InspectOptions, Part, Quality,

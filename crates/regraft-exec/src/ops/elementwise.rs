@@ -11,7 +11,7 @@ use crate::error::{OpResult, invalid, unsupported};
 use crate::value::{Array, Value, broadcast_shape, pad_rank};
 
 /// Returns max(x, 0) + log(1 + exp(-|x|)), which neither over- nor underflows.
-fn softplus(x: Float) -> Float {
+pub(crate) fn softplus(x: Float) -> Float {
     let tail = x.clone().abs().neg().exp().log1p();
     x.relu().add(tail)
 }

@@ -32,6 +32,7 @@ mod sort;
 mod volume;
 mod windows;
 
+pub(crate) use elementwise::softplus;
 use regraft_graph::{DType, Op};
 
 use crate::engine::Float;

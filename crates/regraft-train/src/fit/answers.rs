@@ -1,6 +1,5 @@
 //! A teacher's answers: asked for once where the samples stay as they are.
 
-use regraft_data::Augment;
 use regraft_exec::{Executor, HostTensor};
 use regraft_graph::{Graph, ValueId};
 
@@ -44,11 +43,11 @@ impl Teacher {
         config: &FitConfig,
         cancelled: impl Fn() -> bool,
     ) -> Result<bool, TrainError> {
-        let first = samples.input(&samples.fit[..1], None)?;
+        let first = samples.input(&samples.fit[..1])?;
         let width = self.ask(first)?.len();
         let fits = samples.fit.len().saturating_mul(width) <= MAX_KEPT;
         // A single pass would be asked for once anyway.
-        if config.augment != Augment::None || !fits || config.epochs < 2 {
+        if !config.vary.is_none() || !fits || config.epochs < 2 {
             return Ok(true);
         }
         let mut rows = vec![None; samples.data.len()];
@@ -60,7 +59,7 @@ impl Teacher {
             for (i, &sample) in part.iter().enumerate() {
                 rows[sample] = Some(all.len() / width.max(1) + i);
             }
-            let found = self.ask(samples.input(part, None)?)?;
+            let found = self.ask(samples.input(part)?)?;
             all.extend_from_slice(found.as_f32().unwrap_or_default());
         }
         self.kept = Some(Kept {

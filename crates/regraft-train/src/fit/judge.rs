@@ -30,7 +30,7 @@ impl Run<'_> {
         let mut right = 0usize;
         for part in self.samples.held_out.chunks(self.config.batch.max(64)) {
             let labels = self.labels_of(part);
-            let mut input = self.samples.input(part, None)?;
+            let mut input = self.samples.input(part)?;
             if let Some(adversary) = &self.adversary {
                 let executor = self.network.inference();
                 input = adversary.whole(executor, input, &labels, self.config.seed)?;

@@ -5,7 +5,7 @@ mod judge;
 mod reestimate;
 mod step;
 
-use regraft_data::{Augment, Dataset, Preprocess, shuffled};
+use regraft_data::{Dataset, Preprocess, shuffled};
 use regraft_exec::{ExecError, Executor, HostTensor};
 use regraft_graph::{Graph, ValueId};
 
@@ -18,6 +18,7 @@ use crate::parameters::{Trained, trained};
 use crate::penalty::GroupLasso;
 use crate::soft::{At, Noisy, Pruner};
 use crate::state::State;
+use crate::variation::{Partners, Variation};
 use crate::{FitConfig, Method, SoftPruning, TrainError};
 
 /// Samples and where they go.
@@ -36,19 +37,26 @@ pub struct Samples<'a> {
 }
 
 impl Samples<'_> {
-    /// Returns a batch of inputs, varied where a way and a seed are given.
-    fn input(
+    /// Returns a batch of inputs.
+    fn input(&self, indices: &[usize]) -> Result<HostTensor, TrainError> {
+        Ok(self.varied(indices, Variation::default(), 0)?.0)
+    }
+
+    /// Returns a batch of inputs, varied, and what each was mixed with.
+    fn varied(
         &self,
         indices: &[usize],
-        vary: Option<(Augment, u64)>,
-    ) -> Result<HostTensor, TrainError> {
+        vary: Variation,
+        seed: u64,
+    ) -> Result<(HostTensor, Partners), TrainError> {
         let mut values = self.data.batch(indices, self.preprocess)?;
         let sample = self.preprocess.sample_shape(self.data)?;
         let shape = [&[indices.len()], &sample[..]].concat();
-        if let (Some((augment, seed)), &[n, c, h, w]) = (vary, &shape[..]) {
-            values = augment.apply(&values, [n, c, h, w], seed);
+        let mut partners = Partners::new();
+        if let &[n, c, h, w] = &shape[..] {
+            (values, partners) = vary.apply(&values, [n, c, h, w], seed);
         }
-        Ok(HostTensor::f32(shape, values))
+        Ok((HostTensor::f32(shape, values), partners))
     }
 }
 
@@ -214,7 +222,7 @@ impl<'a> Run<'a> {
     /// The width of the logits, by one sample.
     fn width(&self) -> Result<usize, TrainError> {
         let first = &self.samples.fit[..1];
-        let input = self.samples.input(first, None)?;
+        let input = self.samples.input(first)?;
         let found = forward(self.network.inference(), self.logits, input)?;
         Ok(found.shape.last().copied().unwrap_or(0))
     }

@@ -49,8 +49,8 @@ impl Run<'_> {
                 return Err(TrainError::Interrupted);
             }
             let indices: Vec<usize> = part.iter().map(|&i| self.samples.fit[i]).collect();
-            let vary = (self.config.augment, self.config.seed ^ at as u64);
-            let input = self.samples.input(&indices, Some(vary))?;
+            let seed = self.config.seed ^ at as u64;
+            let (input, _) = self.samples.varied(&indices, self.config.vary, seed)?;
             let input = (self.samples.input, input);
             self.network.add_moments(input, &mut sums)?;
         }

@@ -3,6 +3,7 @@
 use super::{Run, Watch};
 use crate::TrainError;
 use crate::network::Form;
+use crate::objective::Labels;
 use crate::optimizer::Step;
 use crate::soft::{Did, Saliency, learn, variances};
 use crate::state::Moments;
@@ -27,9 +28,7 @@ impl Run<'_> {
             .seed
             .wrapping_mul(0x9E37_79B9)
             .wrapping_add(step as u64);
-        let input = self
-            .samples
-            .input(indices, Some((self.config.augment, seed)))?;
+        let (input, partners) = self.samples.varied(indices, self.config.vary, seed)?;
         let taught = match &self.teacher {
             Some(teacher) => Some(teacher.answers(indices, &input)?),
             None => None,
@@ -46,9 +45,14 @@ impl Run<'_> {
             }
             None => input,
         };
-        let labels = Some(&labels[..]).filter(|_| !self.labels.is_empty());
+        let labels = Labels {
+            of: &labels,
+            partners: &partners,
+            n_classes: self.n_classes,
+        };
+        let labels = Some(labels).filter(|_| !self.labels.is_empty());
         let objective = &self.config.objective;
-        let terms = objective.terms(self.logits, labels, taught, self.n_classes);
+        let terms = objective.terms(self.logits, labels, taught);
         let (found, of_variances) =
             self.differentiate((self.samples.input, input), &terms, seed)?;
         if !found.loss.is_finite() {

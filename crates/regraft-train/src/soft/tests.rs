@@ -56,7 +56,7 @@ fn state(trained: &[Trained], graph: &Graph, mask: &[bool], weights: &[f32], sum
         clip: None,
         average: None,
         training_mode: crate::TrainingMode::default(),
-        augment: regraft_data::Augment::None,
+        vary: crate::Variation::default(),
         adversary: None,
         prune: None,
         patience: None,

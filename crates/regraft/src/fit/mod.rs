@@ -2,6 +2,7 @@
 
 mod hardening;
 mod log;
+mod names;
 mod rebuilder;
 mod recipe;
 mod repeats;
@@ -18,10 +19,11 @@ use self::log::EpochLog;
 use self::rebuilder::Rebuilder;
 use self::tensorboard::EventFile;
 pub use hardening::FitAttackName;
-pub use recipe::{
-    DEFAULT_HELD_OUT, DecayName, FitAugmentName, FitRecipe, MethodName, OptimizerName, PaceName,
+pub use names::{
+    DecayName, FitAugmentName, FitMixName, LossName, MethodName, OptimizerName, PaceName,
     SaliencyName, SoftAllocationName,
 };
+pub use recipe::{DEFAULT_HELD_OUT, FitRecipe};
 
 use crate::evaluate::{metrics, outputs};
 use crate::model::Model;

@@ -2,15 +2,19 @@
 
 use std::path::PathBuf;
 
-use regraft_data::Augment;
+use regraft_data::{Augment, Mix};
 use regraft_exec::ExecOptions;
 use regraft_train::{
-    Allocation, DEFAULT_TRAINING_STEPS, Decay, FitConfig, Goal, Method, Objective, Optimizer, Pace,
-    Saliency, Schedule, SoftPruning, TrainingMode,
+    Allocation, DEFAULT_TRAINING_STEPS, Decay, FitConfig, Goal, LabelLoss, Method, Objective,
+    Optimizer, Pace, Saliency, Schedule, SoftPruning, TrainingMode, Variation,
 };
 use serde::{Deserialize, Serialize};
 
 use super::FitAttackName;
+use super::names::{
+    DecayName, FitAugmentName, FitMixName, LossName, MethodName, OptimizerName, PaceName,
+    SaliencyName, SoftAllocationName,
+};
 use crate::evaluate::NormName;
 use crate::recipe::DeviceName;
 use crate::{Error, Recipe};
@@ -84,6 +88,12 @@ pub struct FitRecipe {
     pub augment: FitAugmentName,
     /// Pixels that images move at most.
     pub shift: usize,
+    /// How images of a batch, and their labels, are mixed.
+    pub mix: FitMixName,
+    /// Side of the square that is cut out of each image, in pixels.
+    pub cut_out: usize,
+    /// How scores are compared with labels.
+    pub loss: LossName,
     /// What samples are attacked with while training.
     pub attack: FitAttackName,
     /// How far a sample moves at most, in the range of a pixel from 0 to 1 or in numbers as stored; the
@@ -152,119 +162,6 @@ pub struct FitRecipe {
     pub output: Option<PathBuf>,
 }
 
-/// How weights move.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OptimizerName {
-    /// Gradient descent with Nesterov's momentum.
-    #[default]
-    Sgd,
-    /// Gradient descent with plain momentum.
-    PlainSgd,
-    /// Adam.
-    Adam,
-    /// Adam with weight decay apart from the gradient.
-    Adamw,
-}
-
-/// How the learning rate falls.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DecayName {
-    /// Not at all.
-    Constant,
-    /// To a tenth, twice, at equal shares of the run.
-    Step,
-    /// Along half a cosine to zero.
-    #[default]
-    Cosine,
-    /// Up and down once.
-    OneCycle,
-}
-
-/// How images are varied while training.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum FitAugmentName {
-    /// Not at all.
-    #[default]
-    None,
-    /// They move.
-    Shift,
-    /// They move, and every other one is mirrored.
-    FlipShift,
-}
-
-/// Methods of pruning while training.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum MethodName {
-    /// Gradual magnitude (Zhu and Gupta 2017).
-    #[default]
-    Gradual,
-    /// Dynamic network surgery (Guo et al. 2016).
-    Surgery,
-    /// `RigL` (Evci et al. 2020).
-    Rigl,
-    /// SET (Mocanu et al. 2018).
-    Set,
-    /// Soft filter pruning (He et al. 2018).
-    Sfp,
-    /// Asymptotic soft filter pruning (He et al. 2020).
-    Asfp,
-    /// Soft-threshold reparameterisation (Kusupati et al. 2020).
-    Str,
-    /// The alternating direction method of multipliers (Zhang et al. 2018).
-    Admm,
-    /// Lottery tickets with rewinding (Frankle et al. 2020).
-    Lottery,
-    /// Growing regularisation (Wang et al. 2021).
-    Greg,
-    /// Variational dropout (Molchanov et al. 2017).
-    Variational,
-    /// Rounds of pruning, rebuilding and training (Han et al. 2015).
-    Iterative,
-}
-
-/// How connections that stay are shared between layers while training.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SoftAllocationName {
-    /// The largest of the network stay.
-    #[default]
-    Global,
-    /// Largest relative to their layer (LAMP, Lee et al. 2021).
-    Lamp,
-    /// The same share of every layer.
-    Uniform,
-    /// A larger share of small layers.
-    Erk,
-}
-
-/// How the share of zeros grows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PaceName {
-    /// Fast at first, along a cube (Zhu and Gupta 2017).
-    #[default]
-    Cubic,
-    /// Slowly at the end, in the logarithm of what is left.
-    Logarithmic,
-    /// Faster while held-out accuracy holds, back where it does not.
-    Adaptive,
-}
-
-/// What a connection counts as.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SaliencyName {
-    /// Its size.
-    #[default]
-    Magnitude,
-    /// The growth of the loss without it (`LeCun` et al. 1989).
-    Curvature,
-}
-
 impl Default for FitRecipe {
     fn default() -> Self {
         let soft = SoftPruning::default();
@@ -299,6 +196,9 @@ impl Default for FitRecipe {
             temperature: objective.temperature,
             augment: FitAugmentName::default(),
             shift: 2,
+            mix: FitMixName::default(),
+            cut_out: 0,
+            loss: LossName::default(),
             attack: FitAttackName::default(),
             attack_eps: None,
             attack_norm: NormName::default(),
@@ -414,6 +314,11 @@ impl FitRecipe {
                 label_smoothing: self.label_smoothing,
                 teacher: self.teacher_share,
                 temperature: self.temperature,
+                loss: match self.loss {
+                    LossName::CrossEntropy => LabelLoss::CrossEntropy,
+                    LossName::SquaredError => LabelLoss::SquaredError,
+                    LossName::Binary => LabelLoss::Binary,
+                },
             },
             l2: self.l2,
             l1: self.l1,
@@ -425,10 +330,18 @@ impl FitRecipe {
                 statistics_momentum: self.statistics_momentum,
                 dropout: self.dropout,
             },
-            augment: match self.augment {
-                FitAugmentName::None => Augment::None,
-                FitAugmentName::Shift => Augment::Shift(self.shift),
-                FitAugmentName::FlipShift => Augment::FlipShift(self.shift),
+            vary: Variation {
+                augment: match self.augment {
+                    FitAugmentName::None => Augment::None,
+                    FitAugmentName::Shift => Augment::Shift(self.shift),
+                    FitAugmentName::FlipShift => Augment::FlipShift(self.shift),
+                },
+                mix: match self.mix {
+                    FitMixName::None => Mix::None,
+                    FitMixName::Mixup => Mix::Blend,
+                    FitMixName::Cutmix => Mix::Paste,
+                },
+                cut_out: self.cut_out,
             },
             adversary: self.adversary(),
             prune: self.pruning(),

@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 use regraft::{
-    ErrorKind, FitAugmentName, FitRecipe, MethodName, OptimizerName, Progress, Quiet, RunOptions,
-    SoftAllocationName, fit,
+    ErrorKind, FitAugmentName, FitMixName, FitRecipe, LossName, MethodName, OptimizerName,
+    PaceName, Progress, Quiet, RunOptions, SoftAllocationName, fit,
 };
 use regraft_graph::op::{GlobalPool, Normalization};
 use regraft_graph::{Graph, Op};
@@ -195,6 +195,47 @@ fn whole_channels_go_while_a_network_learns() {
         assert_eq!(report.small.bytes, bytes as u64);
         assert!(report.small.bytes < report.dense.bytes, "{method:?}");
     }
+}
+
+#[test]
+fn mixed_images_and_other_losses_learn_too() {
+    let losses = [
+        (LossName::CrossEntropy, FitMixName::Mixup, 0.05),
+        (LossName::SquaredError, FitMixName::None, 0.05),
+        (LossName::Binary, FitMixName::Cutmix, 0.2),
+    ];
+    for (loss, mix, learning_rate) in losses {
+        let folder = tempfile::tempdir().unwrap();
+        let recipe = FitRecipe {
+            loss,
+            mix,
+            learning_rate,
+            cut_out: 2,
+            group_lasso: 1e-4,
+            ..recipe(folder.path(), &network(None))
+        };
+        let report = fit(&recipe, &RunOptions::default(), &Quiet).unwrap().report;
+        let accuracy = report.small.metrics.as_ref().unwrap().accuracy.unwrap();
+        assert!(accuracy > 0.8, "{loss:?} {mix:?}: accuracy {accuracy}");
+    }
+}
+
+#[test]
+fn an_adaptive_pace_stops_where_accuracy_falls() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = FitRecipe {
+        sparsity: Some(0.999),
+        pace: PaceName::Adaptive,
+        tolerance: 0.1,
+        every: 4,
+        ..recipe(folder.path(), &network(None))
+    };
+    let report = fit(&recipe, &RunOptions::default(), &Quiet).unwrap().report;
+    let weights = report.small.weights.unwrap();
+    let share = weights.nonzero as f64 / weights.all as f64;
+    assert!(share > 0.002 && share < 0.8, "{weights:?}");
+    let accuracy = report.small.metrics.as_ref().unwrap().accuracy.unwrap();
+    assert!(accuracy > 0.8, "accuracy {accuracy} at {weights:?}");
 }
 
 #[test]
