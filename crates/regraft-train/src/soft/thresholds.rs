@@ -11,6 +11,9 @@ use crate::state::State;
 
 /// How far a step moves a at most.
 const MAX_MOVE: f32 = 0.02;
+/// The largest size of a: a layer whose threshold grew above all of its weights would have no gradient left
+/// to come back by.
+const MAX_EXPONENT: f32 = 1.0;
 
 /// Sets the thresholds so that the share `removed` is below them; at the end what is left becomes the
 /// weights.
@@ -100,6 +103,7 @@ pub(super) fn adjust(
                 *g = 0.0;
             }
         }
-        *a += (rate * along * threshold).clamp(-MAX_MOVE, MAX_MOVE);
+        let step = (rate * along * threshold).clamp(-MAX_MOVE, MAX_MOVE);
+        *a = (*a + step).clamp(-MAX_EXPONENT, MAX_EXPONENT);
     }
 }
