@@ -153,7 +153,7 @@ pub fn cut_out(batch: &mut [f32], [n, c, h, w]: [usize; 4], side: usize, seed: u
 /// share of the image.
 fn paste(image: &mut [f32], other: &[f32], [c, h, w]: [usize; 3], seed: u64) -> f32 {
     let mut random = SplitMix64::new(seed);
-    let area = (random.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+    let area = random.uniform();
     let side = area.sqrt();
     let (rows, cols) = (
         ((h as f64 * side).round() as usize).min(h),

@@ -20,6 +20,19 @@ pub struct Trained {
     pub fan_in: usize,
 }
 
+impl Trained {
+    /// Returns the places of its elements at `index` of an axis; none for an axis it does not have.
+    pub(crate) fn slice(&self, axis: usize, index: usize) -> impl Iterator<Item = usize> + use<> {
+        let extent = self.shape.get(axis).copied();
+        let inner: usize = self.shape.iter().skip(axis + 1).product();
+        let outer: usize = self.shape.iter().take(axis).product();
+        let rows = extent.map(|extent| (0..outer).map(move |o| (o * extent + index) * inner));
+        rows.into_iter()
+            .flatten()
+            .flat_map(move |from| from..from + inner)
+    }
+}
+
 /// What an input port of a node holds.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {

@@ -63,19 +63,12 @@ fn parts(unit: &Unit, trained: &[Trained]) -> Vec<Part> {
             .iter()
             .position(|t| t.is_weight && t.id == member.value);
         let Some(initializer) = at else { continue };
-        let shape = &trained[initializer].shape;
-        let Some(&extent) = shape.get(member.axis) else {
-            continue;
-        };
-        let inner: usize = shape[member.axis + 1..].iter().product();
-        let outer: usize = shape[..member.axis].iter().product();
-        let row = |o: usize| {
-            let from = (o * extent + member.index) * inner;
-            (from..from + inner).filter_map(|i| u32::try_from(i).ok())
-        };
         found.push(Part {
             initializer,
-            places: (0..outer).flat_map(row).collect(),
+            places: trained[initializer]
+                .slice(member.axis, member.index)
+                .filter_map(|i| u32::try_from(i).ok())
+                .collect(),
         });
     }
     found

@@ -148,6 +148,16 @@ impl State {
         }
     }
 
+    /// Starts the sums of the gradients again, after a change of the masks; the last one, `is_end`, leaves
+    /// nothing to remember.
+    pub(crate) fn settle(&mut self, is_end: bool) {
+        self.gradients.iter_mut().for_each(|g| g.fill(0.0));
+        if is_end {
+            self.is_pruned = true;
+            self.memory.iter_mut().for_each(Vec::clear);
+        }
+    }
+
     /// Sets all moments to zero.
     pub(crate) fn rest(&mut self) {
         for Moments { first, second } in &mut self.moments {

@@ -175,7 +175,7 @@ fn in_our_executor(
 pub(crate) fn noise(n: usize, seed: u64) -> Vec<f32> {
     let mut random = regraft_data::SplitMix64::new(seed);
     (0..n)
-        .map(|_| ((random.next_u64() >> 40) as f32 / (1u64 << 23) as f32 - 1.0) * 1.7)
+        .map(|_| (2.0 * random.uniform_f32() - 1.0) * 1.7)
         .collect()
 }
 

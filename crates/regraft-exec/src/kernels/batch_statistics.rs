@@ -162,9 +162,7 @@ pub fn batch_statistics_backward(
     let len = affine.check(shape)?;
     check_len("input", input, len)?;
     check_len("grad_output", grad_output, len)?;
-    check_len("grad input", grads.input, len)?;
-    check_len("grad scale", grads.scale, shape.channels)?;
-    check_len("grad bias", grads.bias, shape.channels)?;
+    grads.check(shape, len)?;
     if moments.mean.len().min(moments.variance.len()) != shape.channels {
         return Err(KernelError::BufferLength {
             name: "moments",

@@ -45,6 +45,15 @@ pub struct BatchNormGrads<'a> {
     pub bias: &'a mut [f32],
 }
 
+impl BatchNormGrads<'_> {
+    /// Refuses slices that are not those of an input of `len` numbers.
+    pub(super) fn check(&self, shape: &ChannelShape, len: usize) -> Result<(), KernelError> {
+        check_len("grad input", self.input, len)?;
+        check_len("grad scale", self.scale, shape.channels)?;
+        check_len("grad bias", self.bias, shape.channels)
+    }
+}
+
 impl BatchNorm<'_> {
     fn check(&self, shape: &ChannelShape) -> Result<usize, KernelError> {
         check_len("scale", self.scale, shape.channels)?;
@@ -111,9 +120,7 @@ pub fn batch_norm_backward(
     let len = norm.check(shape)?;
     check_len("input", input, len)?;
     check_len("grad_output", grad_output, len)?;
-    check_len("grad input", grads.input, len)?;
-    check_len("grad scale", grads.scale, shape.channels)?;
-    check_len("grad bias", grads.bias, shape.channels)?;
+    grads.check(shape, len)?;
     let jobs = chunk_jobs(grads.input, shape.plane);
     run_jobs(
         threads,

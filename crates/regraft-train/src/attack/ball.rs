@@ -58,13 +58,13 @@ impl<'a> Ball<'a> {
             let mut random = SplitMix64::new(seed);
             match self.norm {
                 Norm::Linf => {
-                    let draw = || self.eps * (2.0 * uniform(&mut random) - 1.0) as f32;
+                    let draw = || self.eps * (2.0 * random.uniform() - 1.0) as f32;
                     all.extend(std::iter::repeat_with(draw).take(sample_len));
                 }
                 // A direction, and a radius whose power is uniform.
                 Norm::L2 => {
                     let mut sample = gaussian(&mut random, sample_len);
-                    let share = uniform(&mut random).powf(1.0 / sample_len as f64);
+                    let share = random.uniform().powf(1.0 / sample_len as f64);
                     let length = length(&sample);
                     let factor = if length > 0.0 {
                         f64::from(self.eps) * share / length
@@ -158,18 +158,13 @@ pub(crate) fn length(x: &[f32]) -> f64 {
     x.iter().map(square).sum::<f64>().sqrt()
 }
 
-/// A number from 0 to below 1.
-fn uniform(random: &mut SplitMix64) -> f64 {
-    (random.next_u64() >> 11) as f64 / (1u64 << 53) as f64
-}
-
 /// Standard normal numbers, by pairs (Box and Muller 1958).
 pub(crate) fn gaussian(random: &mut SplitMix64, n: usize) -> Vec<f32> {
     let mut all = Vec::with_capacity(n + 1);
     while all.len() < n {
         // From above zero to one: the logarithm is finite.
-        let radius = (-2.0 * (1.0 - uniform(random)).ln()).sqrt();
-        let (sine, cosine) = (std::f64::consts::TAU * uniform(random)).sin_cos();
+        let radius = (-2.0 * (1.0 - random.uniform()).ln()).sqrt();
+        let (sine, cosine) = (std::f64::consts::TAU * random.uniform()).sin_cos();
         all.extend([(radius * cosine) as f32, (radius * sine) as f32]);
     }
     all.truncate(n);

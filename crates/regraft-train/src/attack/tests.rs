@@ -13,17 +13,21 @@ const TOL_F32: f32 = 2e-6;
 
 const WEIGHTS: [f32; 6] = [0.5, -1.0, 2.0, -0.25, 0.75, -1.5];
 
-/// Two classes of three numbers: `x·Wᵀ`, a softmax behind it, or a rounding before it.
-fn linear(op_before: Option<Op>) -> Graph {
+fn builder() -> GraphBuilder {
     let opsets = vec![OperatorSet {
         domain: String::new(),
         version: 17,
     }];
-    let mut b = GraphBuilder::new(Header {
+    GraphBuilder::new(Header {
         ir_version: 8,
         opsets,
         ..Header::default()
-    });
+    })
+}
+
+/// Two classes of three numbers: `x·Wᵀ`, a softmax behind it, or a rounding before it.
+fn linear(op_before: Option<Op>) -> Graph {
+    let mut b = builder();
     let shape = vec![Dim::symbol("n"), Dim::Fixed(3)];
     b.input(
         "x",
@@ -334,15 +338,7 @@ proptest! {
 /// An `Add` of two inputs has two feeds; only one is changed.
 #[test]
 fn only_the_input_that_is_named_changes() {
-    let opsets = vec![OperatorSet {
-        domain: String::new(),
-        version: 17,
-    }];
-    let mut b = GraphBuilder::new(Header {
-        ir_version: 8,
-        opsets,
-        ..Header::default()
-    });
+    let mut b = builder();
     for name in ["a", "c"] {
         let shape = vec![Dim::symbol("n"), Dim::Fixed(2)];
         let declared = ValueType {

@@ -43,11 +43,12 @@ impl Teacher {
         config: &FitConfig,
         cancelled: impl Fn() -> bool,
     ) -> Result<bool, TrainError> {
-        let first = samples.input(&samples.fit[..1])?;
-        let width = self.ask(first)?.len();
-        let fits = samples.fit.len().saturating_mul(width) <= MAX_KEPT;
         // A single pass would be asked for once anyway.
-        if !config.vary.is_none() || !fits || config.epochs < 2 {
+        if !config.vary.is_none() || config.epochs < 2 {
+            return Ok(true);
+        }
+        let width = self.ask(samples.input(&samples.fit[..1])?)?.len();
+        if samples.fit.len().saturating_mul(width) > MAX_KEPT {
             return Ok(true);
         }
         let mut rows = vec![None; samples.data.len()];

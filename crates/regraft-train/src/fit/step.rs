@@ -21,8 +21,7 @@ impl Run<'_> {
     ) -> Result<f32, TrainError> {
         let step = self.state.step;
         self.prune(watch)?;
-        self.network
-            .set_training(&self.ids, &self.state.effective())?;
+        let weights = self.state.effective();
         let seed = self
             .config
             .seed
@@ -38,7 +37,6 @@ impl Run<'_> {
             Some(adversary) => {
                 // The network as it is judged: what is dropped at random is no weakness of it.
                 let statistics = &self.state.statistics.now;
-                let weights = self.state.effective();
                 self.network
                     .set_inference(&self.ids, &weights, statistics)?;
                 adversary.batch(self.network.inference(), input, &labels, (step, seed))?
@@ -54,7 +52,7 @@ impl Run<'_> {
         let objective = &self.config.objective;
         let terms = objective.terms(self.logits, labels, taught);
         let (found, of_variances) =
-            self.differentiate((self.samples.input, input), &terms, seed)?;
+            self.differentiate(&weights, (self.samples.input, input), &terms, seed)?;
         if !found.loss.is_finite() {
             return Err(TrainError::Diverged {
                 epoch: self.state.epoch,
@@ -85,6 +83,7 @@ impl Run<'_> {
     /// Returns the loss and its gradients, and those of the variances where weights have some.
     fn differentiate(
         &mut self,
+        weights: &[Vec<f32>],
         input: (ValueId, HostTensor),
         terms: &[LossTerm],
         seed: u64,
@@ -93,23 +92,19 @@ impl Run<'_> {
             .pruner
             .as_ref()
             .is_some_and(|p| p.is_noisy(&self.state));
-        let (effective, variances) = if noisy {
-            (self.state.effective(), variances(&self.state))
-        } else {
-            (Vec::new(), Vec::new())
-        };
-        let statistics = &mut self.state.statistics.now;
         let Some(noisy) = self.noisy.as_mut().filter(|_| noisy) else {
+            self.network.set_training(&self.ids, weights)?;
+            let statistics = &mut self.state.statistics.now;
             let own = Form::default();
             let found = self
                 .network
                 .gradients(input, terms, &self.ids, (seed, own), statistics)?;
             return Ok((found, Vec::new()));
         };
-        for (id, weights) in self.ids.iter().zip(&effective) {
+        for (id, weights) in self.ids.iter().zip(weights) {
             noisy.executor.set_initializer(*id, weights)?;
         }
-        for (id, variances) in noisy.variances.iter().zip(variances) {
+        for (id, variances) in noisy.variances.iter().zip(variances(&self.state)) {
             if let Some(id) = id.filter(|_| !variances.is_empty()) {
                 noisy.executor.set_initializer(id, &variances)?;
             }
@@ -120,6 +115,7 @@ impl Run<'_> {
         };
         let own = noisy.variances.iter().flatten().copied();
         let wrt: Vec<ValueId> = self.ids.iter().copied().chain(own).collect();
+        let statistics = &mut self.state.statistics.now;
         let mut found = self
             .network
             .gradients(input, terms, &wrt, (seed, form), statistics)?;

@@ -112,8 +112,11 @@ impl Dropouts {
             let mut random = SplitMix64::new(seed ^ (i as u64 + 1).rotate_right(16));
             let kept = 1.0 / (1.0 - ratio);
             let draw = |_| {
-                let uniform = (random.next_u64() >> 40) as f32 / (1u64 << 24) as f32;
-                if uniform < *ratio { 0.0 } else { kept }
+                if random.uniform_f32() < *ratio {
+                    0.0
+                } else {
+                    kept
+                }
             };
             let data = (0..shape.iter().product()).map(draw).collect();
             (*mask, HostTensor::f32(shape.clone(), data))

@@ -34,7 +34,7 @@ impl Scale {
 
 /// Returns a number from -1 to 1.
 fn uniform(random: &mut SplitMix64) -> f64 {
-    (random.next_u64() >> 11) as f64 / (1u64 << 52) as f64 - 1.0
+    2.0 * random.uniform() - 1.0
 }
 
 /// Returns `n` weights of a layer with these fans.

@@ -29,6 +29,7 @@ pub(super) struct Channels<'a> {
     trained: &'a [Trained],
     facts: Facts,
     groups: Groups,
+    costs: CostModel,
 }
 
 impl<'a> Choice<'a> {
@@ -46,6 +47,7 @@ impl<'a> Choice<'a> {
                 let facts = infer(graph, &InferOptions::default())?;
                 let groups = find_groups(graph, &facts)?;
                 Ok(Self::Channels(Box::new(Channels {
+                    costs: CostModel::new(graph, &facts, &groups),
                     graph,
                     trained,
                     facts,
@@ -73,8 +75,7 @@ impl<'a> Choice<'a> {
         }
     }
 
-    /// Returns the graph without the channels that `kept` left out, and its plan; `None` for
-    /// connections.
+    /// Returns the graph without the channels that `kept` left out; `None` for connections.
     pub(super) fn without(
         &self,
         graph: &Graph,
@@ -121,13 +122,12 @@ impl Channels<'_> {
         }
         let sized = edit.finish()?;
         let scores = score(&sized, &self.groups, &Score::L2, Normalize::Mean)?;
-        let model = CostModel::new(self.graph, &self.facts, &self.groups);
         let budget = Budget::Macs((1.0 - removed).clamp(f64::MIN_POSITIVE, 1.0));
         let options = ChooseOptions::default();
         Ok(choose(
             self.graph,
             &self.groups,
-            &model,
+            &self.costs,
             &scores,
             budget,
             &options,
@@ -143,10 +143,9 @@ impl Channels<'_> {
                 let Some(stays) = kept.get(t.id, axis) else {
                     continue;
                 };
-                let inner: usize = t.shape[axis + 1..].iter().product();
-                for (i, kept) in mask.iter_mut().enumerate() {
-                    let index = i / inner.max(1) % t.shape[axis].max(1);
-                    *kept &= stays.binary_search(&index).is_ok();
+                let goes = (0..t.shape[axis]).filter(|i| stays.binary_search(i).is_err());
+                for place in goes.flat_map(|index| t.slice(axis, index)) {
+                    mask[place] = false;
                 }
             }
             mask
@@ -162,19 +161,12 @@ impl Channels<'_> {
                 group.units[unit].members.iter().all(|m| {
                     let at = self.trained.iter().position(|t| t.id == m.value);
                     at.is_none_or(|i| {
-                        any_in_slice(&kept[i], &self.trained[i].shape, m.axis, m.index)
+                        let mut slice = self.trained[i].slice(m.axis, m.index);
+                        slice.any(|place| kept[i][place])
                     })
                 })
             });
         }
         plan
     }
-}
-
-/// True if something of one index of an axis is there.
-fn any_in_slice(mask: &[bool], shape: &[usize], axis: usize, index: usize) -> bool {
-    let inner: usize = shape.iter().skip(axis + 1).product();
-    let n = shape.get(axis).copied().unwrap_or(1).max(1);
-    let mut at = mask.iter().enumerate();
-    at.any(|(i, kept)| *kept && i / inner.max(1) % n == index)
 }

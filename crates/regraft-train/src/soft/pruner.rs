@@ -5,9 +5,7 @@ use regraft_graph::Graph;
 
 use super::choice::{Choice, Kept};
 use super::masks::replace;
-use super::{
-    Goal, Method, Pace, Saliency, SoftPruning, admm, growing, rounds, thresholds, variational,
-};
+use super::{Method, Pace, Saliency, SoftPruning, admm, growing, rounds, thresholds, variational};
 use crate::TrainError;
 use crate::parameters::Trained;
 use crate::state::State;
@@ -91,7 +89,7 @@ impl<'a> Pruner<'a> {
         let Method::Iterative { rounds } = self.soft.method else {
             return false;
         };
-        at.step > 0 && rounds::span(self.end(at.total), rounds, at.step, at.total).0 == at.step
+        rounds::ends_before(self.end(at.total), rounds, at)
     }
 
     /// Returns where the run of the learning rate that a step is part of starts, and how long it is.
@@ -131,14 +129,10 @@ impl<'a> Pruner<'a> {
             _ => self.soft.removed_at(at.step, at.total),
         };
         self.change(state, at, removed, is_end)?;
-        if is_end {
-            state.is_pruned = true;
-            state.memory.iter_mut().for_each(Vec::clear);
-        }
         if is_end || !self.moves_outside() {
             state.clear_outside();
         }
-        state.gradients.iter_mut().for_each(|g| g.fill(0.0));
+        state.settle(is_end);
         Ok(Did::Changed)
     }
 
@@ -171,7 +165,7 @@ impl<'a> Pruner<'a> {
                 state.masks.all = self.smallest_go(state, removed)?;
                 if !is_end {
                     let mut random = SplitMix64::new(at.seed ^ at.step as u64);
-                    let draws = |w: &Vec<f32>| w.iter().map(|_| draw(&mut random)).collect();
+                    let draws = |w: &Vec<f32>| w.iter().map(|_| random.uniform_f32()).collect();
                     let scores: Vec<Vec<f32>> = state.weights.iter().map(draws).collect();
                     self.replace(state, f64::from(drop), &scores);
                 }
@@ -211,8 +205,7 @@ impl<'a> Pruner<'a> {
         match self.soft.method {
             Method::Admm { penalty } => admm::pull(self.trained, state, gradients, penalty),
             Method::GrowingDecay { penalty } => {
-                let part = self.soft.part(at.step, at.total).max(0.0) as f32;
-                growing::pull(state, gradients, penalty * part);
+                growing::pull(state, gradients, penalty * self.part(at));
             }
             Method::SoftThreshold => thresholds::adjust(self.trained, state, gradients, rate),
             _ => {}
@@ -225,12 +218,10 @@ impl<'a> Pruner<'a> {
         graph: &Graph,
         state: &State,
     ) -> Result<Option<Graph>, TrainError> {
-        match self.soft.goal {
-            Goal::Channels { .. } if state.is_pruned => {
-                self.choice.without(graph, &state.masks.all)
-            }
-            Goal::Channels { .. } | Goal::Connections { .. } => Ok(None),
+        if !state.is_pruned {
+            return Ok(None);
         }
+        self.choice.without(graph, &state.masks.all)
     }
 
     pub(super) fn keep(&self, sizes: &[Vec<f32>], removed: f64) -> Result<Kept, TrainError> {
@@ -277,9 +268,4 @@ impl<'a> Pruner<'a> {
             }
         }
     }
-}
-
-/// A number from 0 to 1.
-fn draw(random: &mut SplitMix64) -> f32 {
-    (random.next_u64() >> 40) as f32 / (1u64 << 24) as f32
 }

@@ -11,7 +11,7 @@ pub(super) fn span(end: usize, rounds: usize, step: usize, total: usize) -> (usi
     if step >= end {
         return (end, total - end);
     }
-    let length = (end / rounds).max(1);
+    let length = length(end, rounds);
     let round = (step / length).min(rounds - 1);
     let from = round * length;
     let to = if round + 1 == rounds {
@@ -22,6 +22,16 @@ pub(super) fn span(end: usize, rounds: usize, step: usize, total: usize) -> (usi
     (from, to - from)
 }
 
+/// Steps of a round but the last, which has what is left.
+fn length(end: usize, rounds: usize) -> usize {
+    (end / rounds).max(1)
+}
+
+/// True if a round ends before a step.
+pub(super) fn ends_before(end: usize, rounds: usize, at: At) -> bool {
+    at.step > 0 && span(end, rounds, at.step, at.total).0 == at.step
+}
+
 /// Remembers weights where rewinding goes back to, and ends rounds.
 pub(super) fn update(
     pruner: &Pruner<'_>,
@@ -29,15 +39,14 @@ pub(super) fn update(
     at: At,
     (end, rounds): (usize, usize),
 ) -> Result<Did, TrainError> {
-    let length = (end / rounds).max(1);
+    let length = length(end, rounds);
     if let Method::Rewinding { rewind, .. } = pruner.soft.method
         && at.step == (rewind * length as f64) as usize
         && state.memory.iter().all(Vec::is_empty)
     {
         state.memory = state.weights.iter().map(|w| vec![w.clone()]).collect();
     }
-    let (from, _) = span(end, rounds, at.step, at.total);
-    if at.step == 0 || at.step != from {
+    if !ends_before(end, rounds, at) {
         return Ok(Did::Nothing);
     }
     let done = if at.step >= end {
@@ -55,11 +64,7 @@ pub(super) fn update(
     }
     state.rest();
     state.clear_outside();
-    state.gradients.iter_mut().for_each(|g| g.fill(0.0));
-    if done == rounds {
-        state.is_pruned = true;
-        state.memory.iter_mut().for_each(Vec::clear);
-    }
+    state.settle(done == rounds);
     Ok(match pruner.soft.method {
         Method::Iterative { .. } => Did::RoundEnded,
         _ => Did::Changed,

@@ -290,16 +290,12 @@ impl Random {
 
     /// Returns a normal number.
     pub(crate) fn normal(&mut self) -> f64 {
-        let (a, b) = (self.uniform(), self.uniform());
+        let (a, b) = (self.0.uniform(), self.0.uniform());
         (-2.0 * (1.0 - a).ln()).sqrt() * (std::f64::consts::TAU * b).cos()
     }
 
     /// Returns a whole number below `n`, which is above 0; the bias is below 2⁻³² for any extent.
     fn below(&mut self, n: u64) -> u64 {
         self.0.next_u64() % n.max(1)
-    }
-
-    fn uniform(&mut self) -> f64 {
-        (self.0.next_u64() >> 11) as f64 / (1u64 << 53) as f64
     }
 }
