@@ -16,6 +16,7 @@ mod error;
 mod layer;
 mod monitor;
 pub mod rebuild;
+pub mod reshape;
 mod rows;
 pub mod sensitivity;
 pub mod sparsify;
