@@ -5,6 +5,7 @@ mod attack;
 mod fit;
 mod new;
 mod options;
+mod reshape;
 
 use std::path::PathBuf;
 
@@ -19,6 +20,7 @@ pub(crate) use options::{
     MaskMethod, Mix, OutputOptions, PruneOptions, RebuildOptions, Refit, Regrow, RegrowOptions,
     RunOptions, SampleOptions, Score, SparseOptions, Tune, WidthOptions,
 };
+pub(crate) use reshape::ReshapeArgs;
 
 /// What every verb's help ends with.
 const EXIT_CODES: &str = "\
@@ -80,6 +82,8 @@ pub(crate) enum Verb {
     Apply(ApplyArgs),
     /// Rebuild a network that something else pruned, against its dense teacher
     Rebuild(Box<RebuildArgs>),
+    /// Change the topology: thin layers in place of wide ones
+    Reshape(Box<ReshapeArgs>),
     /// Make a network with fresh weights, to be trained by `fit`
     New(Box<NewArgs>),
     /// Train or fine-tune a network on labelled samples, and prune it while it trains

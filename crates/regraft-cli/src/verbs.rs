@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::args::{
     ApplyArgs, BenchArgs, Cli, CompletionsArgs, DemoArgs, EvalArgs, FitArgs, InspectArgs,
-    KeepOptions, NewArgs, PlanArgs, RebuildArgs, ShrinkArgs, TalkOptions, Verb,
+    KeepOptions, NewArgs, PlanArgs, RebuildArgs, ReshapeArgs, ShrinkArgs, TalkOptions, Verb,
 };
 use crate::console_text::{style, to_stderr, to_stdout};
 use crate::failure::Failure;
@@ -28,6 +28,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Plan(args) => plan(&args, talk),
         Verb::Apply(args) => apply(&args, talk),
         Verb::Rebuild(args) => rebuild(&args, talk),
+        Verb::Reshape(args) => reshape(&args, talk),
         Verb::New(args) => new(&args, talk),
         Verb::Fit(args) => fit(&args, talk),
         Verb::Eval(args) => eval(&args, talk),
@@ -95,6 +96,30 @@ fn rebuild(args: &RebuildArgs, talk: TalkOptions) -> Result<(), Failure> {
     };
     let run = |p: &Reporter| regraft::rebuild(&args.pruned, &recipe, &options, p);
     let outcome = stoppable(talk, resume(&args.keep), run)?;
+    finish(&outcome, recipe.max_drop, talk)
+}
+
+fn reshape(args: &ReshapeArgs, talk: TalkOptions) -> Result<(), Failure> {
+    let given = args.edit.options();
+    let mut recipe = start(&given.run)?;
+    set(&mut recipe.model, given.teacher.clone());
+    if let Some(step) = args.edit.step() {
+        recipe.reshape = vec![step];
+    }
+    merge(
+        &mut recipe,
+        &[&given.data, &given.samples, &given.rebuild, &given.judge],
+    )?;
+    set(&mut recipe.output, given.output.output.clone());
+    let options = RunOptions {
+        run_dir: given.keep.run.clone(),
+        inputs: given.run.recipe.iter().cloned().collect(),
+        force: given.output.force,
+        onnxruntime: given.judge.onnxruntime.clone(),
+        ..options()
+    };
+    let run = |p: &Reporter| regraft::reshape(&given.network, &recipe, &options, p);
+    let outcome = stoppable(talk, resume(&given.keep), run)?;
     finish(&outcome, recipe.max_drop, talk)
 }
 

@@ -132,6 +132,21 @@ impl GraphEdit {
         })
     }
 
+    /// Names a node; a name that another node has gets a number behind it.
+    pub fn set_node_name(&mut self, id: NodeId, hint: &str) {
+        let taken = |name: &str| {
+            let mut others = self.graph.nodes.iter().enumerate();
+            others.any(|(i, n)| i != id.index() && n.name == name)
+        };
+        let mut name = hint.to_owned();
+        let mut n = 1;
+        while taken(&name) {
+            n += 1;
+            name = format!("{hint}_{n}");
+        }
+        self.graph.nodes[id.index()].name = name;
+    }
+
     /// Removes a node; its outputs must be defined by something else or read by nothing at the end.
     pub fn remove_node(&mut self, id: NodeId) {
         self.removed.insert(id);

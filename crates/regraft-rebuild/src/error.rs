@@ -75,6 +75,17 @@ pub enum RebuildError {
         /// Share of zeros with every layer at its last level.
         nearest: f64,
     },
+    /// A budget that an edit cannot meet.
+    #[error("the edited network costs at least {nearest}, and {wanted} is wanted")]
+    OverBudget {
+        /// What it may cost, in the unit of the budget.
+        wanted: u64,
+        /// What it costs at its smallest.
+        nearest: u64,
+    },
+    /// An edit has to know what layers read.
+    #[error("this edit needs calibration samples")]
+    NoCalibration,
     /// The caller asked to stop.
     #[error("interrupted")]
     Interrupted,
@@ -102,6 +113,8 @@ impl RebuildError {
                 let reachable = (nearest * 1000.0).floor() / 1000.0;
                 Some(format!("ask for a sparsity of at most {reachable:.3}"))
             }
+            Self::OverBudget { .. } => Some("raise the budget".to_owned()),
+            Self::NoCalibration => Some("point --data at samples".to_owned()),
             Self::Prune(source) => source.hint(),
             Self::Allocate(_)
             | Self::Run { .. }

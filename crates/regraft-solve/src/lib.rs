@@ -14,6 +14,7 @@ pub mod allocate;
 mod error;
 mod factor;
 pub mod gram;
+pub mod low_rank;
 mod matrix;
 pub mod obs;
 mod problem;

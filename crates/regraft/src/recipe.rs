@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::reshape::ReshapeStep;
 
 pub use names::{
     AllocationName, AttentionName, AugmentName, AutoName, DeviceName, MaskName, MixName,
@@ -124,6 +125,9 @@ pub struct Recipe {
     pub allow_nonfinite: bool,
     /// True to read external data through hard links, as caches that store a file once make them.
     pub allow_hardlinks: bool,
+    /// Edits of the topology after pruning and before the rebuild, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reshape: Vec<ReshapeStep>,
 }
 
 impl Default for Recipe {
@@ -170,6 +174,7 @@ impl Default for Recipe {
             max_drop: None,
             allow_nonfinite: false,
             allow_hardlinks: false,
+            reshape: Vec::new(),
         }
     }
 }
@@ -308,6 +313,7 @@ impl Recipe {
                 "`max_drop` must be a number of points, 0 or more",
             ));
         }
+        self.reshape.iter().try_for_each(ReshapeStep::check)?;
         regraft_exec::Device::from(self.device).check_built_in()?;
         // A result lies beside its recipe, which is text.
         self.to_toml()?;

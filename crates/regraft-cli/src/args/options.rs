@@ -364,7 +364,7 @@ fn factor(text: &str) -> Result<f32, String> {
     }
 }
 
-fn share(text: &str) -> Result<f64, String> {
+pub(super) fn share(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(share) if share > 0.0 && share <= 1.0 => Ok(share),
         Ok(_) => Err("must be above 0 and at most 1; 0.5 keeps half".to_owned()),

@@ -5,6 +5,8 @@
 //! network with a list of what it changed. Values that stay keep their identifiers, so that
 //! [`rebuild`](crate::rebuild::rebuild) can refit the result towards the network before the edit.
 
+pub mod low_rank;
+mod measure;
 mod select;
 
 use regraft_graph::cost::{Cost, total};
@@ -14,6 +16,7 @@ use regraft_graph::{Graph, GraphError};
 use crate::calibrate::Calibration;
 use crate::{Layer, find_layers};
 
+pub use measure::output_change;
 pub use select::Selection;
 
 /// A network on which an edit works.

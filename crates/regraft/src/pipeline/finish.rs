@@ -19,8 +19,8 @@ use crate::progress::Progress;
 use crate::report::{
     AllocationFigures, BlockFigures, BlockRemoval, BudgetInfo, CarriedFigures, Change, DataInfo,
     Fallback, FrozenGroup, GroupFigures, LatencyFigures, LayerTime, Metrics, ModelFigures,
-    ModelInfo, PlanTrial, PruneStep, PrunedFigures, RegrowthFigures, Report, SensitivityPoint,
-    TimeBudget, VerifyFigures, WeightCount,
+    ModelInfo, PlanTrial, PruneStep, PrunedFigures, RegrowthFigures, Report, ReshapeFigures,
+    SensitivityPoint, TimeBudget, VerifyFigures, WeightCount,
 };
 use crate::samples::Samples;
 use crate::selection::{Selection, TimeSelection};
@@ -49,6 +49,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) regrowth: Option<&'a RegrowthFigures>,
     pub(crate) prune_steps: &'a [PruneStep],
     pub(crate) carried: Option<CarriedFigures>,
+    pub(crate) reshape: &'a [ReshapeFigures],
 }
 
 /// Writes the model and its report.
@@ -249,6 +250,7 @@ fn report(
     }
     report.verify.clone_from(&parts.verify);
     report.carried.clone_from(&parts.carried);
+    report.reshape = parts.reshape.to_vec();
     report.layers = layers(parts, small, &facts);
     report.blocks = blocks(parts);
     if let Some(selection) = parts.selection {

@@ -7,7 +7,9 @@ use regraft_graph::{Dim, Graph, Tensor, ValueId};
 use regraft_prune::plan::GroupPlan;
 use regraft_prune::{Group, Plan, Producer};
 use regraft_rebuild::find_layers;
-use regraft_rebuild::rebuild::{KeptAxes, MaskMethod, Pair, Sparsity, rebuild as rebuild_graph};
+use regraft_rebuild::rebuild::{
+    KeptAxes, MaskMethod, Pair, Rebuilt, Sparsity, rebuild as rebuild_graph,
+};
 
 use super::finish::{Parts, finish};
 use super::journal::{RunJournal, open_run};
@@ -18,7 +20,8 @@ use super::{Log, Outcome, RunOptions};
 use crate::model::Model;
 use crate::progress::{Adapter, Progress};
 use crate::report::Fallback;
-use crate::samples::{open_data, prepare};
+use crate::reshape::{Reshaped, Start, apply};
+use crate::samples::{Samples, open_data, prepare};
 use crate::{Error, ErrorKind, Recipe};
 
 /// Rebuilds the weights of `pruned` towards the recipe's model, its dense teacher.
@@ -65,17 +68,19 @@ pub fn rebuild(
     let graph = aligned(&teacher.graph, &student.graph)?;
     related(&teacher, &graph)?;
     let kept = kept_channels(&teacher, &graph, &log)?;
+    let reshaped = reshaped(&graph, &kept, &samples, recipe, &log)?;
+    let Reshaped { graph, kept, .. } = &reshaped;
     let run_dir = open_run(options, &student, &samples, recipe)?;
     let journal = RunJournal::new(run_dir, recipe)?;
     log.stage("rebuild");
     let pair = Pair {
         dense: &teacher.graph,
         teacher: &teacher.graph,
-        pruned: &graph,
-        kept: &kept,
+        pruned: graph,
+        kept,
     };
     let mut config = rebuild_config(recipe, &samples, exec(recipe));
-    config.sparsity = held_zeros(&graph, &log)?;
+    config.sparsity = held_zeros(graph, &log)?;
     let feeds = samples.feeds();
     let mut regrowth = None;
     if recipe.regrows() && config.sparsity.is_some() {
@@ -86,12 +91,21 @@ pub fn rebuild(
     } else if recipe.regrows() {
         log.warn("no layer has lost single connections: none can come back".to_owned());
     }
-    let rebuilt = rebuild_graph(pair, &feeds, &config, &journal, &Adapter::new(&log))?;
+    let own_teacher = student.sha256 == teacher.sha256;
+    let rebuilt = if own_teacher && reshaped.keeps_function() {
+        Rebuilt {
+            graph: graph.clone(),
+            layers: Vec::new(),
+            blocks: Vec::new(),
+        }
+    } else {
+        rebuild_graph(pair, &feeds, &config, &journal, &Adapter::new(&log))?
+    };
     journal.check()?;
     log.check()?;
     let judged = judge(
         &teacher,
-        &graph,
+        graph,
         &rebuilt.graph,
         &samples,
         exec(recipe),
@@ -111,8 +125,27 @@ pub fn rebuild(
         regrowth: regrowth.as_ref(),
         prune_steps: &[],
         carried: None,
+        reshape: &reshaped.steps,
     };
     finish(&parts, &files, options, &log)
+}
+
+/// Returns the network after the recipe's edits.
+fn reshaped(
+    graph: &Graph,
+    kept: &KeptAxes,
+    samples: &Samples,
+    recipe: &Recipe,
+    log: &Log<'_>,
+) -> Result<Reshaped, Error> {
+    let start = Start {
+        graph,
+        kept,
+        samples,
+        recipe,
+        exec: exec(recipe),
+    };
+    apply(&start, log)
 }
 
 /// A layer with fewer zeros than this share was not pruned: they are there by chance.

@@ -189,6 +189,7 @@ fn run(
         regrowth: None,
         prune_steps: &[],
         carried,
+        reshape: &[],
     };
     finish(&parts, files, options, log)
 }
@@ -223,6 +224,7 @@ fn run_sparse(work: &Work<'_>, files: &Files, options: &RunOptions) -> Result<Ou
         regrowth: found.regrowth.as_ref(),
         prune_steps: &found.steps,
         carried: None,
+        reshape: &[],
     };
     let files = Files {
         plan: None,

@@ -125,6 +125,16 @@ fn checks(sheet: &mut Sheet, report: &Report) {
             verify.calibration_samples
         ));
     }
+    for step in &report.reshape {
+        sheet.put(format_args!("- Reshaped: {}.\n", esc(&step.in_words())));
+        for change in step.changes.iter().take(MAX_ROWS) {
+            sheet.put(format_args!(
+                "  - {}: {}\n",
+                name(&change.node),
+                esc(&change.what)
+            ));
+        }
+    }
     if let Some(training) = &report.training {
         sheet.put(format_args!("- Trained: {}.\n", training.in_words()));
     }

@@ -10,6 +10,7 @@ mod format;
 mod html;
 mod markdown;
 mod repeats;
+mod reshape;
 mod schema;
 mod sparse_figures;
 mod terminal;
@@ -24,6 +25,7 @@ pub use carried::CarriedFigures;
 pub use error::ReportError;
 pub use html::MAX_HTML_BYTES;
 pub use repeats::{RepeatFigures, RepeatsFigures, Spread};
+pub use reshape::{ReshapeChange, ReshapeFigures};
 pub use schema::{
     BlockFigures, BlockRemoval, BoxPlot, BudgetInfo, Change, ClassMetrics, DataInfo, Extremum,
     ExtremumKind, Fallback, FrozenGroup, GroupFigures, Histogram, LatencyFigures, LayerFigures,

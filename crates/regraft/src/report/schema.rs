@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::carried::CarriedFigures;
 use super::error::ReportError;
 use super::repeats::RepeatsFigures;
+use super::reshape::ReshapeFigures;
 use super::sparse_figures::{AllocationFigures, PruneStep, RegrowthFigures};
 use super::training::TrainingFigures;
 
@@ -83,6 +84,9 @@ pub struct Report {
     /// The same training with several seeds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repeats: Option<RepeatsFigures>,
+    /// Edits of the topology, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reshape: Vec<ReshapeFigures>,
     /// Nodes with weights, in graph order.
     pub layers: Vec<LayerFigures>,
     /// Blocks that were tuned, in graph order.

@@ -172,6 +172,9 @@ fn checks(sheet: &mut Sheet, report: &Report) {
         );
     }
     rebuilt(sheet, report);
+    for step in &report.reshape {
+        sheet.item("reshaped", Tone::Plain, &step.in_words());
+    }
     if let Some(training) = &report.training {
         sheet.item("trained", Tone::Plain, &training.in_words());
     }

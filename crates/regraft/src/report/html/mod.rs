@@ -12,6 +12,7 @@ mod importance;
 mod layers;
 mod page;
 mod repeats;
+mod reshape;
 mod sensitivity;
 mod timing;
 mod training;
@@ -54,6 +55,7 @@ fn render_with(report: &Report, detail: &Detail) -> String {
     hero::outcome(&mut page, report);
     training::section(&mut page, report);
     repeats::section(&mut page, report);
+    reshape::section(&mut page, report, detail);
     widths::section(&mut page, report, detail);
     connections::section(&mut page, report, detail);
     errors::section(&mut page, report, detail);

@@ -1,0 +1,151 @@
+//! Options of `reshape`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum, ValueHint};
+use regraft::{LowRankStep, ReshapeStep, SchemeName, StepLayers};
+
+use super::options::share;
+use super::{
+    DataOptions, JudgeOptions, KeepOptions, OutputOptions, RebuildOptions, RunOptions,
+    SampleOptions,
+};
+
+/// Change the topology of a network: factor layers, and more to come.
+///
+/// Each edit keeps what the network computes or says by how much it changes it; what it changed is
+/// refitted and tuned on unlabelled samples. A recipe can name several edits as [[reshape]] steps.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  regraft reshape low-rank resnet56.onnx --data cifar10/ --macs 0.6 -o thin.onnx
+  regraft reshape steps pruned.onnx --teacher dense.onnx --recipe steps.toml -o better.onnx")]
+pub(crate) struct ReshapeArgs {
+    #[command(subcommand)]
+    pub(crate) edit: EditArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EditArgs {
+    /// Thin layers in place of wide ones, ranks by one budget
+    LowRank(Box<LowRankArgs>),
+    /// The [[reshape]] steps of a recipe, in order
+    Steps(Box<EditOptions>),
+}
+
+impl EditArgs {
+    /// Returns the options that all edits have.
+    pub(crate) fn options(&self) -> &EditOptions {
+        match self {
+            Self::LowRank(args) => &args.edit,
+            Self::Steps(options) => options,
+        }
+    }
+
+    /// Returns the step; nothing where the recipe's steps count.
+    pub(crate) fn step(&self) -> Option<ReshapeStep> {
+        match self {
+            Self::LowRank(args) => Some(ReshapeStep::LowRank(LowRankStep {
+                macs: args.macs,
+                params: args.params,
+                schemes: args.scheme.iter().map(|s| (*s).into()).collect(),
+                layers: args.layers.layers(),
+            })),
+            Self::Steps(_) => None,
+        }
+    }
+}
+
+/// What all edits share.
+#[derive(Debug, Args)]
+pub(crate) struct EditOptions {
+    /// The network, an ONNX file
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) network: PathBuf,
+    /// The dense network that the result is refitted towards [default: the network itself]
+    #[arg(long, value_name = "DENSE", value_hint = ValueHint::FilePath)]
+    pub(crate) teacher: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) data: DataOptions,
+    #[command(flatten)]
+    pub(crate) samples: SampleOptions,
+    #[command(flatten)]
+    pub(crate) rebuild: RebuildOptions,
+    #[command(flatten)]
+    pub(crate) judge: JudgeOptions,
+    #[command(flatten)]
+    pub(crate) run: RunOptions,
+    #[command(flatten)]
+    pub(crate) keep: KeepOptions,
+    #[command(flatten)]
+    pub(crate) output: OutputOptions,
+}
+
+/// Which layers an edit may touch.
+#[derive(Debug, Args)]
+pub(crate) struct LayerOptions {
+    /// Leave the layers whose name fits as they are: `*` stands for any text; may be repeated
+    #[arg(long, value_name = "PATTERN", help_heading = "Edit")]
+    ignore: Vec<String>,
+    /// Change only the layers whose name fits; may be repeated
+    #[arg(long, value_name = "PATTERN", help_heading = "Edit")]
+    only: Vec<String>,
+}
+
+impl LayerOptions {
+    fn layers(&self) -> StepLayers {
+        StepLayers {
+            only: self.only.clone(),
+            ignore: self.ignore.clone(),
+        }
+    }
+}
+
+/// Thin layers in place of wide ones, ranks by one budget.
+///
+/// Each layer becomes two or three: by its outputs' strongest directions, by its kernel's axes, or by
+/// channels on both sides, whatever loses least for its cost on the samples.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  regraft reshape low-rank resnet56.onnx --data cifar10/ --macs 0.6 -o thin.onnx
+  regraft reshape low-rank bert.onnx --data sentences.npz --params 0.7 --only '*intermediate*'")]
+pub(crate) struct LowRankArgs {
+    #[command(flatten)]
+    edit: EditOptions,
+    /// Share of the multiply-accumulates to keep
+    #[arg(long, value_name = "SHARE", value_parser = share, conflicts_with = "params",
+          required_unless_present = "params", help_heading = "Edit")]
+    macs: Option<f64>,
+    /// Share of the parameters to keep
+    #[arg(long, value_name = "SHARE", value_parser = share, help_heading = "Edit")]
+    params: Option<f64>,
+    /// Kinds of factors tried; may be repeated [default: all]
+    #[arg(long, value_name = "KIND", help_heading = "Edit")]
+    scheme: Vec<Scheme>,
+    #[command(flatten)]
+    layers: LayerOptions,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Scheme {
+    /// Fewer outputs, then a 1x1 layer back to all of them
+    Output,
+    /// A kernel's column, then its row
+    Spatial,
+    /// Fewer inputs, a small core, then all outputs
+    Tucker,
+    /// A few kernels for each input channel alone, then all outputs
+    Separable,
+}
+
+impl From<Scheme> for SchemeName {
+    fn from(scheme: Scheme) -> Self {
+        match scheme {
+            Scheme::Output => Self::Output,
+            Scheme::Spatial => Self::Spatial,
+            Scheme::Tucker => Self::Tucker,
+            Scheme::Separable => Self::Separable,
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! Thin layers in place of one: which kinds there are, what they cost and what they lose.
+
+use regraft_graph::infer::Facts;
+use regraft_graph::{Dim, Graph, Op};
+use regraft_solve::low_rank::{best_outer, output_spectrum};
+use regraft_solve::{LeastSquares, Matrix, SolveError};
+
+use super::Scheme;
+use crate::{Layer, LayerKind};
+
+/// Sizes of a layer that its factors' costs follow from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Geometry {
+    /// Input channels or features.
+    pub(super) n_in: usize,
+    /// Output channels or features.
+    pub(super) n_out: usize,
+    /// Kernel extents, 1 x 1 for products.
+    pub(super) kernel: [usize; 2],
+    /// Positions a sample, before the layer; 0 where they are not fixed.
+    pub(super) before: [usize; 2],
+    /// Positions a sample, behind it.
+    pub(super) behind: [usize; 2],
+    /// True if a kernel of two axes can be split.
+    splits: bool,
+}
+
+impl Geometry {
+    pub(super) fn of(graph: &Graph, facts: &Facts, layer: &Layer, macs: u64) -> Option<Self> {
+        let rows = usize::try_from(macs).ok()? / (layer.n_out * layer.d).max(1);
+        let plain = Self {
+            n_in: layer.n_in(),
+            n_out: layer.n_out,
+            kernel: [1, 1],
+            before: [1, 1],
+            behind: [1, rows.max(1)],
+            splits: false,
+        };
+        match layer.kind {
+            LayerKind::Gemm { .. } | LayerKind::MatMul => Some(plain),
+            LayerKind::Conv { groups: 1 } => {
+                let kernel = graph.tensor(layer.weight)?.shape().get(2..)?.to_vec();
+                let [h, w] = kernel[..] else {
+                    return Some(Self {
+                        kernel: [1, layer.taps],
+                        ..plain
+                    });
+                };
+                let space = |v| {
+                    let shape = facts.shape(v)?;
+                    let extent = |axis: usize| shape.get(axis).and_then(Dim::fixed);
+                    Some([extent(2)?, extent(3)?])
+                };
+                let spaces = space(layer.input).zip(space(layer.output));
+                let explicit = matches!(&graph.node(layer.node).op,
+                    Op::Conv(c) if c.auto_pad == regraft_graph::op::AutoPad::NotSet);
+                Some(match spaces {
+                    Some((before, behind)) => Self {
+                        kernel: [h, w],
+                        before,
+                        behind,
+                        splits: explicit,
+                        ..plain
+                    },
+                    None => Self {
+                        kernel: [h, w],
+                        ..plain
+                    },
+                })
+            }
+            LayerKind::Conv { .. } => None,
+        }
+    }
+
+    pub(super) fn taps(&self) -> usize {
+        self.kernel[0] * self.kernel[1]
+    }
+
+    /// Returns weights and multiply-accumulates of the layer itself.
+    pub(super) fn dense(&self) -> Cost {
+        let weights = self.n_out * self.n_in * self.taps();
+        Cost::of([(weights, area(self.behind))])
+    }
+
+    fn allows(&self, scheme: Scheme) -> bool {
+        match scheme {
+            Scheme::Output => true,
+            Scheme::Spatial => self.splits && self.kernel.iter().all(|k| *k > 1),
+            Scheme::Tucker | Scheme::Separable => self.splits && self.taps() > 1,
+        }
+    }
+
+    /// Returns weights and multiply-accumulates of the factors.
+    fn cost(&self, scheme: Scheme, ranks: [usize; 2]) -> Cost {
+        let [inner, outer] = ranks;
+        let behind = area(self.behind);
+        match scheme {
+            Scheme::Output => Cost::of([
+                (outer * self.n_in * self.taps(), behind),
+                (self.n_out * outer, behind),
+            ]),
+            Scheme::Spatial => Cost::of([
+                (
+                    outer * self.n_in * self.kernel[0],
+                    self.behind[0] * self.before[1],
+                ),
+                (self.n_out * outer * self.kernel[1], behind),
+            ]),
+            Scheme::Separable => {
+                Cost::of([(outer * self.taps(), behind), (self.n_out * outer, behind)])
+            }
+            Scheme::Tucker => Cost::of([
+                (inner * self.n_in, area(self.before)),
+                (outer * inner * self.taps(), behind),
+                (self.n_out * outer, behind),
+            ]),
+        }
+    }
+}
+
+fn area(space: [usize; 2]) -> usize {
+    space[0] * space[1]
+}
+
+/// What a layer or its factors cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Cost {
+    pub(super) params: u64,
+    pub(super) macs: u64,
+}
+
+impl Cost {
+    /// Sums up layers, each with its weights and the positions that it is applied at.
+    fn of<const N: usize>(parts: [(usize, usize); N]) -> Self {
+        let params = parts.iter().map(|(w, _)| *w as u64).sum();
+        let macs = parts.iter().map(|(w, at)| (*w * *at) as u64).sum();
+        Self { params, macs }
+    }
+}
+
+/// One way to factor a layer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Candidate {
+    pub(super) scheme: Scheme,
+    /// Channels between the factors; the first counts for [`Scheme::Tucker`] alone.
+    pub(super) ranks: [usize; 2],
+    pub(super) cost: Cost,
+    /// Relative squared error of the layer's outputs.
+    pub(super) error: f64,
+}
+
+/// The factors of a layer, in the order in which they are applied.
+#[derive(Clone, Debug)]
+pub(super) struct Factors {
+    /// Each `n_out × d`, kernel positions innermost.
+    pub(super) parts: Vec<Matrix>,
+    /// What they amount to, `n_out × d` of the layer.
+    pub(super) composed: Matrix,
+}
+
+/// A layer that is factored: its weights and the inputs they see.
+pub(super) struct Work<'a> {
+    pub(super) geometry: Geometry,
+    pub(super) weights: &'a Matrix,
+    pub(super) problem: &'a LeastSquares,
+}
+
+/// Ranks tried along one axis.
+const RANKS: usize = 16;
+/// Ranks tried along each of two axes.
+const RANKS_EACH: usize = 8;
+
+impl Work<'_> {
+    /// Returns every way to factor the layer that is cheaper than the layer by either count.
+    pub(super) fn candidates(&self, schemes: &[Scheme]) -> Result<Vec<Candidate>, SolveError> {
+        let mut found = Vec::new();
+        for scheme in schemes.iter().filter(|s| self.geometry.allows(**s)) {
+            for ranks in self.ranks(*scheme) {
+                let cost = self.geometry.cost(*scheme, ranks);
+                let dense = self.geometry.dense();
+                if cost.macs >= dense.macs && cost.params >= dense.params {
+                    continue;
+                }
+                let factors = self.factors(*scheme, ranks)?;
+                found.push(Candidate {
+                    scheme: *scheme,
+                    ranks,
+                    cost,
+                    error: self.problem.relative_error(&factors.composed, None)?,
+                });
+            }
+        }
+        Ok(found)
+    }
+
+    fn ranks(&self, scheme: Scheme) -> Vec<[usize; 2]> {
+        let g = &self.geometry;
+        match scheme {
+            Scheme::Output => spread(g.n_out.min(g.n_in * g.taps()), RANKS)
+                .map(|k| [0, k])
+                .collect(),
+            Scheme::Spatial => {
+                let most = (g.n_out * g.kernel[1]).min(g.n_in * g.kernel[0]);
+                spread(most, RANKS).map(|k| [0, k]).collect()
+            }
+            Scheme::Separable => (1..g.taps()).map(|k| [0, k * g.n_in]).collect(),
+            Scheme::Tucker => spread(g.n_in, RANKS_EACH)
+                .flat_map(|a| spread(g.n_out, RANKS_EACH).map(move |b| [a, b]))
+                .collect(),
+        }
+    }
+
+    /// Returns the best factors of the given ranks.
+    pub(super) fn factors(&self, scheme: Scheme, ranks: [usize; 2]) -> Result<Factors, SolveError> {
+        match scheme {
+            Scheme::Output => self.by_outputs(ranks[1]),
+            Scheme::Spatial => self.by_axes(ranks[1]),
+            Scheme::Tucker => self.by_channels(ranks),
+            Scheme::Separable => self.by_channel(ranks[1] / self.geometry.n_in.max(1)),
+        }
+    }
+
+    fn by_outputs(&self, rank: usize) -> Result<Factors, SolveError> {
+        let (outer, inner) = output_spectrum(self.problem, self.weights)?.factors(rank)?;
+        Ok(Factors {
+            composed: product(&outer, &inner),
+            parts: vec![inner, outer],
+        })
+    }
+
+    /// A column of kernel positions, then a row of them (Jaderberg et al. 2014).
+    fn by_axes(&self, rank: usize) -> Result<Factors, SolveError> {
+        let g = &self.geometry;
+        let [h, w] = g.kernel;
+        let columns = g.n_in * h;
+        // One row for each output and place along the second axis.
+        let mut rows = Matrix::zeros(g.n_out * w, columns);
+        for o in 0..g.n_out {
+            for (at, value) in self.weights.row(o).iter().enumerate() {
+                rows.set(o * w + at % w, at / w, *value);
+            }
+        }
+        let mut gram = Matrix::zeros(columns, columns);
+        for a in 0..columns {
+            for b in 0..columns {
+                let sum = (0..w).map(|x| self.problem.gram.at(a * w + x, b * w + x));
+                gram.set(a, b, sum.sum());
+            }
+        }
+        let (_, inner) = output_spectrum(&seeing(gram), &rows)?.factors(rank)?;
+        let mut wide = Matrix::zeros(inner.rows * w, columns * w);
+        for j in 0..inner.rows {
+            for (c, value) in inner.row(j).iter().enumerate() {
+                for x in 0..w {
+                    wide.set(j * w + x, c * w + x, *value);
+                }
+            }
+        }
+        let outer = best_outer(self.problem, &wide)?.weights;
+        Ok(Factors {
+            composed: product(&outer, &wide),
+            parts: vec![inner, outer],
+        })
+    }
+
+    /// `count` kernels for each input channel, by how its part of the outputs varies.
+    fn by_channel(&self, count: usize) -> Result<Factors, SolveError> {
+        let g = &self.geometry;
+        let taps = g.taps();
+        let mut inner = Matrix::zeros(g.n_in * count, taps);
+        let mut wide = Matrix::zeros(g.n_in * count, g.n_in * taps);
+        for channel in 0..g.n_in {
+            let columns: Vec<usize> = (channel * taps..(channel + 1) * taps).collect();
+            let gram = self.problem.gram.select_rows(&columns)?;
+            let own = self.weights.select_cols(&columns)?;
+            let seen = seeing(gram.select_cols(&columns)?);
+            let (_, kernels) = output_spectrum(&seen, &own)?.factors(count)?;
+            for j in 0..kernels.rows {
+                let row = channel * count + j;
+                inner.row_mut(row).copy_from_slice(kernels.row(j));
+                wide.row_mut(row)[columns[0]..columns[0] + taps].copy_from_slice(kernels.row(j));
+            }
+        }
+        let outer = best_outer(self.problem, &wide)?.weights;
+        Ok(Factors {
+            composed: product(&outer, &wide),
+            parts: vec![inner, outer],
+        })
+    }
+
+    /// Fewer input channels, a small core, more output channels (Tucker-2; Kim et al. 2016).
+    fn by_channels(&self, ranks: [usize; 2]) -> Result<Factors, SolveError> {
+        let g = &self.geometry;
+        let (taps, n_in) = (g.taps(), g.n_in);
+        let mut rows = Matrix::zeros(g.n_out * taps, n_in);
+        for o in 0..g.n_out {
+            for (at, value) in self.weights.row(o).iter().enumerate() {
+                rows.set(o * taps + at % taps, at / taps, *value);
+            }
+        }
+        let mut gram = Matrix::zeros(n_in, n_in);
+        for a in 0..n_in {
+            for b in 0..n_in {
+                let sum = (0..taps).map(|t| self.problem.gram.at(a * taps + t, b * taps + t));
+                gram.set(a, b, sum.sum());
+            }
+        }
+        let (_, inner) = output_spectrum(&seeing(gram), &rows)?.factors(ranks[0])?;
+        let mut wide = Matrix::zeros(inner.rows * taps, n_in * taps);
+        for j in 0..inner.rows {
+            for (c, value) in inner.row(j).iter().enumerate() {
+                for t in 0..taps {
+                    wide.set(j * taps + t, c * taps + t, *value);
+                }
+            }
+        }
+        let core = best_outer(self.problem, &wide)?.weights;
+        let whole = product(&core, &wide);
+        let (outer, _) = output_spectrum(self.problem, &whole)?.factors(ranks[1])?;
+        let inner_core = product(&outer.transposed(), &core);
+        Ok(Factors {
+            composed: product(&outer, &product(&outer.transposed(), &whole)),
+            parts: vec![inner, inner_core, outer],
+        })
+    }
+}
+
+/// Returns a problem that knows of its inputs alone.
+fn seeing(gram: Matrix) -> LeastSquares {
+    LeastSquares {
+        cross: Matrix::zeros(gram.rows, 0),
+        gram,
+        energy: 0.0,
+        centre: None,
+    }
+}
+
+/// Returns up to `count` ranks from 1 to `most`, evenly.
+fn spread(most: usize, count: usize) -> impl Iterator<Item = usize> {
+    let step = most.div_ceil(count.max(1)).max(1);
+    (1..=most).filter(move |k| k.is_multiple_of(step) || *k == most)
+}
+
+/// Returns `a b`.
+fn product(a: &Matrix, b: &Matrix) -> Matrix {
+    let mut out = Matrix::zeros(a.rows, b.cols);
+    for i in 0..a.rows {
+        for (k, factor) in a.row(i).iter().enumerate().filter(|(_, f)| **f != 0.0) {
+            for (o, x) in out.row_mut(i).iter_mut().zip(b.row(k)) {
+                *o += factor * x;
+            }
+        }
+    }
+    out
+}

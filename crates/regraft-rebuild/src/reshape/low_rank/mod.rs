@@ -1,0 +1,312 @@
+//! Low rank: thin layers in place of one wide one, ranks by one budget over the network.
+
+mod allocate;
+mod edit;
+mod factor;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use regraft_exec::{ExecOptions, HostTensor};
+use regraft_graph::ValueId;
+use regraft_graph::cost::node_macs;
+use regraft_solve::{Bias, LeastSquares, Matrix};
+
+use self::allocate::{Choices, allocate};
+use self::factor::{Candidate, Cost, Geometry, Work};
+use super::{Change, Edited, Network, Selection};
+use crate::ablation::{Ablation, ablate};
+use crate::squared_error::SquaredError;
+use crate::{Activations, Layer, LayerKind, Monitor, RebuildError};
+
+/// A way to factor a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scheme {
+    /// Fewer outputs, then a 1x1 layer back to all of them (whitened SVD; Zhang et al. 2016).
+    Output,
+    /// A kernel's column, then its row (Jaderberg et al. 2014).
+    Spatial,
+    /// Fewer inputs, a small core, then all outputs (Tucker-2; Kim et al. 2016).
+    Tucker,
+    /// A few kernels for each input channel alone, then all outputs by 1x1 (depthwise separable; Howard
+    /// et al. 2017).
+    Separable,
+}
+
+/// What a budget counts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Limit {
+    /// Share of the network's multiply-accumulates that stays, 0 to 1.
+    Macs(f64),
+    /// Share of its parameters.
+    Params(f64),
+}
+
+/// How layers are factored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LowRankConfig {
+    /// What the network may cost.
+    pub limit: Limit,
+    /// The kinds of factors tried.
+    pub schemes: Vec<Scheme>,
+    /// How the network runs.
+    pub exec: ExecOptions,
+}
+
+/// Factors layers of a network so that it costs what the limit says and its output changes least.
+///
+/// What a layer's error costs the network is measured: each layer is replaced by its factors
+/// alone, and the change of the network's output on `inputs` is divided by the layer's own error.
+/// # Errors
+/// [`RebuildError::NoCalibration`] if the network has none, [`RebuildError::OverBudget`] for a limit that
+/// the smallest ranks do not meet, or whatever solving and running say.
+pub fn low_rank(
+    network: &Network,
+    inputs: &BTreeMap<ValueId, Activations>,
+    selection: &Selection,
+    config: &LowRankConfig,
+    monitor: &dyn Monitor,
+) -> Result<Edited, RebuildError> {
+    let mut left = Vec::new();
+    let parts = parts(network, selection, &config.schemes, &mut left)?;
+    let weights = sensitivities(network, &parts, inputs, config.exec, monitor)?;
+    let cost = |c: Cost| match config.limit {
+        Limit::Macs(_) => c.macs,
+        Limit::Params(_) => c.params,
+    };
+    let whole = network.cost();
+    let budget = match config.limit {
+        Limit::Macs(share) => share * whole.macs as f64,
+        Limit::Params(share) => share * whole.params as f64,
+    };
+    let all = match config.limit {
+        Limit::Macs(_) => whole.macs,
+        Limit::Params(_) => whole.params,
+    };
+    let factored: u64 = parts.iter().map(|p| cost(p.geometry.dense())).sum();
+    let fixed = all.saturating_sub(factored);
+    let choices: Vec<Choices> = parts
+        .iter()
+        .zip(&weights)
+        .map(|(p, w)| {
+            Choices::new(
+                cost(p.geometry.dense()),
+                &p.candidates,
+                |c| cost(c.cost),
+                *w,
+            )
+        })
+        .collect();
+    let chosen =
+        allocate(&choices, (budget as u64).saturating_sub(fixed)).map_err(|e| match e {
+            RebuildError::OverBudget { wanted, nearest } => RebuildError::OverBudget {
+                wanted: wanted + fixed,
+                nearest: nearest + fixed,
+            },
+            other => other,
+        })?;
+    write(network, &parts, &chosen, left)
+}
+
+/// A layer that can be factored.
+struct Part<'a> {
+    layer: &'a Layer,
+    geometry: Geometry,
+    weights: Matrix,
+    problem: LeastSquares,
+    candidates: Vec<Candidate>,
+}
+
+impl Part<'_> {
+    fn work(&self) -> Work<'_> {
+        Work {
+            geometry: self.geometry,
+            weights: &self.weights,
+            problem: &self.problem,
+        }
+    }
+}
+
+fn parts<'a>(
+    network: &'a Network,
+    selection: &Selection,
+    schemes: &[Scheme],
+    left: &mut Vec<(String, String)>,
+) -> Result<Vec<Part<'a>>, RebuildError> {
+    let graph = &network.graph;
+    let calibration = network
+        .calibration
+        .as_ref()
+        .ok_or(RebuildError::NoCalibration)?;
+    let may = selection.of(graph, &network.layers)?;
+    let mut parts = Vec::new();
+    for layer in network
+        .layers
+        .iter()
+        .zip(may)
+        .filter_map(|(l, m)| m.then_some(l))
+    {
+        let label = graph.node_label(layer.node);
+        let macs = node_macs(graph, &network.facts, layer.node);
+        let geometry = Geometry::of(graph, &network.facts, layer, macs);
+        let weights = layer.weights(graph);
+        let gram = calibration.grams.get(&layer.output).and_then(|g| g.first());
+        let (Some(geometry), Some(weights), Some(gram)) = (geometry, weights, gram) else {
+            left.push((label, "grouped, or never reached by a sample".to_owned()));
+            continue;
+        };
+        if graph.consumers(layer.weight).len() != 1 {
+            left.push((label, "its weights are shared".to_owned()));
+            continue;
+        }
+        let bias = if layer.kind == LayerKind::MatMul {
+            Bias::None
+        } else {
+            Bias::Fit
+        };
+        let solve = |e| RebuildError::solve(&label)(e);
+        let problem = LeastSquares::from_weights(gram, &weights, bias).map_err(solve)?;
+        let mut part = Part {
+            layer,
+            geometry,
+            weights,
+            problem,
+            candidates: Vec::new(),
+        };
+        part.candidates = part.work().candidates(schemes).map_err(solve)?;
+        if part.candidates.is_empty() {
+            left.push((label, "no product of thin layers is cheaper".to_owned()));
+            continue;
+        }
+        parts.push(part);
+    }
+    Ok(parts)
+}
+
+/// The error at which a layer's weight in the network is measured: small enough to stay linear.
+const PROBE: f64 = 0.05;
+
+/// Returns for each layer the relative squared error of the network's output per error of its own.
+fn sensitivities(
+    network: &Network,
+    parts: &[Part<'_>],
+    inputs: &BTreeMap<ValueId, Activations>,
+    exec: ExecOptions,
+    monitor: &dyn Monitor,
+) -> Result<Vec<f64>, RebuildError> {
+    let mut probes = Vec::new();
+    let mut errors = Vec::new();
+    for part in parts {
+        let label = network.graph.node_label(part.layer.node);
+        let far = |c: &Candidate| (c.error.max(1e-9) / PROBE).ln().abs();
+        let nearest = part
+            .candidates
+            .iter()
+            .min_by(|a, b| far(a).total_cmp(&far(b)));
+        let Some(probe) = nearest else { continue };
+        let factors = part
+            .work()
+            .factors(probe.scheme, probe.ranks)
+            .map_err(RebuildError::solve(&label))?;
+        let bias = part.bias(network, &factors.composed);
+        let bias = bias.unwrap_or_else(|| part.layer.bias(&network.graph));
+        errors.push(probe.error.max(1e-9));
+        probes.push(Ablation {
+            name: label,
+            tensors: part
+                .layer
+                .tensors(&network.graph, &factors.composed, &bias)?,
+        });
+    }
+    let mut dense: Vec<HostTensor> = Vec::new();
+    let mut found = vec![0.0; parts.len()];
+    ablate(
+        &network.graph,
+        inputs,
+        &probes,
+        exec,
+        monitor,
+        &mut |which, chunks| match which {
+            None => dense = chunks,
+            Some(i) => {
+                let mut sum = SquaredError::default();
+                for (y, t) in chunks.iter().zip(&dense) {
+                    sum.add(y, t);
+                }
+                found[i] = sum.relative() / errors[i];
+            }
+        },
+    )?;
+    Ok(found)
+}
+
+impl Part<'_> {
+    /// Returns the bias that keeps the layer's mean output; `None` for a product without one.
+    fn bias(&self, network: &Network, composed: &Matrix) -> Option<Vec<f64>> {
+        let shift = self.problem.best_bias(composed)?;
+        let bias = self.layer.bias(&network.graph);
+        Some(bias.iter().zip(shift).map(|(b, s)| b + s).collect())
+    }
+}
+
+fn write(
+    network: &Network,
+    parts: &[Part<'_>],
+    chosen: &[Option<usize>],
+    left: Vec<(String, String)>,
+) -> Result<Edited, RebuildError> {
+    let graph = &network.graph;
+    let mut edit = graph.edit();
+    let mut changes = Vec::new();
+    for (part, choice) in parts.iter().zip(chosen) {
+        let Some(candidate) = choice.and_then(|i| part.candidates.get(i)) else {
+            continue;
+        };
+        let label = graph.node_label(part.layer.node);
+        let factors = part
+            .work()
+            .factors(candidate.scheme, candidate.ranks)
+            .map_err(RebuildError::solve(&label))?;
+        let bias = part.bias(network, &factors.composed);
+        edit::replace(
+            &mut edit,
+            graph,
+            part.layer,
+            candidate.scheme,
+            &factors,
+            bias.as_deref(),
+        )?;
+        let dense = part.geometry.dense();
+        changes.push(Change {
+            node: label,
+            what: in_words(&part.geometry, candidate),
+            macs: (dense.macs, candidate.cost.macs),
+            params: (dense.params, candidate.cost.params),
+            error: Some(candidate.error),
+        });
+    }
+    Ok(Edited {
+        graph: edit.finish()?,
+        changes,
+        left,
+        exact: false,
+    })
+}
+
+fn in_words(geometry: &Geometry, candidate: &Candidate) -> String {
+    let [h, w] = geometry.kernel;
+    let [inner, outer] = candidate.ranks;
+    let (from, to) = (geometry.n_in, geometry.n_out);
+    match candidate.scheme {
+        Scheme::Output if geometry.taps() == 1 => format!("{from} to {outer} to {to}"),
+        Scheme::Output => format!("{from} to {outer} by {h}x{w}, to {to} by 1x1"),
+        Scheme::Spatial => format!("{from} to {outer} by {h}x1, to {to} by 1x{w}"),
+        Scheme::Separable => {
+            format!("{from} to {outer} by {h}x{w} on each channel alone, to {to} by 1x1")
+        }
+        Scheme::Tucker => {
+            format!("{from} to {inner} by 1x1, to {outer} by {h}x{w}, to {to} by 1x1")
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Edits of the topology: what each layer became, and what it costs now.
+
+use super::super::format;
+use super::super::reshape::{ReshapeChange, ReshapeFigures};
+use super::super::schema::Report;
+use super::page::{Detail, Page, esc, label};
+
+/// Pixels of the longest bar.
+const WIDTH: f64 = 260.0;
+
+/// Writes every step, if there were any.
+pub(super) fn section(page: &mut Page, report: &Report, detail: &Detail) {
+    if report.reshape.is_empty() {
+        return;
+    }
+    page.open(
+        "reshape",
+        "Topology",
+        "What each layer became. Grey: its multiply-accumulates before the step; blue: after it.",
+    );
+    for step in &report.reshape {
+        one(page, step, detail);
+    }
+    page.close();
+}
+
+fn one(page: &mut Page, step: &ReshapeFigures, detail: &Detail) {
+    page.put(format_args!("<p>{}.</p>\n", esc(&step.in_words())));
+    let cost = |c: &ReshapeChange| c.macs.before.max(c.macs.after);
+    let most = step.changes.iter().map(cost).max().unwrap_or(0).max(1) as f64;
+    page.put(format_args!(
+        "<div class=\"scroll\"><table>\n<thead><tr><th>Layer</th><th>became</th><th>MACs</th><th></th><th>Parameters</th><th>Error</th></tr></thead>\n<tbody>\n"
+    ));
+    for change in step.changes.iter().take(detail.layers) {
+        let bar = |n: u64| (n as f64 / most * WIDTH).max(1.0);
+        page.put(format_args!(
+            "<tr><th>{}</th><td>{}</td><td><svg class=\"inline\" width=\"{WIDTH}\" height=\"14\" role=\"img\" aria-label=\"{} to {}\"><rect class=\"was\" width=\"{:.1}\" height=\"14\"/><rect class=\"is\" y=\"4\" width=\"{:.1}\" height=\"6\"/></svg></td><td>{} → {}</td><td>{} → {}</td><td>{}</td></tr>\n",
+            label(&change.node),
+            esc(&format::clip(&change.what, 120)),
+            change.macs.before,
+            change.macs.after,
+            bar(change.macs.before),
+            bar(change.macs.after),
+            format::si(change.macs.before),
+            format::si(change.macs.after),
+            format::si(change.params.before),
+            format::si(change.params.after),
+            change.error.map_or_else(|| "–".to_owned(), |e| format::percent(e, 2)),
+        ));
+    }
+    page.put(format_args!("</tbody>\n</table></div>\n"));
+    page.left_out(
+        step.changes.len().min(detail.layers),
+        step.changes.len(),
+        "layers",
+    );
+    if !step.left.is_empty() {
+        page.put(format_args!("<p>Left as they were:</p>\n<ul>\n"));
+        for (node, why) in step.left.iter().take(detail.groups) {
+            page.put(format_args!("<li>{}: {}</li>\n", label(node), esc(why)));
+        }
+        page.put(format_args!("</ul>\n"));
+        page.left_out(
+            step.left.len().min(detail.groups),
+            step.left.len(),
+            "layers",
+        );
+    }
+}

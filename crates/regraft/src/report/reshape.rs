@@ -1,0 +1,71 @@
+//! Edits of the topology.
+
+use serde::{Deserialize, Serialize};
+
+use super::format;
+use super::schema::Change;
+
+/// What one step did.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReshapeFigures {
+    /// The edit, as recipes name it.
+    pub edit: String,
+    /// True if it keeps what the network computes.
+    pub exact: bool,
+    /// Multiply-accumulates for one sample, of the network before and after the step.
+    pub macs: Change<u64>,
+    /// Parameters.
+    pub params: Change<u64>,
+    /// Squared change of the network's output on held-out samples, relative to its energy, nothing
+    /// refitted yet.
+    pub output_error: f64,
+    /// Where something changed, in graph order.
+    pub changes: Vec<ReshapeChange>,
+    /// Layers that were looked at and left, with the reason.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<(String, String)>,
+}
+
+/// One place that changed.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReshapeChange {
+    /// The node that was there.
+    pub node: String,
+    /// What it became.
+    pub what: String,
+    /// Multiply-accumulates for one sample.
+    pub macs: Change<u64>,
+    /// Parameters.
+    pub params: Change<u64>,
+    /// Squared error of its output on calibration samples, relative to its energy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<f64>,
+}
+
+impl ReshapeFigures {
+    /// Returns the step in words.
+    pub fn in_words(&self) -> String {
+        let places = match self.changes.len() {
+            1 => "1 place".to_owned(),
+            n => format!("{n} places"),
+        };
+        let moved = if self.exact {
+            "the output is the same".to_owned()
+        } else {
+            format!(
+                "the output moves by {} before the refit",
+                format::percent(self.output_error.max(0.0).sqrt(), 1)
+            )
+        };
+        format!(
+            "{} in {places}: MACs {} to {}, parameters {} to {}; {moved}",
+            format::name(&self.edit),
+            format::si(self.macs.before),
+            format::si(self.macs.after),
+            format::si(self.params.before),
+            format::si(self.params.after),
+        )
+    }
+}

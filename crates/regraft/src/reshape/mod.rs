@@ -1,0 +1,36 @@
+//! `reshape`: edits of the topology, each a step that a recipe can name.
+
+mod apply;
+mod step;
+
+use std::path::Path;
+
+use crate::pipeline::rebuild;
+use crate::progress::Progress;
+use crate::{Error, Outcome, Recipe, RunOptions};
+
+pub(crate) use apply::{Reshaped, Start, apply};
+pub use step::{LowRankStep, ReshapeStep, SchemeName, StepLayers};
+
+/// Edits a network as the recipe's `reshape` steps say, refits what the edits changed towards the recipe's
+/// model, and writes the result with its report.
+///
+/// The recipe's model is the dense teacher; without one the network is its own. Where all steps
+/// keep the function and the network is its own teacher, nothing is refitted.
+///
+/// # Errors
+/// [`Error`] with its kind; no output file was made then.
+pub fn reshape(
+    network: &Path,
+    recipe: &Recipe,
+    options: &RunOptions,
+    progress: &dyn Progress,
+) -> Result<Outcome, Error> {
+    if recipe.reshape.is_empty() {
+        return Err(Error::usage("no edit is given")
+            .with_hint("name one, such as low-rank, or a --recipe with [[reshape]] steps"));
+    }
+    let mut recipe = recipe.clone();
+    recipe.model.get_or_insert_with(|| network.to_path_buf());
+    rebuild(network, &recipe, options, progress)
+}
