@@ -18,7 +18,7 @@ pub(crate) use new::NewArgs;
 pub(crate) use options::{
     Allocation, Attention, Augment, DataOptions, Device, GroupOptions, JudgeOptions, KeepOptions,
     MaskMethod, Mix, OutputOptions, PruneOptions, RebuildOptions, Refit, Regrow, RegrowOptions,
-    RunOptions, SampleOptions, Score, SparseOptions, Tune, WidthOptions,
+    RunOptions, SampleOptions, Score, SparseOptions, Topology, Tune, WidthOptions,
 };
 pub(crate) use reshape::ReshapeArgs;
 
@@ -252,6 +252,10 @@ pub(crate) struct RebuildArgs {
     /// The dense network it came from [default: the recipe's model]
     #[arg(long, value_name = "DENSE", value_hint = ValueHint::FilePath)]
     pub(crate) teacher: Option<PathBuf>,
+    /// Which network is rebuilt: the given one, or the best of several topologies that cost no more
+    /// [default: given]
+    #[arg(long, value_name = "HOW", help_heading = "Rebuild")]
+    pub(crate) topology: Option<Topology>,
     #[command(flatten)]
     pub(crate) data: DataOptions,
     #[command(flatten)]

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use regraft::{
     AllocationName, AttentionName, AugmentName, DEFAULT_PATTERN, DeviceName, MaskName, MixName,
-    Recipe, RefitName, RegrowName, ScoreName, Tuning,
+    Recipe, RefitName, RegrowName, ScoreName, TopologyName, Tuning,
 };
 
 use crate::args::{
     Allocation, Attention, Augment, DataOptions, Device, GroupOptions, JudgeOptions, MaskMethod,
     Mix, PruneOptions, RebuildOptions, Refit, Regrow, RegrowOptions, RunOptions, SampleOptions,
-    Score, SparseOptions, Tune, WidthOptions,
+    Score, SparseOptions, Topology, Tune, WidthOptions,
 };
 use crate::failure::Failure;
 
@@ -274,6 +274,13 @@ fn refit(refit: Refit) -> RefitName {
         Refit::Asymmetric => RefitName::Asymmetric,
         Refit::Symmetric => RefitName::Symmetric,
         Refit::None => RefitName::None,
+    }
+}
+
+pub(crate) fn topology(topology: Topology) -> TopologyName {
+    match topology {
+        Topology::Given => TopologyName::Given,
+        Topology::Auto => TopologyName::Auto,
     }
 }
 

@@ -17,7 +17,7 @@ use crate::console_text::{style, to_stderr, to_stdout};
 use crate::failure::Failure;
 use crate::interrupt::{Resume, watch};
 use crate::progress::{Reporter, Screen};
-use crate::recipe::{Merge, need_model, read_text, set, start};
+use crate::recipe::{Merge, need_model, read_text, set, start, topology};
 
 /// Runs the command.
 pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
@@ -86,6 +86,9 @@ fn rebuild(args: &RebuildArgs, talk: TalkOptions) -> Result<(), Failure> {
             &args.judge,
         ],
     )?;
+    if let Some(given) = args.topology {
+        recipe.topology = topology(given);
+    }
     set(&mut recipe.output, args.output.output.clone());
     let options = RunOptions {
         run_dir: args.keep.run.clone(),

@@ -83,6 +83,12 @@ pub enum RebuildError {
         /// What it costs at its smallest.
         nearest: u64,
     },
+    /// An edit that the network does not allow.
+    #[error("the edit cannot be made: {reason}")]
+    Edit {
+        /// What is in its way.
+        reason: String,
+    },
     /// An edit has to know what layers read.
     #[error("this edit needs calibration samples")]
     NoCalibration,
@@ -120,6 +126,7 @@ impl RebuildError {
             | Self::Run { .. }
             | Self::Graph(_)
             | Self::NotFloat { .. }
+            | Self::Edit { .. }
             | Self::Interrupted => None,
         }
     }

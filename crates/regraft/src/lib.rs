@@ -66,6 +66,9 @@ pub use progress::{Progress, Quiet};
 pub use recipe::{
     AllocationName, AttentionName, AugmentName, AutoName, DEFAULT_CALIB, DEFAULT_DAMPING,
     DEFAULT_EPOCHS, DEFAULT_MULTIPLE_OF, DEFAULT_PATTERN, DEFAULT_SWAP_PASSES, DeviceName,
-    MaskName, MixName, RebuildRateName, Recipe, RefitName, RegrowName, ScoreName, Tuning,
+    MaskName, MixName, RebuildRateName, Recipe, RefitName, RegrowName, ScoreName, TopologyName,
+    Tuning,
 };
-pub use reshape::{LowRankStep, ReshapeStep, SchemeName, StepLayers, reshape};
+pub use reshape::{
+    AttendName, AttendStep, LowRankStep, ReshapeStep, SchemeName, StepLayers, reshape,
+};

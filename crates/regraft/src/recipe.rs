@@ -11,7 +11,7 @@ use crate::reshape::ReshapeStep;
 
 pub use names::{
     AllocationName, AttentionName, AugmentName, AutoName, DeviceName, MaskName, MixName,
-    RebuildRateName, RefitName, RegrowName, ScoreName, Tuning,
+    RebuildRateName, RefitName, RegrowName, ScoreName, TopologyName, Tuning,
 };
 
 /// Samples used for calibration unless asked otherwise; enough for layers of a few thousand inputs.
@@ -125,6 +125,8 @@ pub struct Recipe {
     pub allow_nonfinite: bool,
     /// True to read external data through hard links, as caches that store a file once make them.
     pub allow_hardlinks: bool,
+    /// The topology that a rebuild gives weights to.
+    pub topology: TopologyName,
     /// Edits of the topology after pruning and before the rebuild, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reshape: Vec<ReshapeStep>,
@@ -174,6 +176,7 @@ impl Default for Recipe {
             max_drop: None,
             allow_nonfinite: false,
             allow_hardlinks: false,
+            topology: TopologyName::default(),
             reshape: Vec::new(),
         }
     }

@@ -222,6 +222,15 @@ pub(crate) struct KeepOptions {
     pub(crate) run: Option<PathBuf>,
 }
 
+/// Which network is rebuilt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Topology {
+    /// The given one
+    Given,
+    /// The best of several that cost no more: channels given back, layers made thin
+    Auto,
+}
+
 /// What can go of attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Attention {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
-use regraft::{LowRankStep, ReshapeStep, SchemeName, StepLayers};
+use regraft::{AttendName, AttendStep, LowRankStep, ReshapeStep, SchemeName, StepLayers};
 
 use super::options::share;
 use super::{
@@ -29,6 +29,8 @@ pub(crate) struct ReshapeArgs {
 pub(crate) enum EditArgs {
     /// Thin layers in place of wide ones, ranks by one budget
     LowRank(Box<LowRankArgs>),
+    /// Attention behind convolutions, an identity at first
+    Attend(Box<AttendArgs>),
     /// The [[reshape]] steps of a recipe, in order
     Steps(Box<EditOptions>),
 }
@@ -38,6 +40,7 @@ impl EditArgs {
     pub(crate) fn options(&self) -> &EditOptions {
         match self {
             Self::LowRank(args) => &args.edit,
+            Self::Attend(args) => &args.edit,
             Self::Steps(options) => options,
         }
     }
@@ -49,6 +52,11 @@ impl EditArgs {
                 macs: args.macs,
                 params: args.params,
                 schemes: args.scheme.iter().map(|s| (*s).into()).collect(),
+                layers: args.layers.layers(),
+            })),
+            Self::Attend(args) => Some(ReshapeStep::Attend(AttendStep {
+                kind: args.kind.unwrap_or(Kind::SqueezeExcite).into(),
+                size: args.size,
                 layers: args.layers.layers(),
             })),
             Self::Steps(_) => None,
@@ -146,6 +154,51 @@ impl From<Scheme> for SchemeName {
             Scheme::Spatial => Self::Spatial,
             Scheme::Tucker => Self::Tucker,
             Scheme::Separable => Self::Separable,
+        }
+    }
+}
+
+/// Attention behind convolutions, an identity at first.
+///
+/// Gates of exactly one, or a projection of zeros: the network computes what it did, and is then tuned
+/// towards its teacher.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  regraft reshape attend small.onnx --teacher resnet20.onnx --data cifar10/ -o attending.onnx")]
+pub(crate) struct AttendArgs {
+    #[command(flatten)]
+    edit: EditOptions,
+    /// What is put in [default: squeeze-excite]
+    #[arg(long, value_name = "KIND", help_heading = "Edit")]
+    kind: Option<Kind>,
+    /// Channels for each hidden one of squeeze-excite [default: 4], reach of channel [3], side of the kernel
+    /// of spatial [7], heads of self-attention [4]
+    #[arg(long, value_name = "N", help_heading = "Edit")]
+    size: Option<usize>,
+    #[command(flatten)]
+    layers: LayerOptions,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// A gate for each channel from the means of all
+    SqueezeExcite,
+    /// A gate for each channel from the means of its neighbours
+    Channel,
+    /// A gate for each position
+    Spatial,
+    /// Each position reads all others
+    SelfAttention,
+}
+
+impl From<Kind> for AttendName {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::SqueezeExcite => Self::SqueezeExcite,
+            Kind::Channel => Self::Channel,
+            Kind::Spatial => Self::Spatial,
+            Kind::SelfAttention => Self::SelfAttention,
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::report::{
     AllocationFigures, BlockFigures, BlockRemoval, BudgetInfo, CarriedFigures, Change, DataInfo,
     Fallback, FrozenGroup, GroupFigures, LatencyFigures, LayerTime, Metrics, ModelFigures,
     ModelInfo, PlanTrial, PruneStep, PrunedFigures, RegrowthFigures, Report, ReshapeFigures,
-    SensitivityPoint, TimeBudget, VerifyFigures, WeightCount,
+    SensitivityPoint, TimeBudget, TopologyFigures, VerifyFigures, WeightCount,
 };
 use crate::samples::Samples;
 use crate::selection::{Selection, TimeSelection};
@@ -50,6 +50,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) prune_steps: &'a [PruneStep],
     pub(crate) carried: Option<CarriedFigures>,
     pub(crate) reshape: &'a [ReshapeFigures],
+    pub(crate) topology: Option<TopologyFigures>,
 }
 
 /// Writes the model and its report.
@@ -251,6 +252,7 @@ fn report(
     report.verify.clone_from(&parts.verify);
     report.carried.clone_from(&parts.carried);
     report.reshape = parts.reshape.to_vec();
+    report.topology.clone_from(&parts.topology);
     report.layers = layers(parts, small, &facts);
     report.blocks = blocks(parts);
     if let Some(selection) = parts.selection {

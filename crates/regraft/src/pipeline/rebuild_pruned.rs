@@ -16,11 +16,12 @@ use super::journal::{RunJournal, open_run};
 use super::regrow::regrown;
 use super::related::related;
 use super::shrink::{check_files, exec, facts_of, files, judge, rebuild_config};
-use super::{Log, Outcome, RunOptions};
-use crate::model::Model;
+use super::{Files, Log, Outcome, RunOptions};
+use crate::model::{Model, ModelInput};
 use crate::progress::{Adapter, Progress};
-use crate::report::Fallback;
-use crate::reshape::{Reshaped, Start, apply};
+use crate::recipe::TopologyName;
+use crate::report::{Fallback, RegrowthFigures, TopologyFigures};
+use crate::reshape::{Reshaped, Search, Start, Topology, apply};
 use crate::samples::{Samples, open_data, prepare};
 use crate::{Error, ErrorKind, Recipe};
 
@@ -64,88 +65,164 @@ pub fn rebuild(
     for note in &samples.notes {
         log.warn(note.clone());
     }
-    log.stage("match");
-    let graph = aligned(&teacher.graph, &student.graph)?;
-    related(&teacher, &graph)?;
-    let kept = kept_channels(&teacher, &graph, &log)?;
-    let reshaped = reshaped(&graph, &kept, &samples, recipe, &log)?;
-    let Reshaped { graph, kept, .. } = &reshaped;
-    let run_dir = open_run(options, &student, &samples, recipe)?;
-    let journal = RunJournal::new(run_dir, recipe)?;
-    log.stage("rebuild");
-    let pair = Pair {
-        dense: &teacher.graph,
-        teacher: &teacher.graph,
-        pruned: graph,
-        kept,
-    };
-    let mut config = rebuild_config(recipe, &samples, exec(recipe));
-    config.sparsity = held_zeros(graph, &log)?;
-    let feeds = samples.feeds();
-    let mut regrowth = None;
-    if recipe.regrows() && config.sparsity.is_some() {
-        let (sparsity, figures) = regrown(pair, &feeds, &config, recipe, &journal, &log)?;
-        config.sparsity = Some(sparsity);
-        regrowth = Some(figures);
-        log.stage("rebuild");
-    } else if recipe.regrows() {
-        log.warn("no layer has lost single connections: none can come back".to_owned());
-    }
-    let own_teacher = student.sha256 == teacher.sha256;
-    let rebuilt = if own_teacher && reshaped.keeps_function() {
-        Rebuilt {
-            graph: graph.clone(),
-            layers: Vec::new(),
-            blocks: Vec::new(),
-        }
-    } else {
-        rebuild_graph(pair, &feeds, &config, &journal, &Adapter::new(&log))?
-    };
-    journal.check()?;
-    log.check()?;
-    let judged = judge(
-        &teacher,
-        graph,
-        &rebuilt.graph,
-        &samples,
-        exec(recipe),
-        &log,
-    )?;
-    let parts = Parts {
-        model: &teacher,
-        selection: None,
-        rebuilt: &rebuilt,
-        judged,
-        verify: None,
-        samples: &samples,
+    let work = Work {
+        teacher: &teacher,
+        student: &student,
         input: &input,
+        samples: &samples,
         recipe,
-        exec: exec(recipe),
-        allocation: None,
-        regrowth: regrowth.as_ref(),
-        prune_steps: &[],
-        carried: None,
-        reshape: &reshaped.steps,
+        options,
+        log: &log,
     };
-    finish(&parts, &files, options, &log)
+    work.run(&files)
 }
 
-/// Returns the network after the recipe's edits.
-fn reshaped(
-    graph: &Graph,
-    kept: &KeptAxes,
-    samples: &Samples,
-    recipe: &Recipe,
-    log: &Log<'_>,
-) -> Result<Reshaped, Error> {
-    let start = Start {
-        graph,
-        kept,
-        samples,
-        recipe,
-        exec: exec(recipe),
+/// A pruned network and its teacher, read.
+struct Work<'a> {
+    teacher: &'a Model,
+    student: &'a Model,
+    input: &'a ModelInput,
+    samples: &'a Samples,
+    recipe: &'a Recipe,
+    options: &'a RunOptions,
+    log: &'a Log<'a>,
+}
+
+impl Work<'_> {
+    fn run(&self, files: &Files) -> Result<Outcome, Error> {
+        let Self {
+            teacher,
+            recipe,
+            log,
+            ..
+        } = *self;
+        log.stage("match");
+        let graph = aligned(&teacher.graph, &self.student.graph)?;
+        related(teacher, &graph)?;
+        let kept = kept_channels(teacher, &graph, log)?;
+        let given = Topology { graph, kept };
+        let (start, topology) = self.topology(given)?;
+        let reshaped = self.reshaped(&start)?;
+        let run_dir = open_run(self.options, self.student, self.samples, recipe)?;
+        let journal = RunJournal::new(run_dir, recipe)?;
+        log.stage("rebuild");
+        let zeros = held_zeros(&start.graph, log)?;
+        let zeros = zeros.map(|z| still_there(z, &start.graph, &reshaped.graph));
+        let (rebuilt, regrowth) = self.rebuilt(&reshaped, zeros, &journal)?;
+        journal.check()?;
+        log.check()?;
+        let judged = judge(
+            teacher,
+            &reshaped.graph,
+            &rebuilt.graph,
+            self.samples,
+            exec(recipe),
+            log,
+        )?;
+        let parts = Parts {
+            model: teacher,
+            selection: None,
+            rebuilt: &rebuilt,
+            judged,
+            verify: None,
+            samples: self.samples,
+            input: self.input,
+            recipe,
+            exec: exec(recipe),
+            allocation: None,
+            regrowth: regrowth.as_ref(),
+            prune_steps: &[],
+            carried: None,
+            reshape: &reshaped.steps,
+            topology,
+        };
+        finish(&parts, files, self.options, log)
+    }
+
+    /// Returns the network that the rebuild starts from: the given one, or the best of several.
+    fn topology(&self, given: Topology) -> Result<(Topology, Option<TopologyFigures>), Error> {
+        if self.recipe.topology == TopologyName::Given {
+            return Ok((given, None));
+        }
+        let search = Search {
+            teacher: self.teacher,
+            input: self.input,
+            samples: self.samples,
+            recipe: self.recipe,
+            options: self.options,
+            exec: exec(self.recipe),
+            log: self.log,
+        };
+        let (best, figures) = search.best(given)?;
+        Ok((best, Some(figures)))
+    }
+
+    /// Returns the network after the recipe's edits.
+    fn reshaped(&self, start: &Topology) -> Result<Reshaped, Error> {
+        let start = Start {
+            graph: &start.graph,
+            kept: &start.kept,
+            samples: self.samples,
+            recipe: self.recipe,
+            exec: exec(self.recipe),
+        };
+        apply(&start, self.log)
+    }
+
+    fn rebuilt(
+        &self,
+        reshaped: &Reshaped,
+        zeros: Option<Sparsity>,
+        journal: &RunJournal,
+    ) -> Result<(Rebuilt, Option<RegrowthFigures>), Error> {
+        let Self {
+            teacher,
+            recipe,
+            log,
+            ..
+        } = *self;
+        let own_teacher = self.student.sha256 == teacher.sha256;
+        if own_teacher && reshaped.keeps_function() {
+            let rebuilt = Rebuilt {
+                graph: reshaped.graph.clone(),
+                layers: Vec::new(),
+                blocks: Vec::new(),
+            };
+            return Ok((rebuilt, None));
+        }
+        let pair = Pair {
+            dense: &teacher.graph,
+            teacher: &teacher.graph,
+            pruned: &reshaped.graph,
+            kept: &reshaped.kept,
+        };
+        let mut config = rebuild_config(recipe, self.samples, exec(recipe));
+        config.sparsity = zeros;
+        let feeds = self.samples.feeds();
+        let mut regrowth = None;
+        if recipe.regrows() && config.sparsity.is_some() {
+            let (sparsity, figures) = regrown(pair, &feeds, &config, recipe, journal, log)?;
+            config.sparsity = Some(sparsity);
+            regrowth = Some(figures);
+            log.stage("rebuild");
+        } else if recipe.regrows() {
+            log.warn("no layer has lost single connections: none can come back".to_owned());
+        }
+        let rebuilt = rebuild_graph(pair, &feeds, &config, journal, &Adapter::new(log))?;
+        Ok((rebuilt, regrowth))
+    }
+}
+
+/// Returns the held zeros of the layers that edits left with their weights.
+fn still_there(mut zeros: Sparsity, before: &Graph, after: &Graph) -> Sparsity {
+    let weight = |graph: &Graph, output: ValueId| {
+        let node = graph.node(graph.producer(output)?);
+        node.input(1)
     };
-    apply(&start, log)
+    zeros
+        .kept
+        .retain(|output, _| weight(before, *output) == weight(after, *output));
+    zeros
 }
 
 /// A layer with fewer zeros than this share was not pruned: they are there by chance.

@@ -190,6 +190,7 @@ fn run(
         prune_steps: &[],
         carried,
         reshape: &[],
+        topology: None,
     };
     finish(&parts, files, options, log)
 }
@@ -225,6 +226,7 @@ fn run_sparse(work: &Work<'_>, files: &Files, options: &RunOptions) -> Result<Ou
         prune_steps: &found.steps,
         carried: None,
         reshape: &[],
+        topology: None,
     };
     let files = Files {
         plan: None,

@@ -191,3 +191,14 @@ pub enum AutoName {
     /// Chosen by what is measured.
     Auto,
 }
+
+/// The topology that a rebuild gives weights to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TopologyName {
+    /// That of the pruned network.
+    #[default]
+    Given,
+    /// The best of several that cost no more.
+    Auto,
+}

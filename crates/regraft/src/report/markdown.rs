@@ -125,16 +125,7 @@ fn checks(sheet: &mut Sheet, report: &Report) {
             verify.calibration_samples
         ));
     }
-    for step in &report.reshape {
-        sheet.put(format_args!("- Reshaped: {}.\n", esc(&step.in_words())));
-        for change in step.changes.iter().take(MAX_ROWS) {
-            sheet.put(format_args!(
-                "  - {}: {}\n",
-                name(&change.node),
-                esc(&change.what)
-            ));
-        }
-    }
+    reshaped(sheet, report);
     if let Some(training) = &report.training {
         sheet.put(format_args!("- Trained: {}.\n", training.in_words()));
     }
@@ -188,6 +179,31 @@ fn checks(sheet: &mut Sheet, report: &Report) {
         ));
     }
     sheet.put(format_args!("\n"));
+}
+
+/// Topologies tried, then each edit with what it changed.
+fn reshaped(sheet: &mut Sheet, report: &Report) {
+    if let Some(topology) = &report.topology {
+        sheet.put(format_args!("- Topology: {}.\n", esc(&topology.in_words())));
+        for trial in topology.trials.iter().take(MAX_ROWS) {
+            sheet.put(format_args!(
+                "  - {}: {} MACs, error {}\n",
+                esc(&trial.what),
+                format::si(trial.macs),
+                format::percent(trial.error, 2)
+            ));
+        }
+    }
+    for step in &report.reshape {
+        sheet.put(format_args!("- Reshaped: {}.\n", esc(&step.in_words())));
+        for change in step.changes.iter().take(MAX_ROWS) {
+            sheet.put(format_args!(
+                "  - {}: {}\n",
+                name(&change.node),
+                esc(&change.what)
+            ));
+        }
+    }
 }
 
 /// The mean over the seeds, and a line for each of them.

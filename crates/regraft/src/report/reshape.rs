@@ -69,3 +69,45 @@ impl ReshapeFigures {
         )
     }
 }
+
+/// Topologies of the same cost, and which was rebuilt.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TopologyFigures {
+    /// Multiply-accumulates for one sample that none may exceed.
+    pub budget: u64,
+    /// The trial that was rebuilt.
+    pub chosen: usize,
+    /// All of them.
+    pub trials: Vec<TopologyTrial>,
+}
+
+/// One topology.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TopologyTrial {
+    /// What it is, in words.
+    pub what: String,
+    /// Multiply-accumulates for one sample.
+    pub macs: u64,
+    /// Squared error of the output on held-out samples after a closed-form rebuild, relative to its energy.
+    pub error: f64,
+}
+
+impl TopologyFigures {
+    /// Returns what was chosen, in words.
+    pub fn in_words(&self) -> String {
+        let chosen = self.trials.get(self.chosen);
+        format!(
+            "{} topologies of at most {} MACs tried; kept: {}",
+            self.trials.len(),
+            format::si(self.budget),
+            chosen.map_or_else(String::new, |t| format!(
+                "{}, output error {} where the given one has {}",
+                format::name(&t.what),
+                format::percent(t.error, 1),
+                format::percent(self.trials.first().map_or(0.0, |f| f.error), 1)
+            ))
+        )
+    }
+}

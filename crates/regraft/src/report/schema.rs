@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::carried::CarriedFigures;
 use super::error::ReportError;
 use super::repeats::RepeatsFigures;
-use super::reshape::ReshapeFigures;
+use super::reshape::{ReshapeFigures, TopologyFigures};
 use super::sparse_figures::{AllocationFigures, PruneStep, RegrowthFigures};
 use super::training::TrainingFigures;
 
@@ -84,6 +84,9 @@ pub struct Report {
     /// The same training with several seeds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repeats: Option<RepeatsFigures>,
+    /// Topologies that were tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub topology: Option<TopologyFigures>,
     /// Edits of the topology, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reshape: Vec<ReshapeFigures>,

@@ -172,6 +172,9 @@ fn checks(sheet: &mut Sheet, report: &Report) {
         );
     }
     rebuilt(sheet, report);
+    if let Some(topology) = &report.topology {
+        sheet.item("topology", Tone::Plain, &topology.in_words());
+    }
     for step in &report.reshape {
         sheet.item("reshaped", Tone::Plain, &step.in_words());
     }

@@ -7,10 +7,11 @@ use regraft_graph::{Graph, ValueId};
 use regraft_rebuild::Activations;
 use regraft_rebuild::calibrate::{CalibrateConfig, calibrate};
 use regraft_rebuild::rebuild::KeptAxes;
+use regraft_rebuild::reshape::attend::{AttendConfig, Attention, attend};
 use regraft_rebuild::reshape::low_rank::{Limit, LowRankConfig, Scheme, low_rank};
 use regraft_rebuild::reshape::{Edited, Network, Selection, output_change};
 
-use super::step::{LowRankStep, ReshapeStep, SchemeName, StepLayers};
+use super::step::{AttendName, AttendStep, LowRankStep, ReshapeStep, SchemeName, StepLayers};
 use crate::pipeline::Log;
 use crate::progress::{Adapter, Progress};
 use crate::report::{Change, ReshapeChange, ReshapeFigures};
@@ -73,7 +74,12 @@ pub(crate) fn apply(start: &Start<'_>, log: &Log<'_>) -> Result<Reshaped, Error>
 }
 
 impl Start<'_> {
-    fn edit(&self, graph: &Graph, step: &ReshapeStep, log: &Log<'_>) -> Result<Edited, Error> {
+    pub(super) fn edit(
+        &self,
+        graph: &Graph,
+        step: &ReshapeStep,
+        log: &Log<'_>,
+    ) -> Result<Edited, Error> {
         let network = Network::new(graph.clone())?;
         match step {
             ReshapeStep::LowRank(step) => {
@@ -86,6 +92,13 @@ impl Start<'_> {
                     &Adapter::new(log),
                 )?;
                 Ok(found)
+            }
+            ReshapeStep::Attend(step) => {
+                let config = AttendConfig {
+                    attention: step.attention(),
+                    seed: self.recipe.seed,
+                };
+                Ok(attend(&network, &selection(&step.layers), &config)?)
             }
         }
     }
@@ -156,6 +169,18 @@ fn selection(layers: &StepLayers) -> Selection {
     Selection {
         only: layers.only.clone(),
         ignore: layers.ignore.clone(),
+    }
+}
+
+impl AttendStep {
+    fn attention(&self) -> Attention {
+        let size = |usual: usize| self.size.unwrap_or(usual);
+        match self.kind {
+            AttendName::SqueezeExcite => Attention::SqueezeExcite { reduction: size(4) },
+            AttendName::Channel => Attention::Channel { reach: size(3) },
+            AttendName::Spatial => Attention::Spatial { kernel: size(7) },
+            AttendName::SelfAttention => Attention::SelfAttention { heads: size(4) },
+        }
     }
 }
 

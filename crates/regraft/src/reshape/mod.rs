@@ -1,6 +1,7 @@
 //! `reshape`: edits of the topology, each a step that a recipe can name.
 
 mod apply;
+mod auto;
 mod step;
 
 use std::path::Path;
@@ -10,7 +11,8 @@ use crate::progress::Progress;
 use crate::{Error, Outcome, Recipe, RunOptions};
 
 pub(crate) use apply::{Reshaped, Start, apply};
-pub use step::{LowRankStep, ReshapeStep, SchemeName, StepLayers};
+pub(crate) use auto::{Search, Topology};
+pub use step::{AttendName, AttendStep, LowRankStep, ReshapeStep, SchemeName, StepLayers};
 
 /// Edits a network as the recipe's `reshape` steps say, refits what the edits changed towards the recipe's
 /// model, and writes the result with its report.

@@ -10,6 +10,38 @@ use crate::Error;
 pub enum ReshapeStep {
     /// Thin layers in place of wide ones.
     LowRank(LowRankStep),
+    /// Attention, an identity at first.
+    Attend(AttendStep),
+}
+
+/// Attention behind convolutions.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AttendStep {
+    /// What is put in.
+    pub kind: AttendName,
+    /// Channels for each hidden one of `squeeze-excite`, the reach of `channel`, the side of the kernel of
+    /// `spatial`, the heads of `self-attention`; left out: 4, 3, 7, 4.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<usize>,
+    /// Which layers; left out: those that end a residual branch.
+    #[serde(skip_serializing_if = "is_all")]
+    pub layers: StepLayers,
+}
+
+/// A kind of attention.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AttendName {
+    /// A gate for each channel from the means of all.
+    #[default]
+    SqueezeExcite,
+    /// A gate for each channel from the means of its neighbours.
+    Channel,
+    /// A gate for each position.
+    Spatial,
+    /// Each position reads all others.
+    SelfAttention,
 }
 
 /// Which layers a step may touch: patterns of node names, `*` for any text.
@@ -65,6 +97,7 @@ impl ReshapeStep {
     pub fn name(&self) -> &'static str {
         match self {
             Self::LowRank(_) => "low-rank",
+            Self::Attend(_) => "attend",
         }
     }
 
@@ -75,6 +108,7 @@ impl ReshapeStep {
     pub(crate) fn check(&self) -> Result<(), Error> {
         match self {
             Self::LowRank(step) => step.check(),
+            Self::Attend(_) => Ok(()),
         }
     }
 }

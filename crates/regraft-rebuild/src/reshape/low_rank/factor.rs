@@ -1,8 +1,12 @@
 //! Thin layers in place of one: which kinds there are, what they cost and what they lose.
 
+use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
 use regraft_graph::infer::Facts;
 use regraft_graph::{Dim, Graph, Op};
-use regraft_solve::low_rank::{best_outer, output_spectrum};
+use regraft_solve::low_rank::{Spectrum, best_outer, output_spectrum};
 use regraft_solve::{LeastSquares, Matrix, SolveError};
 
 use super::Scheme;
@@ -160,9 +164,51 @@ pub(super) struct Factors {
 
 /// A layer that is factored: its weights and the inputs they see.
 pub(super) struct Work<'a> {
-    pub(super) geometry: Geometry,
-    pub(super) weights: &'a Matrix,
-    pub(super) problem: &'a LeastSquares,
+    geometry: Geometry,
+    weights: &'a Matrix,
+    problem: &'a LeastSquares,
+    // Whole decompositions, each made once and cut for every rank.
+    outputs: OnceCell<Spectrum>,
+    columns: OnceCell<Spectrum>,
+    inputs: OnceCell<Spectrum>,
+    cores: RefCell<BTreeMap<usize, Rc<Core>>>,
+}
+
+/// What a number of input channels allows.
+struct Core {
+    /// Rows of the inputs' directions.
+    inner: Matrix,
+    /// The best weights on them, `n_out x (inner x taps)`.
+    weights: Matrix,
+    /// The same as weights of the layer.
+    composed: Matrix,
+    outputs: Spectrum,
+}
+
+impl<'a> Work<'a> {
+    pub(super) fn new(geometry: Geometry, weights: &'a Matrix, problem: &'a LeastSquares) -> Self {
+        Self {
+            geometry,
+            weights,
+            problem,
+            outputs: OnceCell::new(),
+            columns: OnceCell::new(),
+            inputs: OnceCell::new(),
+            cores: RefCell::default(),
+        }
+    }
+}
+
+/// Returns what a cell holds, made first if it is empty.
+fn once<T>(
+    cell: &OnceCell<T>,
+    make: impl FnOnce() -> Result<T, SolveError>,
+) -> Result<&T, SolveError> {
+    if let Some(made) = cell.get() {
+        return Ok(made);
+    }
+    let made = make()?;
+    Ok(cell.get_or_init(|| made))
 }
 
 /// Ranks tried along one axis.
@@ -221,7 +267,10 @@ impl Work<'_> {
     }
 
     fn by_outputs(&self, rank: usize) -> Result<Factors, SolveError> {
-        let (outer, inner) = output_spectrum(self.problem, self.weights)?.factors(rank)?;
+        let outputs = once(&self.outputs, || {
+            output_spectrum(self.problem, self.weights)
+        })?;
+        let (outer, inner) = outputs.factors(rank)?;
         Ok(Factors {
             composed: product(&outer, &inner),
             parts: vec![inner, outer],
@@ -230,37 +279,36 @@ impl Work<'_> {
 
     /// A column of kernel positions, then a row of them (Jaderberg et al. 2014).
     fn by_axes(&self, rank: usize) -> Result<Factors, SolveError> {
-        let g = &self.geometry;
-        let [h, w] = g.kernel;
-        let columns = g.n_in * h;
-        // One row for each output and place along the second axis.
-        let mut rows = Matrix::zeros(g.n_out * w, columns);
-        for o in 0..g.n_out {
-            for (at, value) in self.weights.row(o).iter().enumerate() {
-                rows.set(o * w + at % w, at / w, *value);
-            }
-        }
-        let mut gram = Matrix::zeros(columns, columns);
-        for a in 0..columns {
-            for b in 0..columns {
-                let sum = (0..w).map(|x| self.problem.gram.at(a * w + x, b * w + x));
-                gram.set(a, b, sum.sum());
-            }
-        }
-        let (_, inner) = output_spectrum(&seeing(gram), &rows)?.factors(rank)?;
-        let mut wide = Matrix::zeros(inner.rows * w, columns * w);
-        for j in 0..inner.rows {
-            for (c, value) in inner.row(j).iter().enumerate() {
-                for x in 0..w {
-                    wide.set(j * w + x, c * w + x, *value);
-                }
-            }
-        }
+        let w = self.geometry.kernel[1];
+        let columns = once(&self.columns, || self.sides(w))?;
+        let (_, inner) = columns.factors(rank)?;
+        let wide = repeated(&inner, w);
         let outer = best_outer(self.problem, &wide)?.weights;
         Ok(Factors {
             composed: product(&outer, &wide),
             parts: vec![inner, outer],
         })
+    }
+
+    /// Returns the directions of the inputs apart from their innermost `places`, for which every
+    /// output has a row of its own.
+    fn sides(&self, places: usize) -> Result<Spectrum, SolveError> {
+        let n_out = self.weights.rows;
+        let columns = self.weights.cols / places.max(1);
+        let mut rows = Matrix::zeros(n_out * places, columns);
+        for o in 0..n_out {
+            for (at, value) in self.weights.row(o).iter().enumerate() {
+                rows.set(o * places + at % places, at / places, *value);
+            }
+        }
+        let mut gram = Matrix::zeros(columns, columns);
+        for a in 0..columns {
+            for b in 0..columns {
+                let own = |x| self.problem.gram.at(a * places + x, b * places + x);
+                gram.set(a, b, (0..places).map(own).sum());
+            }
+        }
+        output_spectrum(&seeing(gram), &rows)
     }
 
     /// `count` kernels for each input channel, by how its part of the outputs varies.
@@ -290,39 +338,53 @@ impl Work<'_> {
 
     /// Fewer input channels, a small core, more output channels (Tucker-2; Kim et al. 2016).
     fn by_channels(&self, ranks: [usize; 2]) -> Result<Factors, SolveError> {
-        let g = &self.geometry;
-        let (taps, n_in) = (g.taps(), g.n_in);
-        let mut rows = Matrix::zeros(g.n_out * taps, n_in);
-        for o in 0..g.n_out {
-            for (at, value) in self.weights.row(o).iter().enumerate() {
-                rows.set(o * taps + at % taps, at / taps, *value);
-            }
-        }
-        let mut gram = Matrix::zeros(n_in, n_in);
-        for a in 0..n_in {
-            for b in 0..n_in {
-                let sum = (0..taps).map(|t| self.problem.gram.at(a * taps + t, b * taps + t));
-                gram.set(a, b, sum.sum());
-            }
-        }
-        let (_, inner) = output_spectrum(&seeing(gram), &rows)?.factors(ranks[0])?;
-        let mut wide = Matrix::zeros(inner.rows * taps, n_in * taps);
-        for j in 0..inner.rows {
-            for (c, value) in inner.row(j).iter().enumerate() {
-                for t in 0..taps {
-                    wide.set(j * taps + t, c * taps + t, *value);
-                }
-            }
-        }
-        let core = best_outer(self.problem, &wide)?.weights;
-        let whole = product(&core, &wide);
-        let (outer, _) = output_spectrum(self.problem, &whole)?.factors(ranks[1])?;
-        let inner_core = product(&outer.transposed(), &core);
+        let core = self.core(ranks[0])?;
+        let (outer, inner) = core.outputs.factors(ranks[1])?;
         Ok(Factors {
-            composed: product(&outer, &product(&outer.transposed(), &whole)),
-            parts: vec![inner, inner_core, outer],
+            parts: vec![
+                core.inner.clone(),
+                product(&outer.transposed(), &core.weights),
+                outer.clone(),
+            ],
+            composed: if inner.rows < self.weights.rows {
+                product(&outer, &product(&outer.transposed(), &core.composed))
+            } else {
+                core.composed.clone()
+            },
         })
     }
+
+    fn core(&self, rank: usize) -> Result<Rc<Core>, SolveError> {
+        if let Some(made) = self.cores.borrow().get(&rank) {
+            return Ok(Rc::clone(made));
+        }
+        let taps = self.geometry.taps();
+        let (_, inner) = once(&self.inputs, || self.sides(taps))?.factors(rank)?;
+        let wide = repeated(&inner, taps);
+        let weights = best_outer(self.problem, &wide)?.weights;
+        let composed = product(&weights, &wide);
+        let made = Rc::new(Core {
+            outputs: output_spectrum(self.problem, &composed)?,
+            inner,
+            weights,
+            composed,
+        });
+        self.cores.borrow_mut().insert(rank, Rc::clone(&made));
+        Ok(made)
+    }
+}
+
+/// Returns each row once for every innermost place: `(rows x places) x (cols x places)`.
+fn repeated(inner: &Matrix, places: usize) -> Matrix {
+    let mut wide = Matrix::zeros(inner.rows * places, inner.cols * places);
+    for j in 0..inner.rows {
+        for (c, value) in inner.row(j).iter().enumerate() {
+            for x in 0..places {
+                wide.set(j * places + x, c * places + x, *value);
+            }
+        }
+    }
+    wide
 }
 
 /// Returns a problem that knows of its inputs alone.

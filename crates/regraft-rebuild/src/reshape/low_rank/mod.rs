@@ -120,11 +120,7 @@ struct Part<'a> {
 
 impl Part<'_> {
     fn work(&self) -> Work<'_> {
-        Work {
-            geometry: self.geometry,
-            weights: &self.weights,
-            problem: &self.problem,
-        }
+        Work::new(self.geometry, &self.weights, &self.problem)
     }
 }
 

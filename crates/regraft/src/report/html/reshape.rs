@@ -1,7 +1,7 @@
 //! Edits of the topology: what each layer became, and what it costs now.
 
 use super::super::format;
-use super::super::reshape::{ReshapeChange, ReshapeFigures};
+use super::super::reshape::{ReshapeChange, ReshapeFigures, TopologyFigures};
 use super::super::schema::Report;
 use super::page::{Detail, Page, esc, label};
 
@@ -10,7 +10,7 @@ const WIDTH: f64 = 260.0;
 
 /// Writes every step, if there were any.
 pub(super) fn section(page: &mut Page, report: &Report, detail: &Detail) {
-    if report.reshape.is_empty() {
+    if report.reshape.is_empty() && report.topology.is_none() {
         return;
     }
     page.open(
@@ -18,6 +18,9 @@ pub(super) fn section(page: &mut Page, report: &Report, detail: &Detail) {
         "Topology",
         "What each layer became. Grey: its multiply-accumulates before the step; blue: after it.",
     );
+    if let Some(topology) = &report.topology {
+        trials(page, topology);
+    }
     for step in &report.reshape {
         one(page, step, detail);
     }
@@ -66,4 +69,26 @@ fn one(page: &mut Page, step: &ReshapeFigures, detail: &Detail) {
             "layers",
         );
     }
+}
+
+/// The topologies that were tried, one row each; the bar is the error that the closed form leaves.
+fn trials(page: &mut Page, topology: &TopologyFigures) {
+    page.put(format_args!("<p>{}.</p>\n", esc(&topology.in_words())));
+    let errors = topology.trials.iter().map(|t| t.error);
+    let most = errors.fold(f64::MIN_POSITIVE, f64::max);
+    page.put(format_args!(
+        "<div class=\"scroll\"><table>\n<thead><tr><th>Topology</th><th>MACs</th><th>Error of the output</th><th></th></tr></thead>\n<tbody>\n"
+    ));
+    for (at, trial) in topology.trials.iter().enumerate() {
+        let kept = if at == topology.chosen { ", kept" } else { "" };
+        let width = (trial.error / most * WIDTH).clamp(1.0, WIDTH);
+        page.put(format_args!(
+            "<tr><th>{}{kept}</th><td>{}</td><td><svg class=\"inline\" width=\"{WIDTH}\" height=\"10\" role=\"img\" aria-label=\"{}\"><rect class=\"is\" width=\"{width:.1}\" height=\"10\"/></svg></td><td>{}</td></tr>\n",
+            esc(&trial.what),
+            format::si(trial.macs),
+            format::percent(trial.error, 2),
+            format::percent(trial.error, 2),
+        ));
+    }
+    page.put(format_args!("</tbody>\n</table></div>\n"));
 }
