@@ -5,7 +5,16 @@
 //! network with a list of what it changed. Values that stay keep their identifiers, so that
 //! [`rebuild`](crate::rebuild::rebuild) can refit the result towards the network before the edit.
 
+mod ceiling;
+pub mod deepen;
+mod fit;
+mod importance;
+pub mod link;
+pub mod reconnect;
 mod select;
+#[cfg(test)]
+mod toy;
+pub mod widen;
 
 use regraft_graph::cost::{Cost, total};
 use regraft_graph::infer::{Facts, InferOptions, infer};
@@ -14,6 +23,8 @@ use regraft_graph::{Graph, GraphError};
 use crate::calibrate::Calibration;
 use crate::{Layer, find_layers};
 
+pub use ceiling::Ceiling;
+pub use fit::{FitConfig, FittedLayer, Samples, refit};
 pub use select::Selection;
 
 /// A network on which an edit works.
