@@ -144,6 +144,12 @@ pub enum PruneError {
         /// The number given.
         found: usize,
     },
+    /// A weight that copies share is not made of 32-bit floats.
+    #[error("weight `{value}` does not hold 32-bit floats")]
+    NotFloat {
+        /// The weight's name.
+        value: String,
+    },
     /// The dry run found widths that do not fit together.
     #[error("node `{node}` ({op}): {reason}")]
     Inconsistent {
@@ -182,6 +188,7 @@ impl PruneError {
             | Self::Share { .. }
             | Self::ScoreValue { .. }
             | Self::Statistics { .. }
+            | Self::NotFloat { .. }
             | Self::Inconsistent { .. }
             | Self::Graph(_) => None,
         }

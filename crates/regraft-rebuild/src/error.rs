@@ -75,14 +75,6 @@ pub enum RebuildError {
         /// Share of zeros with every layer at its last level.
         nearest: f64,
     },
-    /// A budget that an edit cannot meet.
-    #[error("the edited network costs at least {nearest}, and {wanted} is wanted")]
-    OverBudget {
-        /// What it may cost, in the unit of the budget.
-        wanted: u64,
-        /// What it costs at its smallest.
-        nearest: u64,
-    },
     /// An edit that the network does not allow.
     #[error("the edit cannot be made: {reason}")]
     Edit {
@@ -92,6 +84,36 @@ pub enum RebuildError {
     /// An edit has to know what layers read.
     #[error("this edit needs calibration samples")]
     NoCalibration,
+    /// A group cannot have the width that was asked for.
+    #[error("group `{group}` has {n_units} units, {wanted} are asked for")]
+    Width {
+        /// The group's name.
+        group: String,
+        /// The units that it has.
+        n_units: usize,
+        /// The units that it should have.
+        wanted: usize,
+    },
+    /// An edit costs more than it may.
+    #[error("the network would have {needed} {what}, {limit} are allowed")]
+    OverBudget {
+        /// `MACs` or `parameters`.
+        what: &'static str,
+        /// What the network would have.
+        needed: u64,
+        /// What it may have.
+        limit: u64,
+    },
+    /// A number of an edit's settings that makes no sense.
+    #[error("{what} is {value}, it has to be {bounds}")]
+    Setting {
+        /// Which.
+        what: &'static str,
+        /// The number given.
+        value: f64,
+        /// What it has to be, in words.
+        bounds: &'static str,
+    },
     /// The caller asked to stop.
     #[error("interrupted")]
     Interrupted,
@@ -119,14 +141,20 @@ impl RebuildError {
                 let reachable = (nearest * 1000.0).floor() / 1000.0;
                 Some(format!("ask for a sparsity of at most {reachable:.3}"))
             }
-            Self::OverBudget { .. } => Some("raise the budget".to_owned()),
             Self::NoCalibration => Some("point --data at samples".to_owned()),
+            Self::Width { n_units, .. } => Some(format!(
+                "an edit that adds units needs a width above {n_units}"
+            )),
+            Self::OverBudget { what, needed, .. } => {
+                Some(format!("allow at least {needed} {what}, or ask for less"))
+            }
             Self::Prune(source) => source.hint(),
             Self::Allocate(_)
             | Self::Run { .. }
             | Self::Graph(_)
             | Self::NotFloat { .. }
             | Self::Edit { .. }
+            | Self::Setting { .. }
             | Self::Interrupted => None,
         }
     }

@@ -70,5 +70,6 @@ pub use recipe::{
     Tuning,
 };
 pub use reshape::{
-    AttendName, AttendStep, LowRankStep, ReshapeStep, SchemeName, StepLayers, reshape,
+    AttendName, AttendStep, DeepenStep, InsertName, LinkStep, LowRankStep, ReconnectStep,
+    ReshapeStep, SchemeName, ShareName, StepLayers, WidenStep, reshape,
 };

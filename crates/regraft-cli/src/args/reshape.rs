@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
-use regraft::{AttendName, AttendStep, LowRankStep, ReshapeStep, SchemeName, StepLayers};
+use regraft::{
+    AttendName, AttendStep, DeepenStep, InsertName, LinkStep, LowRankStep, ReconnectStep,
+    ReshapeStep, SchemeName, ShareName, StepLayers, WidenStep,
+};
 
 use super::options::share;
 use super::{
@@ -31,6 +34,14 @@ pub(crate) enum EditArgs {
     LowRank(Box<LowRankArgs>),
     /// Attention behind convolutions, an identity at first
     Attend(Box<AttendArgs>),
+    /// More units in groups of channels; the network computes what it did
+    Widen(Box<WidenArgs>),
+    /// More layers; the network computes what it did
+    Deepen(Box<DeepenArgs>),
+    /// Shortcuts past layers, solved for, kept where they help
+    Link(Box<LinkArgs>),
+    /// Channels that were pruned come back, with weights that are solved for
+    Reconnect(Box<ReconnectArgs>),
     /// The [[reshape]] steps of a recipe, in order
     Steps(Box<EditOptions>),
 }
@@ -41,6 +52,10 @@ impl EditArgs {
         match self {
             Self::LowRank(args) => &args.edit,
             Self::Attend(args) => &args.edit,
+            Self::Widen(args) => &args.edit,
+            Self::Deepen(args) => &args.edit,
+            Self::Link(args) => &args.edit,
+            Self::Reconnect(args) => &args.edit,
             Self::Steps(options) => options,
         }
     }
@@ -58,6 +73,28 @@ impl EditArgs {
                 kind: args.kind.unwrap_or(Kind::SqueezeExcite).into(),
                 size: args.size,
                 layers: args.layers.layers(),
+            })),
+            Self::Widen(args) => Some(ReshapeStep::Widen(WidenStep {
+                factor: args.factor,
+                share: args.share.map_or(ShareName::Zero, Into::into),
+                noise: args.noise,
+                max_macs: args.max_macs,
+                widths: args.width.iter().cloned().collect(),
+            })),
+            Self::Deepen(args) => Some(ReshapeStep::Deepen(DeepenStep {
+                insert: args.insert.map_or(InsertName::Identity, Into::into),
+                kernel: args.kernel,
+                max_macs: args.max_macs,
+                layers: args.layers.layers(),
+            })),
+            Self::Link(args) => Some(ReshapeStep::Link(LinkStep {
+                max_macs: args.max_macs,
+                layers: args.layers.layers(),
+            })),
+            Self::Reconnect(args) => Some(ReshapeStep::Reconnect(ReconnectStep {
+                rebuild_rate: args.rebuild_rate,
+                max_macs: args.max_macs,
+                widths: args.width.iter().cloned().collect(),
             })),
             Self::Steps(_) => None,
         }
@@ -201,4 +238,136 @@ impl From<Kind> for AttendName {
             Kind::SelfAttention => Self::SelfAttention,
         }
     }
+}
+
+/// More units in groups of channels; the network computes what it did.
+///
+/// Each group's most important units are copied. What reads a copy starts at zero, or the unit and its
+/// copies share it.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  regraft reshape widen small.onnx --factor 1.5 --data cifar10/ -o wide.onnx")]
+pub(crate) struct WidenArgs {
+    #[command(flatten)]
+    edit: EditOptions,
+    /// As many times the units of every group that can grow
+    #[arg(
+        long,
+        value_name = "FACTOR",
+        conflicts_with = "width",
+        required_unless_present = "width",
+        help_heading = "Edit"
+    )]
+    factor: Option<f64>,
+    /// Units of one group, by its name; may be repeated
+    #[arg(long, value_name = "GROUP=UNITS", value_parser = width, help_heading = "Edit")]
+    width: Vec<(String, usize)>,
+    /// How the weights that read a unit are shared with its copies [default: zero]
+    #[arg(long, value_name = "HOW", help_heading = "Edit")]
+    share: Option<Share>,
+    /// Noise on the weights that make copies, relative to each [default: 0.01]
+    #[arg(long, value_name = "SHARE", help_heading = "Edit")]
+    noise: Option<f64>,
+    /// The most multiply-accumulates, as a share of the network's
+    #[arg(long, value_name = "SHARE", help_heading = "Edit")]
+    max_macs: Option<f64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Share {
+    /// Copies are not read at first
+    Zero,
+    /// Evenly
+    Split,
+}
+
+impl From<Share> for ShareName {
+    fn from(share: Share) -> Self {
+        match share {
+            Share::Zero => Self::Zero,
+            Share::Split => Self::Split,
+        }
+    }
+}
+
+/// More layers; the network computes what it did.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  regraft reshape deepen small.onnx --only 'layer2*' --data cifar10/ -o deep.onnx")]
+pub(crate) struct DeepenArgs {
+    #[command(flatten)]
+    edit: EditOptions,
+    /// What is put behind a layer [default: identity]
+    #[arg(long, value_name = "WHAT", help_heading = "Edit")]
+    insert: Option<Insert>,
+    /// Side of the kernel of new convolutions, odd [default: 3]
+    #[arg(long, value_name = "N", help_heading = "Edit")]
+    kernel: Option<usize>,
+    /// The most multiply-accumulates, as a share of the network's
+    #[arg(long, value_name = "SHARE", help_heading = "Edit")]
+    max_macs: Option<f64>,
+    #[command(flatten)]
+    layers: LayerOptions,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Insert {
+    /// A layer that gives what it reads
+    Identity,
+    /// A residual block that adds nothing at first
+    Residual,
+}
+
+impl From<Insert> for InsertName {
+    fn from(insert: Insert) -> Self {
+        match insert {
+            Insert::Identity => Self::Identity,
+            Insert::Residual => Self::Residual,
+        }
+    }
+}
+
+/// Shortcuts past layers, solved for, kept where they help.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  regraft reshape link small.onnx --teacher resnet20.onnx --data cifar10/ -o linked.onnx")]
+pub(crate) struct LinkArgs {
+    #[command(flatten)]
+    edit: EditOptions,
+    /// The most multiply-accumulates, as a share of the network's
+    #[arg(long, value_name = "SHARE", help_heading = "Edit")]
+    max_macs: Option<f64>,
+    #[command(flatten)]
+    layers: LayerOptions,
+}
+
+/// Channels that were pruned come back, with weights that are solved for.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  regraft reshape reconnect small.onnx --teacher resnet20.onnx --rebuild-rate 0.3 --data cifar10/")]
+pub(crate) struct ReconnectArgs {
+    #[command(flatten)]
+    edit: EditOptions,
+    /// Share of the removed units of every group that come back [default: 1]
+    #[arg(long, value_name = "SHARE", help_heading = "Edit")]
+    rebuild_rate: Option<f64>,
+    /// Units of one group, by its name; more than the dense network had are new; may be repeated
+    #[arg(long, value_name = "GROUP=UNITS", value_parser = width, help_heading = "Edit")]
+    width: Vec<(String, usize)>,
+    /// The most multiply-accumulates, as a share of the network's
+    #[arg(long, value_name = "SHARE", help_heading = "Edit")]
+    max_macs: Option<f64>,
+}
+
+/// Reads `GROUP=UNITS`; the name may hold further equals signs.
+fn width(text: &str) -> Result<(String, usize), String> {
+    let (group, units) = text
+        .rsplit_once('=')
+        .ok_or("is not GROUP=UNITS; write conv1=48")?;
+    let units = units.parse().map_err(|_| "does not end in a number")?;
+    Ok((group.to_owned(), units))
 }

@@ -67,7 +67,7 @@ pub(super) fn mask_node(
 }
 
 /// How an op normalises over the last axis alone.
-fn last_axis_norm(op: &Op) -> Option<FusedNorm> {
+pub(super) fn last_axis_norm(op: &Op) -> Option<FusedNorm> {
     let norm = |epsilon, centred: bool| FusedNorm {
         epsilon,
         centred,

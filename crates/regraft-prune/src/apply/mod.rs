@@ -1,6 +1,7 @@
 //! Removing the units that a plan does not keep.
 
 mod dry_run;
+mod grow;
 mod mask;
 mod mask_nodes;
 mod params;
@@ -10,6 +11,7 @@ mod random;
 mod tests;
 
 pub use dry_run::dry_run;
+pub use grow::{Grown, Origin, Share, grow};
 pub use mask::mask;
 use regraft_graph::cost::{Cost, node_macs, total};
 use regraft_graph::infer::{Facts, InferOptions, infer};
@@ -42,7 +44,7 @@ pub struct ApplyReport {
     pub before: Cost,
     /// The counts of the pruned network.
     pub after: Cost,
-    /// The indices kept on every axis that shrank, for whoever rebuilds the weights.
+    /// The indices on every axis that shrank or grew, for whoever rebuilds the weights.
     pub kept: Kept,
 }
 

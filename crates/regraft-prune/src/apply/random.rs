@@ -7,7 +7,7 @@ use regraft_graph::infer::{InferOptions, infer};
 use regraft_graph::op::{BinaryOp, GlobalPool, PadMode, SliceAttributes, UnaryOp};
 use regraft_graph::{Graph, GraphBuilder, Op, ValueId};
 
-use super::{apply, dry_run, mask};
+use super::{Share, apply, dry_run, grow, mask};
 use crate::plan::{Budget, ChooseOptions, CostModel, choose};
 use crate::score::{Normalize, Score, score};
 use crate::toy::{Toy, add, check_masked, relu};
@@ -284,5 +284,34 @@ proptest! {
         prop_assert_eq!(pruned.n_nodes(), graph.n_nodes());
         let (same, _) = apply(&graph, &facts, &groups, &Plan::dense(&groups)).unwrap();
         prop_assert_eq!(same, graph);
+    }
+
+    #[test]
+    fn copies_compute_the_same(steps in steps(), seed in any::<u64>(), whole in any::<bool>()) {
+        let (graph, facts, groups) = build(&steps).done(&["a", "b"]);
+        let mut state = seed;
+        let mut copies = Vec::new();
+        for group in &groups.groups {
+            let free = (0..group.units.len()).filter(|u| group.units[*u].frozen.is_none());
+            let mut chosen = Vec::new();
+            for unit in free {
+                state = state.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1);
+                let n = if whole { 1 } else { (state >> 33) % 3 };
+                chosen.extend((0..n).map(|_| unit));
+            }
+            copies.push(chosen);
+        }
+        for share in [Share::Zero, Share::Split] {
+            match grow(&graph, &facts, &groups, &copies, share) {
+                Ok(grown) => check_masked(&graph, &grown.graph),
+                Err(PruneError::Inconsistent { reason, .. }) => {
+                    // A slice may cut through a unit of several channels.
+                    let several = |s: &Step| matches!(s, Step::GroupNorm | Step::Shuffle);
+                    let cut = steps.iter().any(several) && reason.contains("not of one unit");
+                    prop_assert!(cut || reason.contains("as many copies"), "{reason}");
+                }
+                Err(error) => return Err(TestCaseError::fail(format!("{error}"))),
+            }
+        }
     }
 }

@@ -266,6 +266,11 @@ pub struct Kept {
 }
 
 impl Kept {
+    /// Returns the given indices of each axis.
+    pub(crate) fn of_axes(axes: BTreeMap<(ValueId, usize), Vec<usize>>) -> Self {
+        Self { axes }
+    }
+
     /// Returns the indices that stay on an axis, ascending; `None` if all do.
     pub fn get(&self, value: ValueId, axis: usize) -> Option<&[usize]> {
         self.axes.get(&(value, axis)).map(Vec::as_slice)

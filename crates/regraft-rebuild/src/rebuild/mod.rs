@@ -20,9 +20,9 @@ use crate::layer::with_biases;
 use crate::stream::Stream;
 use crate::tune::{Schedule, Target, Term, tune};
 use crate::{Activations, Layer, Monitor, RebuildError, Stage, find_layers};
-pub(crate) use refit_layer::NOTHING_TO_MEND;
 use refit_layer::refit_layer;
-pub(crate) use target::keep_axes;
+pub(crate) use refit_layer::{NOTHING_TO_MEND, error_of, solve_groups};
+pub(crate) use target::{difference, keep_axes};
 
 pub use crate::tune::{DEFAULT_JOINT_MACS, MAX_JOINT_EPOCHS, TuneConfig, Tuned};
 pub use refit_layer::LayerRefit;

@@ -217,9 +217,9 @@ fn current(walk: &Walk<'_>, layer: &Layer) -> (Matrix, Vec<f64>) {
 }
 
 /// A layer's new weights over all its groups.
-pub(super) struct Solved {
-    pub(super) weights: Matrix,
-    pub(super) bias: Vec<f64>,
+pub(crate) struct Solved {
+    pub(crate) weights: Matrix,
+    pub(crate) bias: Vec<f64>,
     pub(super) damping: f64,
     pub(super) steps: usize,
     pub(super) dead: usize,
@@ -249,7 +249,7 @@ impl Solved {
 }
 
 /// Solves each group of a layer; all but grouped convolutions have one.
-fn solve_groups(
+pub(crate) fn solve_groups(
     layer: &Layer,
     problems: &[LeastSquares],
     old: &Matrix,
@@ -292,7 +292,7 @@ fn solve_groups(
 }
 
 /// Relative squared error over all groups, each weighted by its share of the target's energy.
-fn error_of(
+pub(crate) fn error_of(
     layer: &Layer,
     problems: &[LeastSquares],
     w: &Matrix,

@@ -80,7 +80,7 @@ pub(crate) fn keep_axes(tensor: &HostTensor, value: ValueId, kept: &KeptAxes) ->
 }
 
 /// Returns `a - b`, element by element; `a` where the shapes differ.
-pub(super) fn difference(a: &HostTensor, b: &HostTensor) -> Option<HostTensor> {
+pub(crate) fn difference(a: &HostTensor, b: &HostTensor) -> Option<HostTensor> {
     let (x, y) = (a.as_f32()?, b.as_f32()?);
     (a.shape == b.shape).then(|| {
         HostTensor::f32(

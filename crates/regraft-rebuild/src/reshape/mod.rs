@@ -6,17 +6,29 @@
 //! [`rebuild`](crate::rebuild::rebuild) can refit the result towards the network before the edit.
 
 pub mod attend;
+mod ceiling;
+pub mod deepen;
+mod fit;
+mod importance;
+pub mod link;
 pub mod low_rank;
 mod measure;
+pub mod reconnect;
 mod select;
+#[cfg(test)]
+mod toy;
+pub mod widen;
 
 use regraft_graph::cost::{Cost, total};
 use regraft_graph::infer::{Facts, InferOptions, infer};
 use regraft_graph::{Graph, GraphError};
 
 use crate::calibrate::Calibration;
+use crate::rebuild::KeptAxes;
 use crate::{Layer, find_layers};
 
+pub use ceiling::Ceiling;
+pub use fit::{FitConfig, FittedLayer, Samples, refit};
 pub use measure::output_change;
 pub use select::Selection;
 
@@ -82,4 +94,6 @@ pub struct Edited {
     pub left: Vec<(String, String)>,
     /// True if the outputs are claimed to be the same up to rounding.
     pub exact: bool,
+    /// For each axis that grew, which index of it before each index is a copy of.
+    pub kept: KeptAxes,
 }

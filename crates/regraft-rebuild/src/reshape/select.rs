@@ -21,6 +21,14 @@ impl Selection {
     /// [`RebuildError::Prune`] if a pattern fits no layer.
     pub fn of(&self, graph: &Graph, layers: &[Layer]) -> Result<Vec<bool>, RebuildError> {
         let labels: Vec<String> = layers.iter().map(|l| graph.node_label(l.node)).collect();
-        Ok(may_shrink(&self.ignore, &self.only, &labels)?)
+        self.of_labels(&labels)
+    }
+
+    /// Returns the same for nodes with the given labels.
+    ///
+    /// # Errors
+    /// [`RebuildError::Prune`] if a pattern fits none of them.
+    pub(crate) fn of_labels(&self, labels: &[String]) -> Result<Vec<bool>, RebuildError> {
+        Ok(may_shrink(&self.ignore, &self.only, labels)?)
     }
 }

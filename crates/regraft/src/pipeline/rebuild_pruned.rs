@@ -99,10 +99,14 @@ impl Work<'_> {
         log.stage("match");
         let graph = aligned(&teacher.graph, &self.student.graph)?;
         related(teacher, &graph)?;
-        let kept = kept_channels(teacher, &graph, log)?;
+        let (plan, kept) = kept_channels(teacher, &graph, log)?;
         let given = Topology { graph, kept };
         let (start, topology) = self.topology(given)?;
-        let reshaped = self.reshaped(&start)?;
+        let plan = topology
+            .as_ref()
+            .is_none_or(|t| t.chosen == 0)
+            .then_some(&plan);
+        let reshaped = self.reshaped(&start, plan)?;
         let run_dir = open_run(self.options, self.student, self.samples, recipe)?;
         let journal = RunJournal::new(run_dir, recipe)?;
         log.stage("rebuild");
@@ -158,10 +162,12 @@ impl Work<'_> {
     }
 
     /// Returns the network after the recipe's edits.
-    fn reshaped(&self, start: &Topology) -> Result<Reshaped, Error> {
+    fn reshaped(&self, start: &Topology, plan: Option<&Plan>) -> Result<Reshaped, Error> {
         let start = Start {
             graph: &start.graph,
             kept: &start.kept,
+            teacher: self.teacher,
+            plan,
             samples: self.samples,
             recipe: self.recipe,
             exec: exec(self.recipe),
@@ -310,7 +316,7 @@ fn aligned(teacher: &Graph, student: &Graph) -> Result<Graph, Error> {
 
 /// Finds which of the teacher's units each narrower group kept, by equal biases, and what that means
 /// for every value of the network.
-fn kept_channels(teacher: &Model, graph: &Graph, log: &Log<'_>) -> Result<KeptAxes, Error> {
+fn kept_channels(teacher: &Model, graph: &Graph, log: &Log<'_>) -> Result<(Plan, KeptAxes), Error> {
     let facts = facts_of(graph)?;
     let groups = teacher.groups()?;
     let dense_layers = find_layers(&teacher.graph, &teacher.facts);
@@ -362,9 +368,10 @@ fn kept_channels(teacher: &Model, graph: &Graph, log: &Log<'_>) -> Result<KeptAx
     let found = kept
         .iter()
         .filter(|(v, axis, list)| fits(*v, *axis, list.len()));
-    Ok(found
+    let axes = found
         .map(|(v, axis, list)| ((v, axis), list.to_vec()))
-        .collect())
+        .collect();
+    Ok((plan, axes))
 }
 
 /// Takes the units out of the plan whose channel of `producer` is not in `found`.

@@ -153,13 +153,16 @@ impl Search<'_> {
         let edit = Start {
             graph: &graph,
             kept: &start.kept,
+            teacher: self.teacher,
+            plan: None,
             samples: self.samples,
             recipe: self.recipe,
             exec: self.exec,
         };
+        let done = edit.edit(&graph, &start.kept, step, self.log)?;
         Ok(Topology {
-            graph: edit.edit(&graph, step, self.log)?.graph,
-            kept: start.kept.clone(),
+            graph: done.edited.graph,
+            kept: done.kept,
         })
     }
 

@@ -2,6 +2,7 @@
 
 mod apply;
 mod auto;
+mod edits;
 mod step;
 
 use std::path::Path;
@@ -12,7 +13,10 @@ use crate::{Error, Outcome, Recipe, RunOptions};
 
 pub(crate) use apply::{Reshaped, Start, apply};
 pub(crate) use auto::{Search, Topology};
-pub use step::{AttendName, AttendStep, LowRankStep, ReshapeStep, SchemeName, StepLayers};
+pub use step::{
+    AttendName, AttendStep, DeepenStep, InsertName, LinkStep, LowRankStep, ReconnectStep,
+    ReshapeStep, SchemeName, ShareName, StepLayers, WidenStep,
+};
 
 /// Edits a network as the recipe's `reshape` steps say, refits what the edits changed towards the recipe's
 /// model, and writes the result with its report.

@@ -1,5 +1,7 @@
 //! Edits as a recipe names them: `[[reshape]]` tables, applied in order.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -12,6 +14,100 @@ pub enum ReshapeStep {
     LowRank(LowRankStep),
     /// Attention, an identity at first.
     Attend(AttendStep),
+    /// More units in groups; what the network computes stays.
+    Widen(WidenStep),
+    /// More layers; what the network computes stays.
+    Deepen(DeepenStep),
+    /// Shortcuts past layers, solved for, where they help.
+    Link(LinkStep),
+    /// Channels that were pruned come back.
+    Reconnect(ReconnectStep),
+}
+
+/// More units in groups of channels that go together.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WidenStep {
+    /// As many times the units of every group that can grow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub factor: Option<f64>,
+    /// How the weights that read a unit are shared with its copies.
+    pub share: ShareName,
+    /// Noise on copies, relative to each weight; left out: 0.01.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub noise: Option<f64>,
+    /// The most multiply-accumulates, as a share of the network before the step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_macs: Option<f64>,
+    /// Units of single groups, by the group's name, in place of `factor`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub widths: BTreeMap<String, usize>,
+}
+
+/// How the weights that read a unit are shared with its copies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ShareName {
+    /// Copies are not read at first.
+    #[default]
+    Zero,
+    /// Evenly.
+    Split,
+}
+
+/// More layers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeepenStep {
+    /// What is put in.
+    pub insert: InsertName,
+    /// Side of the kernel of new convolutions; left out: 3.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<usize>,
+    /// The most multiply-accumulates, as a share of the network before the step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_macs: Option<f64>,
+    /// Behind which layers.
+    #[serde(skip_serializing_if = "is_all")]
+    pub layers: StepLayers,
+}
+
+/// What is put behind a layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InsertName {
+    /// A layer that gives what it reads.
+    #[default]
+    Identity,
+    /// A residual block that adds nothing at first.
+    Residual,
+}
+
+/// Shortcuts past layers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LinkStep {
+    /// The most multiply-accumulates, as a share of the network before the step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_macs: Option<f64>,
+    /// Past which layers.
+    #[serde(skip_serializing_if = "is_all")]
+    pub layers: StepLayers,
+}
+
+/// Channels that were pruned come back.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReconnectStep {
+    /// Share of the removed units of every group that come back; left out: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rebuild_rate: Option<f64>,
+    /// The most multiply-accumulates, as a share of the network before the step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_macs: Option<f64>,
+    /// Units of single groups, by the group's name; more than the dense network had are new ones.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub widths: BTreeMap<String, usize>,
 }
 
 /// Attention behind convolutions.
@@ -98,6 +194,10 @@ impl ReshapeStep {
         match self {
             Self::LowRank(_) => "low-rank",
             Self::Attend(_) => "attend",
+            Self::Widen(_) => "widen",
+            Self::Deepen(_) => "deepen",
+            Self::Link(_) => "link",
+            Self::Reconnect(_) => "reconnect",
         }
     }
 
@@ -108,7 +208,15 @@ impl ReshapeStep {
     pub(crate) fn check(&self) -> Result<(), Error> {
         match self {
             Self::LowRank(step) => step.check(),
-            Self::Attend(_) => Ok(()),
+            Self::Widen(step) if step.factor.is_some() != step.widths.is_empty() => {
+                Err(Error::usage("widen needs either `factor` or `widths`")
+                    .with_hint("--factor 1.5 makes every group half as wide again"))
+            }
+            Self::Attend(_)
+            | Self::Widen(_)
+            | Self::Deepen(_)
+            | Self::Link(_)
+            | Self::Reconnect(_) => Ok(()),
         }
     }
 }

@@ -8,6 +8,7 @@ mod attention;
 mod carried;
 mod fit;
 mod fused;
+mod growing;
 mod importance;
 mod inputs;
 mod material;

@@ -86,8 +86,17 @@ impl Rewrite<'_> {
             if !uniform_state(self.graph, self.node, Port::In(port)) {
                 continue;
             }
-            let state = self.node.input(port)?;
             let name = format!("{}_state", self.graph.node_label(self.id));
+            let mut state = self.node.input(port)?;
+            let times = hidden_size.div_ceil(r.hidden_size.max(1));
+            if times > 1 {
+                let long = edit.add_value(&name);
+                let list = Tensor::i64_list(vec![1, 1, i64::try_from(times).ok()?]);
+                let repeats = edit.add_initializer(&format!("{name}_repeats"), list);
+                let inputs = vec![Some(state), Some(repeats)];
+                edit.add_op(Op::Tile, inputs, vec![Some(long)]);
+                state = long;
+            }
             let cut = edit.add_value(&name);
             let end = i64::try_from(hidden_size).ok()?;
             let bounds = [("starts", 0), ("ends", end), ("axes", 2)];

@@ -1,5 +1,7 @@
 //! Cuts, borders and picks along an axis that shrinks.
 
+use std::collections::BTreeMap;
+
 use regraft_graph::infer::params;
 use regraft_graph::op::SliceAttributes;
 use regraft_graph::{GraphEdit, Node, Op, Tensor, ValueId};
@@ -102,8 +104,8 @@ impl Rewrite<'_> {
     ) -> Option<()> {
         let kept = self.kept.get(x, range.axis)?;
         let taken = (0..range.len as i64).map(|i| range.start + i * range.step);
-        let place = |i: i64| kept.binary_search(&usize::try_from(i).ok()?).ok();
-        let list: Vec<i64> = taken.filter_map(|i| Some(place(i)? as i64)).collect();
+        let taken: Vec<usize> = taken.filter_map(|i| usize::try_from(i).ok()).collect();
+        let list = self.places(kept, range.axis, &taken)?;
         let axis = i64::try_from(range.axis).ok()?;
         let name = format!("{}_indices", self.graph.node_label(self.id));
         let indices = edit.add_initializer(&name, Tensor::i64_list(list));
@@ -206,12 +208,32 @@ impl Rewrite<'_> {
         };
         let n = i64::try_from(shape.get(axis)?.fixed()?).ok()?;
         let old = self.facts.ints(self.node.input(1)?)?;
-        let place = |i: i64| {
-            let i = usize::try_from(if i < 0 { i + n } else { i }).ok()?;
-            Some(kept.binary_search(&i).ok()? as i64)
-        };
-        let list: Vec<i64> = old.into_iter().filter_map(place).collect();
+        let from_front = |i: i64| usize::try_from(if i < 0 { i + n } else { i }).ok();
+        let taken: Option<Vec<usize>> = old.into_iter().map(from_front).collect();
+        let list = self.places(kept, axis, &taken?)?;
         self.set_ints(1, "indices", &list, edit)?;
         Some(())
+    }
+
+    /// Where what the node takes of an axis now is: of each index as often as the output has it, the
+    /// first copy for its first place.
+    fn places(&self, kept: &[usize], axis: usize, taken: &[usize]) -> Option<Vec<i64>> {
+        let mut at: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (place, &index) in kept.iter().enumerate() {
+            at.entry(index).or_default().push(place);
+        }
+        let y = self.kept.get(self.node.output(0)?, axis);
+        let all: Vec<usize> = (0..taken.len()).collect();
+        let mut seen = vec![0; taken.len()];
+        let mut list = Vec::new();
+        for &position in y.unwrap_or(&all) {
+            let copy = seen.get_mut(position)?;
+            let index = taken.get(position)?;
+            if let Some(place) = at.get(index).and_then(|places| places.get(*copy)) {
+                list.push(i64::try_from(*place).ok()?);
+            }
+            *copy += 1;
+        }
+        Some(list)
     }
 }

@@ -92,7 +92,8 @@ impl Rewrite<'_> {
         let len = self.facts.shape(y)?.first()?.fixed()?;
         let gone = |axis: usize| {
             let extent = dims.get(axis)?.fixed()?;
-            i64::try_from(extent - self.kept.width(x, axis, extent)).ok()
+            let now = i64::try_from(self.kept.width(x, axis, extent)).ok()?;
+            Some(i64::try_from(extent).ok()? - now)
         };
         let delta: Vec<i64> = (start..start + len).map(|a| gone(a).unwrap_or(0)).collect();
         if delta.iter().all(|d| *d == 0) {

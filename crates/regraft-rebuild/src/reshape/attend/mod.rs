@@ -107,6 +107,7 @@ pub fn attend(
         changes,
         left,
         exact: true,
+        kept: crate::rebuild::KeptAxes::new(),
     })
 }
 

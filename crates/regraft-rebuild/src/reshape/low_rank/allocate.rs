@@ -60,6 +60,7 @@ const STEPS: usize = 100;
 pub(super) fn allocate(
     layers: &[Choices],
     budget: u64,
+    what: &'static str,
 ) -> Result<Vec<Option<usize>>, RebuildError> {
     let at = |price: f64| -> Vec<Option<usize>> { layers.iter().map(|l| l.at(price)).collect() };
     let cost = |choice: &[Option<usize>]| -> u64 {
@@ -74,8 +75,9 @@ pub(super) fn allocate(
     let least = at(high);
     if cost(&least) > budget {
         return Err(RebuildError::OverBudget {
-            wanted: budget,
-            nearest: cost(&least),
+            what,
+            needed: cost(&least),
+            limit: budget,
         });
     }
     for _ in 0..STEPS {
@@ -149,7 +151,7 @@ mod tests {
             layer(50, &[(5, 1.0), (20, 0.2), (30, 0.1)]),
         ];
         for budget in [25, 60, 90, 130, 170, 220, 249] {
-            let choice = allocate(&layers, budget).unwrap();
+            let choice = allocate(&layers, budget, "MACs").unwrap();
             let pick = |l: &Choices, c: Option<usize>| c.map_or((l.dense, 0.0), |i| l.others[i]);
             let picked: Vec<_> = layers
                 .iter()
@@ -164,7 +166,7 @@ mod tests {
                 "{budget}: {loss}"
             );
         }
-        assert_eq!(allocate(&layers, 250).unwrap(), vec![None; 3]);
-        assert!(allocate(&layers, 24).is_err());
+        assert_eq!(allocate(&layers, 250, "MACs").unwrap(), vec![None; 3]);
+        assert!(allocate(&layers, 24, "MACs").is_err());
     }
 }

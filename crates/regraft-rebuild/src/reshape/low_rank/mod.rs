@@ -98,14 +98,23 @@ pub fn low_rank(
             )
         })
         .collect();
-    let chosen =
-        allocate(&choices, (budget as u64).saturating_sub(fixed)).map_err(|e| match e {
-            RebuildError::OverBudget { wanted, nearest } => RebuildError::OverBudget {
-                wanted: wanted + fixed,
-                nearest: nearest + fixed,
-            },
-            other => other,
-        })?;
+    let what = match config.limit {
+        Limit::Macs(_) => "MACs",
+        Limit::Params(_) => "parameters",
+    };
+    let budget = (budget as u64).saturating_sub(fixed);
+    let chosen = allocate(&choices, budget, what).map_err(|e| match e {
+        RebuildError::OverBudget {
+            what,
+            needed,
+            limit,
+        } => RebuildError::OverBudget {
+            what,
+            needed: needed + fixed,
+            limit: limit + fixed,
+        },
+        other => other,
+    })?;
     write(network, &parts, &chosen, left)
 }
 
@@ -287,6 +296,7 @@ fn write(
         changes,
         left,
         exact: false,
+        kept: crate::rebuild::KeptAxes::new(),
     })
 }
 

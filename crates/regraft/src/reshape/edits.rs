@@ -1,0 +1,277 @@
+//! Each step of a recipe as an edit of a graph.
+
+use std::collections::BTreeMap;
+
+use regraft_exec::ExecOptions;
+use regraft_graph::{Graph, ValueId};
+use regraft_prune::apply::Share;
+use regraft_prune::find_groups;
+use regraft_rebuild::Activations;
+use regraft_rebuild::calibrate::{CalibrateConfig, calibrate};
+use regraft_rebuild::rebuild::{KeptAxes, Pair};
+use regraft_rebuild::reshape::attend::{AttendConfig, Attention, attend};
+use regraft_rebuild::reshape::deepen::{DeepenConfig, Insert, deepen};
+use regraft_rebuild::reshape::link::{LinkConfig, link};
+use regraft_rebuild::reshape::low_rank::{Limit, LowRankConfig, Scheme, low_rank};
+use regraft_rebuild::reshape::reconnect::{Descent, ReconnectConfig, reconnect};
+use regraft_rebuild::reshape::widen::{WidenConfig, Widths, widen};
+use regraft_rebuild::reshape::{
+    Ceiling, Edited, FitConfig, Network, Samples as FitSamples, Selection,
+};
+
+use super::apply::Start;
+use super::step::{
+    AttendName, AttendStep, DeepenStep, InsertName, LowRankStep, ReconnectStep, ReshapeStep,
+    SchemeName, ShareName, StepLayers, WidenStep,
+};
+use crate::Error;
+use crate::pipeline::Log;
+use crate::progress::Adapter;
+
+/// Rows of each layer that an edit learns from.
+const ROWS: usize = 100_000;
+
+/// Samples on which a layer's weight in the network is measured.
+const PROBE_SAMPLES: usize = 256;
+
+/// A network after an edit.
+pub(super) struct Done {
+    pub(super) edited: Edited,
+    /// Which indices of the dense network its axes have.
+    pub(super) kept: KeptAxes,
+}
+
+impl Start<'_> {
+    /// Applies one step to a network that has the given indices of the dense one.
+    pub(super) fn edit(
+        &self,
+        graph: &Graph,
+        kept: &KeptAxes,
+        step: &ReshapeStep,
+        log: &Log<'_>,
+    ) -> Result<Done, Error> {
+        let network = Network::new(graph.clone())?;
+        let edited = match step {
+            ReshapeStep::LowRank(step) => {
+                let network = self.calibrated(network, log)?;
+                low_rank(
+                    &network,
+                    &self.probes(),
+                    &selection(&step.layers),
+                    &step.config(self.exec),
+                    &Adapter::new(log),
+                )?
+            }
+            ReshapeStep::Attend(step) => {
+                let config = AttendConfig {
+                    attention: step.attention(),
+                    seed: self.recipe.seed,
+                };
+                attend(&network, &selection(&step.layers), &config)?
+            }
+            ReshapeStep::Widen(step) => {
+                let network = self.calibrated(network, log)?;
+                let groups = find_groups(&network.graph, &network.facts)?;
+                let config = step.config(&network, self.recipe.seed);
+                widen(&network, &groups, &step.widths(), &config)?
+            }
+            ReshapeStep::Deepen(step) => {
+                deepen(&network, &step.config(&network, self.recipe.seed))?
+            }
+            ReshapeStep::Link(step) => {
+                let pair = Pair {
+                    dense: &self.teacher.graph,
+                    teacher: &self.teacher.graph,
+                    pruned: graph,
+                    kept,
+                };
+                let config = LinkConfig {
+                    selection: selection(&step.layers),
+                    ceiling: ceiling(&network, step.max_macs),
+                    fit: self.fit(),
+                };
+                link(pair, &self.samples.feeds(), &config, &Adapter::new(log))?
+            }
+            ReshapeStep::Reconnect(step) => return self.reconnect(&network, step, log),
+        };
+        let kept = composed(kept, &edited.kept);
+        Ok(Done { edited, kept })
+    }
+
+    fn reconnect(
+        &self,
+        network: &Network,
+        step: &ReconnectStep,
+        log: &Log<'_>,
+    ) -> Result<Done, Error> {
+        let plan = self.plan.ok_or_else(|| {
+            Error::usage("reconnect has to know what was pruned")
+                .with_hint("name the dense network: --teacher DENSE")
+        })?;
+        let dense = self.calibrated(Network::new(self.teacher.graph.clone())?, log)?;
+        let config = ReconnectConfig {
+            rebuild_rate: step.rebuild_rate.unwrap_or(1.0),
+            widths: pairs(&step.widths),
+            seed: self.recipe.seed,
+            ceiling: ceiling(network, step.max_macs),
+            fit: self.fit(),
+            ..ReconnectConfig::default()
+        };
+        let descent = Descent {
+            dense: &dense,
+            groups: &self.teacher.groups()?,
+            plan,
+            pruned: &network.graph,
+        };
+        let samples = FitSamples {
+            inputs: &self.samples.feeds(),
+            targets: &BTreeMap::new(),
+        };
+        let found = reconnect(descent, samples, &config, &Adapter::new(log))?;
+        Ok(Done {
+            edited: found.edited,
+            kept: found.kept,
+        })
+    }
+
+    fn fit(&self) -> FitConfig {
+        FitConfig {
+            max_rows: ROWS,
+            held_out_chunks: self.samples.held_out_chunks.max(1),
+            exec: self.exec,
+            ..FitConfig::default()
+        }
+    }
+
+    fn probes(&self) -> BTreeMap<ValueId, Activations> {
+        self.samples.fit_feeds(PROBE_SAMPLES)
+    }
+
+    fn calibrated(&self, mut network: Network, log: &Log<'_>) -> Result<Network, Error> {
+        let config = CalibrateConfig {
+            max_rows: ROWS,
+            exec: self.exec,
+        };
+        let feeds = self.samples.fit_feeds(usize::MAX);
+        let Network {
+            graph,
+            facts,
+            layers,
+            ..
+        } = &network;
+        let found = calibrate(graph, facts, layers, &feeds, config, &Adapter::new(log))?;
+        network.calibration = Some(found);
+        Ok(network)
+    }
+}
+
+/// Returns the indices of the dense network behind axes that were cut, then grew.
+fn composed(kept: &KeptAxes, grown: &KeptAxes) -> KeptAxes {
+    let mut all = kept.clone();
+    for (axis, copies) in grown {
+        let list = match kept.get(axis) {
+            Some(before) => copies
+                .iter()
+                .filter_map(|i| before.get(*i).copied())
+                .collect(),
+            None => copies.clone(),
+        };
+        all.insert(*axis, list);
+    }
+    all
+}
+
+fn ceiling(network: &Network, share: Option<f64>) -> Option<Ceiling> {
+    share.map(|s| Ceiling::Macs((s * network.cost().macs as f64) as u64))
+}
+
+fn pairs(widths: &BTreeMap<String, usize>) -> Vec<(String, usize)> {
+    widths.iter().map(|(g, n)| (g.clone(), *n)).collect()
+}
+
+impl WidenStep {
+    fn widths(&self) -> Widths {
+        match self.factor {
+            Some(factor) => Widths::Factor(factor),
+            None => Widths::Units(pairs(&self.widths)),
+        }
+    }
+
+    fn config(&self, network: &Network, seed: u64) -> WidenConfig {
+        let usual = WidenConfig::default();
+        WidenConfig {
+            share: match self.share {
+                ShareName::Zero => Share::Zero,
+                ShareName::Split => Share::Split,
+            },
+            noise: self.noise.unwrap_or(usual.noise),
+            seed,
+            ceiling: ceiling(network, self.max_macs),
+            scores: None,
+        }
+    }
+}
+
+impl DeepenStep {
+    fn config(&self, network: &Network, seed: u64) -> DeepenConfig {
+        let usual = DeepenConfig::default();
+        DeepenConfig {
+            selection: selection(&self.layers),
+            insert: match self.insert {
+                InsertName::Identity => Insert::Identity,
+                InsertName::Residual => Insert::Residual,
+            },
+            kernel: self.kernel.unwrap_or(usual.kernel),
+            seed,
+            ceiling: ceiling(network, self.max_macs),
+        }
+    }
+}
+
+fn selection(layers: &StepLayers) -> Selection {
+    Selection {
+        only: layers.only.clone(),
+        ignore: layers.ignore.clone(),
+    }
+}
+
+impl AttendStep {
+    fn attention(&self) -> Attention {
+        let size = |usual: usize| self.size.unwrap_or(usual);
+        match self.kind {
+            AttendName::SqueezeExcite => Attention::SqueezeExcite { reduction: size(4) },
+            AttendName::Channel => Attention::Channel { reach: size(3) },
+            AttendName::Spatial => Attention::Spatial { kernel: size(7) },
+            AttendName::SelfAttention => Attention::SelfAttention { heads: size(4) },
+        }
+    }
+}
+
+impl LowRankStep {
+    fn config(&self, exec: ExecOptions) -> LowRankConfig {
+        let scheme = |s: &SchemeName| match s {
+            SchemeName::Output => Scheme::Output,
+            SchemeName::Spatial => Scheme::Spatial,
+            SchemeName::Tucker => Scheme::Tucker,
+            SchemeName::Separable => Scheme::Separable,
+        };
+        let all = [
+            Scheme::Output,
+            Scheme::Spatial,
+            Scheme::Tucker,
+            Scheme::Separable,
+        ];
+        LowRankConfig {
+            limit: match (self.macs, self.params) {
+                (Some(share), _) => Limit::Macs(share),
+                (None, share) => Limit::Params(share.unwrap_or(1.0)),
+            },
+            schemes: if self.schemes.is_empty() {
+                all.to_vec()
+            } else {
+                self.schemes.iter().map(scheme).collect()
+            },
+            exec,
+        }
+    }
+}
