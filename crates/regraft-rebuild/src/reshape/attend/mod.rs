@@ -5,6 +5,8 @@
 //! them.
 
 mod gates;
+#[cfg(test)]
+mod tests;
 
 use regraft_graph::cost::node_macs;
 use regraft_graph::infer::{InferOptions, infer};

@@ -1,1 +1,196 @@
+//! Factors in the graph against the weights that they amount to, and budgets.
 
+use regraft_exec::ExecOptions;
+use regraft_graph::Op;
+use regraft_graph::op::Conv;
+
+use super::{Limit, LowRankConfig, Scheme, low_rank, parts, write};
+use crate::calibrate::{CalibrateConfig, calibrate};
+use crate::reshape::toy::{Toy, all, check_same, samples};
+use crate::reshape::{Network, Selection};
+use crate::{RebuildError, Silent};
+
+const SCHEMES: [Scheme; 4] = [
+    Scheme::Output,
+    Scheme::Spatial,
+    Scheme::Tucker,
+    Scheme::Separable,
+];
+
+fn calibrated(mut network: Network) -> Network {
+    let config = CalibrateConfig {
+        max_rows: 10_000,
+        exec: ExecOptions::default(),
+    };
+    let inputs = samples(&network.graph);
+    let found = calibrate(
+        &network.graph,
+        &network.facts,
+        &network.layers,
+        &inputs,
+        config,
+        &Silent,
+    );
+    network.calibration = Some(found.unwrap());
+    network
+}
+
+fn config(limit: Limit) -> LowRankConfig {
+    LowRankConfig {
+        limit,
+        schemes: SCHEMES.to_vec(),
+        exec: ExecOptions::default(),
+    }
+}
+
+/// A convolution with every attribute that splitting has to share out.
+fn strided() -> Network {
+    let mut t = Toy::new(&[6, 11, 9]);
+    t.weight("c.w", &[10, 6, 3, 5], 90);
+    t.weight("c.b", &[10], 60);
+    let conv = Conv {
+        kernel_shape: vec![3, 5],
+        strides: vec![2, 1],
+        dilations: vec![1, 2],
+        pads: vec![1, 3, 0, 4],
+        ..Conv::default()
+    };
+    t.op(Op::Conv(conv), &["x", "c.w", "c.b"], "c");
+    t.relu("c", "a");
+    t.head("a", 10);
+    t.done()
+}
+
+#[test]
+fn thin_layers_compute_what_their_product_says() {
+    let network = calibrated(strided());
+    for scheme in SCHEMES {
+        let mut left = Vec::new();
+        let parts = parts(&network, &Selection::default(), &[scheme], &mut left).unwrap();
+        let part = &parts[0];
+        assert!(!part.candidates.is_empty(), "{scheme:?}");
+        for (at, candidate) in part.candidates.iter().enumerate() {
+            let mut chosen = vec![None; parts.len()];
+            chosen[0] = Some(at);
+            let thin = write(&network, &parts, &chosen, Vec::new()).unwrap();
+            let factors = part
+                .work()
+                .factors(candidate.scheme, candidate.ranks)
+                .unwrap();
+            let bias = part.bias(&network, &factors.composed).unwrap();
+            let mut edit = network.graph.edit();
+            let tensors = part
+                .layer
+                .tensors(&network.graph, &factors.composed, &bias)
+                .unwrap();
+            for (id, tensor) in tensors {
+                edit.set_initializer(id, tensor);
+            }
+            check_same(&edit.finish().unwrap(), &thin.graph);
+            // The costs that were chosen by are the graph's own.
+            let (before, after) = (network.cost(), Network::new(thin.graph).unwrap().cost());
+            let [change] = &thin.changes[..] else {
+                panic!("one layer changes");
+            };
+            let moved = |(old, new): (u64, u64)| old as i64 - new as i64;
+            assert_eq!(
+                before.macs as i64 - after.macs as i64,
+                moved(change.macs),
+                "{}",
+                change.what
+            );
+            assert_eq!(
+                before.params as i64 - after.params as i64,
+                moved(change.params),
+                "{}",
+                change.what
+            );
+        }
+    }
+}
+
+#[test]
+fn all_ranks_leave_no_error() {
+    let network = calibrated(strided());
+    let mut left = Vec::new();
+    let parts = parts(&network, &Selection::default(), &SCHEMES, &mut left).unwrap();
+    let work = parts[0].work();
+    for (scheme, ranks) in [
+        (Scheme::Output, [0, 10]),
+        (Scheme::Spatial, [0, 18]),
+        (Scheme::Tucker, [6, 10]),
+        (Scheme::Separable, [0, 60]),
+    ] {
+        let factors = work.factors(scheme, ranks).unwrap();
+        let error = parts[0].problem.relative_error(&factors.composed, None);
+        assert!(error.unwrap() < 1e-6, "{scheme:?}");
+    }
+}
+
+#[test]
+fn budgets_hold_on_every_architecture() {
+    for (name, network) in all() {
+        let network = calibrated(network);
+        let inputs = samples(&network.graph);
+        for limit in [Limit::Params(0.9), Limit::Macs(0.9)] {
+            let found = low_rank(
+                &network,
+                &inputs,
+                &Selection::default(),
+                &config(limit),
+                &Silent,
+            );
+            let edited = match found {
+                Ok(edited) => edited,
+                // Cells hold most of a recurrent network, and they are not factored.
+                Err(RebuildError::OverBudget { needed, limit, .. }) => {
+                    assert!(needed > limit);
+                    assert!(name.contains("gru") || name.contains("lstm"), "{name}");
+                    continue;
+                }
+                Err(other) => panic!("{name}: {other}"),
+            };
+            assert!(!edited.exact && !edited.changes.is_empty(), "{name}");
+            let (old, new) = (network.cost(), Network::new(edited.graph).unwrap().cost());
+            match limit {
+                Limit::Params(share) => assert!(new.params as f64 <= share * old.params as f64),
+                Limit::Macs(share) => assert!(new.macs as f64 <= share * old.macs as f64),
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_is_factored_blindly() {
+    let network = strided();
+    let found = low_rank(
+        &network,
+        &samples(&network.graph),
+        &Selection::default(),
+        &config(Limit::Macs(0.5)),
+        &Silent,
+    );
+    assert!(matches!(found, Err(RebuildError::NoCalibration)));
+    let network = calibrated(network);
+    let nowhere = Selection {
+        only: vec!["nowhere*".to_owned()],
+        ..Selection::default()
+    };
+    let inputs = samples(&network.graph);
+    let found = low_rank(
+        &network,
+        &inputs,
+        &nowhere,
+        &config(Limit::Macs(0.5)),
+        &Silent,
+    );
+    assert!(matches!(found, Err(RebuildError::Prune(_))));
+    let found = low_rank(
+        &network,
+        &inputs,
+        &Selection::default(),
+        &config(Limit::Macs(0.01)),
+        &Silent,
+    );
+    assert!(matches!(found, Err(RebuildError::OverBudget { .. })));
+}
