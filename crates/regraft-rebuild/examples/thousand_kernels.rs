@@ -221,7 +221,7 @@ fn ascending(scores: &[f64]) -> Vec<usize> {
 /// Relative squared error of the classes, and the share of right ones in percent, held out.
 fn judge(graph: &Graph, samples: Samples<'_>, exec: ExecOptions) -> Result<(f64, f64)> {
     let executor = Executor::new(graph, exec)?;
-    let (mut error, mut energy, mut right, mut n) = (0.0, 0.0, 0, 0);
+    let (mut error, mut energy, mut right, mut n) = (0.0, 0.0, 0_usize, 0_usize);
     let (Some((input, x)), Some(y)) = (
         samples.inputs.first_key_value(),
         samples.targets.values().next(),
