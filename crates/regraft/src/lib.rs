@@ -35,6 +35,9 @@ mod plan_file;
 mod progress;
 mod recipe;
 pub mod report;
+mod reshape {
+    pub(crate) mod fuse;
+}
 mod samples;
 mod selection;
 mod storage;
@@ -67,3 +70,4 @@ pub use recipe::{
     DEFAULT_EPOCHS, DEFAULT_MULTIPLE_OF, DEFAULT_PATTERN, DEFAULT_SWAP_PASSES, DeviceName,
     MaskName, MixName, RebuildRateName, Recipe, RefitName, RegrowName, ScoreName, Tuning,
 };
+pub use reshape::fuse::{BasisName, FuseFigures, FuseOptions, MixtureName, ZerosName, fuse};

@@ -5,6 +5,7 @@
 //! network with a list of what it changed. Values that stay keep their identifiers, so that
 //! [`rebuild`](crate::rebuild::rebuild) can refit the result towards the network before the edit.
 
+pub mod fuse;
 mod select;
 
 use regraft_graph::cost::{Cost, total};
