@@ -3,6 +3,7 @@
 
 mod attack;
 mod fit;
+mod fuse;
 mod new;
 mod options;
 mod reshape;
@@ -14,13 +15,14 @@ use clap_complete::Shell;
 
 pub(crate) use attack::AttackArgs;
 pub(crate) use fit::FitArgs;
+pub(crate) use fuse::FuseArgs;
 pub(crate) use new::NewArgs;
 pub(crate) use options::{
     Allocation, Attention, Augment, DataOptions, Device, GroupOptions, JudgeOptions, KeepOptions,
     MaskMethod, Mix, OutputOptions, PruneOptions, RebuildOptions, Refit, Regrow, RegrowOptions,
     RunOptions, SampleOptions, Score, SparseOptions, Topology, Tune, WidthOptions,
 };
-pub(crate) use reshape::ReshapeArgs;
+pub(crate) use reshape::{EditArgs, EditOptions, ReshapeArgs};
 
 /// What every verb's help ends with.
 const EXIT_CODES: &str = "\

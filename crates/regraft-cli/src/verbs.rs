@@ -10,8 +10,9 @@ use regraft::{ApplyOptions, InspectOptions, Outcome, PlanFile, Recipe, RunOption
 use serde::Serialize;
 
 use crate::args::{
-    ApplyArgs, BenchArgs, Cli, CompletionsArgs, DemoArgs, EvalArgs, FitArgs, InspectArgs,
-    KeepOptions, NewArgs, PlanArgs, RebuildArgs, ReshapeArgs, ShrinkArgs, TalkOptions, Verb,
+    ApplyArgs, BenchArgs, Cli, CompletionsArgs, DemoArgs, EditArgs, EditOptions, EvalArgs, FitArgs,
+    FuseArgs, InspectArgs, KeepOptions, NewArgs, PlanArgs, RebuildArgs, ReshapeArgs, ShrinkArgs,
+    TalkOptions, Verb,
 };
 use crate::console_text::{style, to_stderr, to_stdout};
 use crate::failure::Failure;
@@ -103,10 +104,40 @@ fn rebuild(args: &RebuildArgs, talk: TalkOptions) -> Result<(), Failure> {
 }
 
 fn reshape(args: &ReshapeArgs, talk: TalkOptions) -> Result<(), Failure> {
-    let given = args.edit.options();
+    match (&args.edit, args.edit.options()) {
+        (EditArgs::Fuse(args), _) => fuse(args, talk),
+        (edit, Some(given)) => reshape_one(edit, given, talk),
+        (_, None) => Ok(()),
+    }
+}
+
+fn fuse(args: &FuseArgs, talk: TalkOptions) -> Result<(), Failure> {
+    let mut recipe = start(&args.run)?;
+    merge(
+        &mut recipe,
+        &[&args.data, &args.samples, &args.rebuild, &args.judge],
+    )?;
+    set(&mut recipe.output, args.output.output.clone());
+    let options = RunOptions {
+        inputs: args.run.recipe.iter().cloned().collect(),
+        force: args.output.force,
+        onnxruntime: args.judge.onnxruntime.clone(),
+        ..options()
+    };
+    let fused = stoppable(talk, Resume::Never, |p| {
+        regraft::fuse(&args.networks, &recipe, &args.options(), &options, p)
+    })?;
+    finish(&fused.outcome, recipe.max_drop, talk)?;
+    if !talk.json && !talk.quiet {
+        to_stderr(&fused.to_terminal());
+    }
+    Ok(())
+}
+
+fn reshape_one(edit: &EditArgs, given: &EditOptions, talk: TalkOptions) -> Result<(), Failure> {
     let mut recipe = start(&given.run)?;
     set(&mut recipe.model, given.teacher.clone());
-    if let Some(step) = args.edit.step() {
+    if let Some(step) = edit.step() {
         recipe.reshape = vec![step];
     }
     merge(

@@ -54,6 +54,22 @@ pub enum RebuildError {
         /// What differs.
         reason: String,
     },
+    /// Models to fuse are not versions of one network.
+    #[error("the models to fuse differ: number {model} at {node}: {what}")]
+    GraphsDiffer {
+        /// Which model, counted from 1.
+        model: usize,
+        /// The first model's node where they part, in backticks, or a part of the graph in words.
+        node: String,
+        /// What differs.
+        what: String,
+    },
+    /// Models cannot be fused.
+    #[error("cannot fuse the models: {reason}")]
+    Fuse {
+        /// Why.
+        reason: String,
+    },
     /// A value has no float data where floats are needed.
     #[error("value `{value}` does not hold 32-bit floats")]
     NotFloat {
@@ -137,6 +153,9 @@ impl RebuildError {
             Self::NotRelated { .. } => {
                 Some("give the model that was pruned as the dense one".to_owned())
             }
+            Self::GraphsDiffer { .. } => Some(
+                "fuse versions of one network: the same layers with the same widths".to_owned(),
+            ),
             Self::Unreachable { nearest, .. } => {
                 let reachable = (nearest * 1000.0).floor() / 1000.0;
                 Some(format!("ask for a sparsity of at most {reachable:.3}"))
@@ -155,6 +174,7 @@ impl RebuildError {
             | Self::NotFloat { .. }
             | Self::Edit { .. }
             | Self::Setting { .. }
+            | Self::Fuse { .. }
             | Self::Interrupted => None,
         }
     }

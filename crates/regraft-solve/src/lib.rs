@@ -11,6 +11,7 @@
 //! Every result is the same, byte for byte, for any number of threads.
 
 pub mod allocate;
+mod assign;
 mod error;
 mod factor;
 pub mod gram;
@@ -23,8 +24,10 @@ pub mod refit;
 mod samples;
 pub mod sparse;
 pub mod sparsity;
+mod stack;
 pub mod stats;
 
+pub use assign::{assign, assigned};
 pub use error::SolveError;
 #[doc(hidden)]
 pub use factor::square_product_f32;
@@ -32,3 +35,4 @@ pub use gram::{Cross, CrossAccumulator, Gram, GramAccumulator, Samples};
 pub use matrix::Matrix;
 pub use problem::{Bias, Centre, LeastSquares};
 pub use refit::{Anchor, OldWeights, Refit, RefitConfig, refit};
+pub use stack::Stack;

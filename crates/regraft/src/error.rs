@@ -300,6 +300,11 @@ impl From<RebuildError> for Error {
         };
         let node = match &error {
             RebuildError::Solve { node, .. } => Some(node.clone()),
+            // A part of the graph in words has no backticks.
+            RebuildError::GraphsDiffer { node, .. } => {
+                let label = node.strip_prefix('`').and_then(|n| n.strip_suffix('`'));
+                label.map(str::to_owned)
+            }
             _ => None,
         };
         let mut wrapped = Self::new(kind, error.to_string());

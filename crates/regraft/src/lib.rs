@@ -70,6 +70,7 @@ pub use recipe::{
     Tuning,
 };
 pub use reshape::{
-    AttendName, AttendStep, DeepenStep, InsertName, LinkStep, LowRankStep, ReconnectStep,
-    ReshapeStep, SchemeName, ShareName, StepLayers, WidenStep, reshape,
+    AttendName, AttendStep, BasisName, DeepenStep, FuseFigures, FuseOptions, InsertName, LinkStep,
+    LowRankStep, MixtureName, ReconnectStep, ReshapeStep, SchemeName, ShareName, StepLayers,
+    WidenStep, ZerosName, fuse, reshape,
 };

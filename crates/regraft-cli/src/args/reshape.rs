@@ -10,7 +10,7 @@ use regraft::{
 
 use super::options::share;
 use super::{
-    DataOptions, JudgeOptions, KeepOptions, OutputOptions, RebuildOptions, RunOptions,
+    DataOptions, FuseArgs, JudgeOptions, KeepOptions, OutputOptions, RebuildOptions, RunOptions,
     SampleOptions,
 };
 
@@ -42,14 +42,17 @@ pub(crate) enum EditArgs {
     Link(Box<LinkArgs>),
     /// Channels that were pruned come back, with weights that are solved for
     Reconnect(Box<ReconnectArgs>),
+    /// Several versions of one network into one of the same size
+    Fuse(Box<FuseArgs>),
     /// The [[reshape]] steps of a recipe, in order
     Steps(Box<EditOptions>),
 }
 
 impl EditArgs {
-    /// Returns the options that all edits have.
-    pub(crate) fn options(&self) -> &EditOptions {
-        match self {
+    /// Returns the options that all edits of one network have.
+    pub(crate) fn options(&self) -> Option<&EditOptions> {
+        Some(match self {
+            Self::Fuse(_) => return None,
             Self::LowRank(args) => &args.edit,
             Self::Attend(args) => &args.edit,
             Self::Widen(args) => &args.edit,
@@ -57,7 +60,7 @@ impl EditArgs {
             Self::Link(args) => &args.edit,
             Self::Reconnect(args) => &args.edit,
             Self::Steps(options) => options,
-        }
+        })
     }
 
     /// Returns the step; nothing where the recipe's steps count.
@@ -96,7 +99,7 @@ impl EditArgs {
                 max_macs: args.max_macs,
                 widths: args.width.iter().cloned().collect(),
             })),
-            Self::Steps(_) => None,
+            Self::Fuse(_) | Self::Steps(_) => None,
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod attend;
 mod ceiling;
 pub mod deepen;
 mod fit;
+pub mod fuse;
 mod importance;
 pub mod link;
 pub mod low_rank;

@@ -19,12 +19,15 @@ use crate::progress::Progress;
 use crate::report::{Fallback, Report, StageTime};
 
 pub(crate) use finish::{
-    count_weights, figures as latency_figures, frozen as frozen_figures, metadata, write_all,
+    Judged, Parts, count_weights, figures as latency_figures, finish, frozen as frozen_figures,
+    metadata, write_all,
 };
 pub(crate) use rebuild_pruned::held_zeros;
 pub use rebuild_pruned::rebuild;
 pub use shrink::shrink;
-pub(crate) use shrink::{DemoData, REFIT_ROWS, facts_of, shrink_demo};
+pub(crate) use shrink::{
+    DemoData, REFIT_ROWS, check_files, facts_of, files, rebuild_config, shrink_demo,
+};
 pub(crate) use sparsify::pattern;
 pub(crate) use weights::weight_figures;
 

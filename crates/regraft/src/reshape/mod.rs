@@ -3,6 +3,7 @@
 mod apply;
 mod auto;
 mod edits;
+mod fuse;
 mod step;
 
 use std::path::Path;
@@ -13,6 +14,7 @@ use crate::{Error, Outcome, Recipe, RunOptions};
 
 pub(crate) use apply::{Reshaped, Start, apply};
 pub(crate) use auto::{Search, Topology};
+pub use fuse::{BasisName, FuseFigures, FuseOptions, MixtureName, ZerosName, fuse};
 pub use step::{
     AttendName, AttendStep, DeepenStep, InsertName, LinkStep, LowRankStep, ReconnectStep,
     ReshapeStep, SchemeName, ShareName, StepLayers, WidenStep,

@@ -7,6 +7,7 @@ mod attack;
 mod attention;
 mod carried;
 mod fit;
+mod fuse;
 mod fused;
 mod growing;
 mod importance;

@@ -1,0 +1,207 @@
+//! Fusion: networks under one roof, graphs that differ refused by name, networks trained apart.
+
+use std::path::{Path, PathBuf};
+
+use regraft::{
+    BasisName, Design, ErrorKind, FitRecipe, FuseFigures, FuseOptions, MixtureName, NamedOptions,
+    Quiet, Recipe, RunOptions, Tuning, ZerosName, fit, fuse, new,
+};
+use regraft_graph::{Graph, Tensor};
+use regraft_onnx::write_bytes;
+
+use crate::material::{
+    Net, Random, difference, listing, network, outputs, recipe, slow, write_data,
+};
+
+/// The network with other weights: each moved by up to a fifth of itself, the zeros stay.
+fn version(seed: u64) -> Graph {
+    let graph = network(None);
+    let mut random = Random(seed);
+    let mut edit = graph.edit();
+    for (value, init) in graph.initializers() {
+        let Some(data) = init.tensor.as_f32() else {
+            continue;
+        };
+        let data = data.iter().map(|w| w * (1.0 + 0.2 * random.uniform()));
+        let tensor = Tensor::from_f32(init.tensor.shape().to_vec(), data.collect()).unwrap();
+        edit.set_initializer(*value, tensor);
+    }
+    edit.finish().unwrap()
+}
+
+fn write(folder: &Path, name: &str, graph: &Graph) -> PathBuf {
+    let path = folder.join(name).with_extension("onnx");
+    std::fs::write(&path, write_bytes(graph).unwrap()).unwrap();
+    path
+}
+
+fn plain(folder: &Path, output: &str) -> Recipe {
+    let data = write_data(folder, 240);
+    Recipe {
+        model: None,
+        macs: None,
+        output: Some(folder.join(output).with_extension("onnx")),
+        ..recipe(folder, PathBuf::new(), data)
+    }
+}
+
+fn run(models: &[PathBuf], recipe: &Recipe, fusing: FuseOptions) -> FuseFigures {
+    fuse(models, recipe, &fusing, &RunOptions::default(), &Quiet).unwrap()
+}
+
+#[test]
+fn versions_of_one_network_become_one_and_the_same_bytes_for_any_threads() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let models: Vec<PathBuf> = (1..4)
+        .map(|i| write(folder, &format!("v{i}"), &version(i)))
+        .collect();
+    let one = plain(folder, "one");
+    let two = Recipe {
+        threads: Some(2),
+        ..plain(folder, "two")
+    };
+    let found = run(&models, &one, FuseOptions::default());
+    assert_eq!(found.shares, vec![1.0 / 3.0; 3]);
+    assert_eq!(found.given.len(), 3);
+    let closer = |m: &regraft::report::Metrics| m.mse_to_dense.unwrap();
+    assert!(
+        closer(&found.fused) <= closer(&found.averaged),
+        "refitting helps"
+    );
+    let again = run(&models, &two, FuseOptions::default());
+    let bytes = |f: &FuseFigures| std::fs::read(&f.outcome.files.model).unwrap();
+    assert_eq!(bytes(&found), bytes(&again));
+}
+
+#[test]
+fn soups_and_learned_weights_share_out_all_there_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let models: Vec<PathBuf> = (1..4)
+        .map(|i| write(folder, &format!("v{i}"), &version(i)))
+        .collect();
+    for (name, mixture) in [("soup", MixtureName::Soup), ("stack", MixtureName::Stack)] {
+        let fusing = FuseOptions {
+            mixture,
+            ..FuseOptions::default()
+        };
+        let short = Recipe {
+            tune: Tuning::None,
+            ..plain(folder, name)
+        };
+        let found = run(&models, &short, fusing);
+        let sum: f64 = found.shares.iter().sum();
+        assert!((sum - 1.0).abs() < 1e-9, "{name}: {:?}", found.shares);
+        assert!(found.shares.iter().all(|s| *s >= 0.0));
+    }
+}
+
+#[test]
+fn equal_networks_give_that_network() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let models: Vec<PathBuf> = (1..3)
+        .map(|i| write(folder, &format!("v{i}"), &version(7)))
+        .collect();
+    let fusing = FuseOptions {
+        basis: BasisName::Activations,
+        zeros: ZerosName::Union,
+        ..FuseOptions::default()
+    };
+    let found = run(&models, &plain(folder, "same"), fusing);
+    let gap = difference(
+        &outputs(&models[0], 8),
+        &outputs(&found.outcome.files.model, 8),
+    );
+    // Batch normalisation is folded.
+    assert!(gap < 1e-5, "{gap}");
+}
+
+#[test]
+fn networks_of_other_graphs_are_refused_by_node_and_nothing_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let mut net = Net::new(5, None);
+    let stem = net.conv("x", 1, 8, 3);
+    let stem = net.relu(&stem);
+    let other = net.conv(&stem, 8, 8, 5);
+    let other = net.head(&other, 8);
+    let models = [
+        write(folder, "v1", &version(1)),
+        write(folder, "other", &other),
+    ];
+    let recipe = plain(folder, "out");
+    let before = listing(folder);
+    let fusing = FuseOptions::default();
+    let refused = |models: &[PathBuf]| {
+        fuse(models, &recipe, &fusing, &RunOptions::default(), &Quiet).unwrap_err()
+    };
+    let error = refused(&models);
+    assert_eq!(error.kind(), ErrorKind::Model);
+    let text = error.to_string();
+    assert!(text.contains("number 2 at `conv"), "{text}");
+    assert!(error.node().is_some_and(|n| n.starts_with("conv")));
+    assert!(error.hint().is_some());
+    assert_eq!(refused(&models[..1]).kind(), ErrorKind::Usage);
+    assert_eq!(listing(folder), before);
+}
+
+fn accuracy(m: &regraft::report::Metrics) -> f64 {
+    100.0 * m.accuracy.unwrap()
+}
+
+/// Two LeNet-5 trained from different seeds lose at most a point when fused; the mean of their
+/// weights as they are is of no use.
+#[test]
+fn networks_trained_apart_fuse_once_their_channels_are_matched() {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/mnist");
+    if !slow() || !data.exists() {
+        println!("skipped: REGRAFT_SLOW is not 1, or no shared data `mnist`");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let options = RunOptions::default();
+    let train = |seed: u64| {
+        let design = Design::Named {
+            name: "lenet5".to_owned(),
+            options: NamedOptions::default(),
+        };
+        let fresh = folder.join(format!("fresh{seed}.onnx"));
+        new(&design, seed, &fresh, &options).unwrap();
+        let recipe = FitRecipe {
+            model: Some(fresh),
+            data: Some(data.clone()),
+            epochs: 1,
+            seed,
+            output: Some(folder.join(format!("trained{seed}.onnx"))),
+            ..FitRecipe::default()
+        };
+        fit(&recipe, &options, &Quiet).unwrap().files.model
+    };
+    let models = [train(1), train(2)];
+    let recipe = |name: &str, tune: Tuning| Recipe {
+        data: Some(data.clone()),
+        output: Some(folder.join(name).with_extension("onnx")),
+        joint_epochs: Some(10),
+        tune,
+        ..Recipe::default()
+    };
+    let as_they_are = run(
+        &models,
+        &recipe("plain", Tuning::None),
+        FuseOptions::default(),
+    );
+    let fusing = FuseOptions {
+        basis: BasisName::Activations,
+        ..FuseOptions::default()
+    };
+    let matched = run(&models, &recipe("matched", Tuning::Blocks), fusing);
+    let given: Vec<f64> = matched.given.iter().map(accuracy).collect();
+    let best = given[0].max(given[1]);
+    let collapsed = accuracy(&as_they_are.averaged);
+    assert!(collapsed < best - 10.0, "{collapsed} of {given:?}");
+    let fused = accuracy(&matched.fused);
+    assert!(fused > best - 1.0, "{fused} of {given:?}");
+}
