@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use regraft_data::softmax;
 use regraft_exec::ExecOptions;
 use regraft_graph::Graph;
-use regraft_rebuild::rebuild::{KeptAxes, NoJournal, Pair, rebuild};
+use regraft_rebuild::rebuild::{KeptAxes, NoJournal, Pair, Rebuilt, rebuild};
 use regraft_rebuild::reshape::fuse::{
     Aligned, Based, Basis, DEFAULT_ROWS, FuseConfig, GroupMatch, Zeros, average, ensemble,
     greedy_soup, in_one_basis,
@@ -153,17 +153,7 @@ pub fn fuse(
     };
     let mixed = work.mix(&based, held_out.as_ref())?;
     log.check()?;
-    log.stage("rebuild");
-    let mut config = rebuild_config(recipe, &samples, work.exec);
-    config.sparsity = held_zeros(&mixed.graph, &log)?;
-    let pair = Pair {
-        dense: &mixed.ensemble,
-        teacher: &mixed.ensemble,
-        pruned: &mixed.graph,
-        kept: &KeptAxes::new(),
-    };
-    let monitor = Adapter::new(&log);
-    let rebuilt = rebuild(pair, &samples.feeds(), &config, &NoJournal, &monitor)?;
+    let rebuilt = work.rebuild(&mixed, recipe)?;
     log.check()?;
     log.stage("judge");
     let quality = work.judge(&based, &mixed, &rebuilt.graph)?;
@@ -364,6 +354,22 @@ impl Work<'_> {
         self.log
             .note(&format!("learned weights: {}", texts.join(", ")));
         Ok(shares)
+    }
+
+    /// Rebuilds the mean towards what the networks give on average.
+    fn rebuild(&self, mixed: &Mixed, recipe: &Recipe) -> Result<Rebuilt, Error> {
+        self.log.stage("rebuild");
+        let mut config = rebuild_config(recipe, self.samples, self.exec);
+        config.sparsity = held_zeros(&mixed.graph, self.log)?;
+        let pair = Pair {
+            dense: &mixed.ensemble,
+            teacher: &mixed.ensemble,
+            pruned: &mixed.graph,
+            kept: &KeptAxes::new(),
+        };
+        let monitor = Adapter::new(self.log);
+        let feeds = self.samples.feeds();
+        Ok(rebuild(pair, &feeds, &config, &NoJournal, &monitor)?)
     }
 
     fn judge(&self, based: &Based, mixed: &Mixed, fused: &Graph) -> Result<Quality, Error> {
