@@ -154,6 +154,7 @@ pub fn fuse(
     let mixed = work.mix(&based, held_out.as_ref())?;
     log.check()?;
     let rebuilt = work.rebuild(&mixed, recipe)?;
+    log.check()?;
     log.stage("judge");
     let quality = work.judge(&based, &mixed, &rebuilt.graph)?;
     let best = quality.best();
@@ -242,23 +243,6 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Rebuilds the mean of the weights towards the mean of what the networks do.
-    fn rebuild(&self, mixed: &Mixed, recipe: &Recipe) -> Result<Rebuilt, Error> {
-        self.log.stage("rebuild");
-        let mut config = rebuild_config(recipe, self.samples, self.exec);
-        config.sparsity = held_zeros(&mixed.graph, self.log)?;
-        let pair = Pair {
-            dense: &mixed.ensemble,
-            teacher: &mixed.ensemble,
-            pruned: &mixed.graph,
-            kept: &KeptAxes::new(),
-        };
-        let monitor = Adapter::new(self.log);
-        let rebuilt = rebuild(pair, &self.samples.feeds(), &config, &NoJournal, &monitor)?;
-        self.log.check()?;
-        Ok(rebuilt)
-    }
-
     fn zeros(&self) -> Zeros {
         match self.fusing.zeros {
             ZerosName::Union => Zeros::Union,
@@ -374,6 +358,22 @@ impl Work<'_> {
         Ok(shares)
     }
 
+    /// Rebuilds the mean towards what the networks give on average.
+    fn rebuild(&self, mixed: &Mixed, recipe: &Recipe) -> Result<Rebuilt, Error> {
+        self.log.stage("rebuild");
+        let mut config = rebuild_config(recipe, self.samples, self.exec);
+        config.sparsity = held_zeros(&mixed.graph, self.log)?;
+        let pair = Pair {
+            dense: &mixed.ensemble,
+            teacher: &mixed.ensemble,
+            pruned: &mixed.graph,
+            kept: &KeptAxes::new(),
+        };
+        let monitor = Adapter::new(self.log);
+        let feeds = self.samples.feeds();
+        Ok(rebuild(pair, &feeds, &config, &NoJournal, &monitor)?)
+    }
+
     fn judge(&self, based: &Based, mixed: &Mixed, fused: &Graph) -> Result<Quality, Error> {
         let labels = self.samples.labels.as_deref();
         let run = |graph: &Graph| outputs(graph, &self.samples.evaluation, self.exec);
@@ -409,11 +409,10 @@ impl Work<'_> {
 impl FuseFigures {
     /// Returns how good each network is, alone and together, in lines.
     pub fn to_terminal(&self) -> String {
-        let share =
-            |part: Option<f64>| part.map_or("–".to_owned(), |s| format!("{:.2} %", 100.0 * s));
         let line = |what: &str, m: &Metrics| {
             let found = m.accuracy.or(m.agreement_with_dense);
-            format!("{what:<26}{:>10}\n", share(found))
+            let found = found.map_or_else(|| "–".to_owned(), |s| format!("{:.2} %", 100.0 * s));
+            format!("{what:<26}{found:>10}\n")
         };
         let mut text = String::new();
         for (at, (m, part)) in self.given.iter().zip(&self.shares).enumerate() {
