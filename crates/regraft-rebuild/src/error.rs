@@ -75,6 +75,22 @@ pub enum RebuildError {
         /// Share of zeros with every layer at its last level.
         nearest: f64,
     },
+    /// An option has a value outside its meaning.
+    #[error("`{option}` is {value}, {expected}")]
+    Option {
+        /// Name of the option.
+        option: &'static str,
+        /// The value given.
+        value: f64,
+        /// What it must be.
+        expected: &'static str,
+    },
+    /// An edit needs to know what the layers read, and was not told.
+    #[error("{what} needs what the layers read")]
+    NeedsCalibration {
+        /// What needs it, in words.
+        what: &'static str,
+    },
     /// The caller asked to stop.
     #[error("interrupted")]
     Interrupted,
@@ -102,8 +118,10 @@ impl RebuildError {
                 let reachable = (nearest * 1000.0).floor() / 1000.0;
                 Some(format!("ask for a sparsity of at most {reachable:.3}"))
             }
+            Self::NeedsCalibration { .. } => Some("give samples (--data)".to_owned()),
             Self::Prune(source) => source.hint(),
             Self::Allocate(_)
+            | Self::Option { .. }
             | Self::Run { .. }
             | Self::Graph(_)
             | Self::NotFloat { .. }

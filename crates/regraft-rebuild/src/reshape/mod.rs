@@ -6,6 +6,7 @@
 //! [`rebuild`](crate::rebuild::rebuild) can refit the result towards the network before the edit.
 
 mod select;
+pub mod share;
 
 use regraft_graph::cost::{Cost, total};
 use regraft_graph::infer::{Facts, InferOptions, infer};
