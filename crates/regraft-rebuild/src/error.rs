@@ -97,9 +97,12 @@ pub enum RebuildError {
         /// What is in its way.
         reason: String,
     },
-    /// An edit has to know what layers read.
-    #[error("this edit needs calibration samples")]
-    NoCalibration,
+    /// An edit needs to know what the layers read, and was not told.
+    #[error("{what} needs what the layers read")]
+    NeedsCalibration {
+        /// What needs it, in words.
+        what: &'static str,
+    },
     /// A group cannot have the width that was asked for.
     #[error("group `{group}` has {n_units} units, {wanted} are asked for")]
     Width {
@@ -160,13 +163,13 @@ impl RebuildError {
                 let reachable = (nearest * 1000.0).floor() / 1000.0;
                 Some(format!("ask for a sparsity of at most {reachable:.3}"))
             }
-            Self::NoCalibration => Some("point --data at samples".to_owned()),
             Self::Width { n_units, .. } => Some(format!(
                 "an edit that adds units needs a width above {n_units}"
             )),
             Self::OverBudget { what, needed, .. } => {
                 Some(format!("allow at least {needed} {what}, or ask for less"))
             }
+            Self::NeedsCalibration { .. } => Some("give samples (--data)".to_owned()),
             Self::Prune(source) => source.hint(),
             Self::Allocate(_)
             | Self::Run { .. }

@@ -226,7 +226,8 @@ impl Layer {
         Ok(tensors)
     }
 
-    fn outputs_first(&self) -> bool {
+    /// Returns whether the weight is stored as `n_out × d`; else it is `d × n_out`.
+    pub(crate) fn outputs_first(&self) -> bool {
         match self.kind {
             LayerKind::Conv { .. } => true,
             LayerKind::Gemm { trans_b } => trans_b,
@@ -234,7 +235,8 @@ impl Layer {
         }
     }
 
-    fn scales(&self, graph: &Graph) -> (f64, f64) {
+    /// Returns what the layer multiplies its stored weight and bias by.
+    pub(crate) fn scales(&self, graph: &Graph) -> (f64, f64) {
         match &graph.node(self.node).op {
             Op::Gemm(g) => {
                 let beta = if g.beta == 0.0 { 1.0 } else { g.beta };

@@ -83,6 +83,14 @@ pub enum SolveError {
         /// What it must be.
         expected: &'static str,
     },
+    /// Bytes that should be a coded layer are not.
+    #[error("a coded layer is damaged: {what} at byte {at}")]
+    Damaged {
+        /// What is wrong, in words.
+        what: &'static str,
+        /// Bytes read so far.
+        at: usize,
+    },
 }
 
 impl SolveError {
@@ -99,7 +107,8 @@ impl SolveError {
             | Self::Duplicate { .. }
             | Self::TooLarge { .. }
             | Self::Pattern { .. }
-            | Self::Option { .. } => None,
+            | Self::Option { .. }
+            | Self::Damaged { .. } => None,
         }
     }
 }

@@ -22,6 +22,7 @@ mod problem;
 pub mod refit;
 #[cfg(test)]
 mod samples;
+pub mod share;
 pub mod sparse;
 pub mod sparsity;
 mod stack;

@@ -70,7 +70,7 @@ pub use recipe::{
     Tuning,
 };
 pub use reshape::{
-    AttendName, AttendStep, BasisName, DeepenStep, FuseFigures, FuseOptions, InsertName, LinkStep,
-    LowRankStep, MixtureName, ReconnectStep, ReshapeStep, SchemeName, ShareName, StepLayers,
-    WidenStep, ZerosName, fuse, reshape,
+    AttendName, AttendStep, BasisName, DeepenStep, FormName, FuseFigures, FuseOptions, InsertName,
+    LinkStep, LowRankStep, MixtureName, ReconnectStep, ReshapeStep, SchemeName, ScopeName,
+    ShareName, ShareStep, StepLayers, WeightingName, WidenStep, ZerosName, fuse, reshape,
 };

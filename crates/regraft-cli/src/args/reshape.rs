@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
 use regraft::{
-    AttendName, AttendStep, DeepenStep, InsertName, LinkStep, LowRankStep, ReconnectStep,
-    ReshapeStep, SchemeName, ShareName, StepLayers, WidenStep,
+    AttendName, AttendStep, DeepenStep, FormName, InsertName, LinkStep, LowRankStep, ReconnectStep,
+    ReshapeStep, SchemeName, ScopeName, ShareName, ShareStep, StepLayers, WeightingName, WidenStep,
 };
 
 use super::options::share;
@@ -42,6 +42,8 @@ pub(crate) enum EditArgs {
     Link(Box<LinkArgs>),
     /// Channels that were pruned come back, with weights that are solved for
     Reconnect(Box<ReconnectArgs>),
+    /// Weights as entries of codebooks, with the bytes of each stage of coding
+    Share(Box<ShareArgs>),
     /// Several versions of one network into one of the same size
     Fuse(Box<FuseArgs>),
     /// The [[reshape]] steps of a recipe, in order
@@ -59,6 +61,7 @@ impl EditArgs {
             Self::Deepen(args) => &args.edit,
             Self::Link(args) => &args.edit,
             Self::Reconnect(args) => &args.edit,
+            Self::Share(args) => &args.edit,
             Self::Steps(options) => options,
         })
     }
@@ -98,6 +101,14 @@ impl EditArgs {
                 rebuild_rate: args.rebuild_rate,
                 max_macs: args.max_macs,
                 widths: args.width.iter().cloned().collect(),
+            })),
+            Self::Share(args) => Some(ReshapeStep::Share(ShareStep {
+                bits: args.bits,
+                max_error: args.max_error,
+                scope: args.scope.map_or(ScopeName::Layer, Into::into),
+                weighting: args.weighting.map_or(WeightingName::Gram, Into::into),
+                form: args.form.map_or(FormName::Values, Into::into),
+                layers: args.layers.layers(),
             })),
             Self::Fuse(_) | Self::Steps(_) => None,
         }
@@ -373,4 +384,94 @@ fn width(text: &str) -> Result<(String, usize), String> {
         .ok_or("is not GROUP=UNITS; write conv1=48")?;
     let units = units.parse().map_err(|_| "does not end in a number")?;
     Ok((group.to_owned(), units))
+}
+
+/// Weights as entries of codebooks, with the bytes of each stage of coding.
+///
+/// Weights that are zero stay zero. The bytes told are those of a stream that can be read back: codebooks,
+/// indices and distances between weights in Huffman codes (Deep Compression).
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  regraft reshape share sparse.onnx --data mnist/ --bits 4 -o shared.onnx
+  regraft reshape share sparse.onnx --data mnist/ --max-error 1e-3 --form gather")]
+pub(crate) struct ShareArgs {
+    #[command(flatten)]
+    edit: EditOptions,
+    /// Bits of an index: two to this power entries a codebook, 1 to 12 [default: 4]
+    #[arg(
+        long,
+        value_name = "N",
+        conflicts_with = "max_error",
+        help_heading = "Edit"
+    )]
+    bits: Option<u32>,
+    /// As few bits as keep each layer's squared error, relative to its energy, below this
+    #[arg(long, value_name = "ERROR", help_heading = "Edit")]
+    max_error: Option<f64>,
+    /// Who shares a codebook [default: layer]
+    #[arg(long, value_name = "WHO", help_heading = "Edit")]
+    scope: Option<Scope>,
+    /// What an error of a weight costs [default: gram]
+    #[arg(long, value_name = "HOW", help_heading = "Edit")]
+    weighting: Option<Weighting>,
+    /// How shared weights are written [default: values]
+    #[arg(long, value_name = "HOW", help_heading = "Edit")]
+    form: Option<Form>,
+    #[command(flatten)]
+    layers: LayerOptions,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Scope {
+    /// The weights of each layer
+    Layer,
+    /// Those of all layers
+    Network,
+}
+
+impl From<Scope> for ScopeName {
+    fn from(scope: Scope) -> Self {
+        match scope {
+            Scope::Layer => Self::Layer,
+            Scope::Network => Self::Network,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Weighting {
+    /// Its square
+    Plain,
+    /// Its square times the mean square of what it multiplies
+    Curvature,
+    /// What it does to the layer's output together with all others
+    Gram,
+}
+
+impl From<Weighting> for WeightingName {
+    fn from(weighting: Weighting) -> Self {
+        match weighting {
+            Weighting::Plain => Self::Plain,
+            Weighting::Curvature => Self::Curvature,
+            Weighting::Gram => Self::Gram,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Form {
+    /// As floats
+    Values,
+    /// As a codebook and small indices
+    Gather,
+}
+
+impl From<Form> for FormName {
+    fn from(form: Form) -> Self {
+        match form {
+            Form::Values => Self::Values,
+            Form::Gather => Self::Gather,
+        }
+    }
 }

@@ -16,6 +16,7 @@ pub mod low_rank;
 mod measure;
 pub mod reconnect;
 mod select;
+pub mod share;
 #[cfg(test)]
 mod toy;
 pub mod widen;

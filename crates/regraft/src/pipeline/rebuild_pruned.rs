@@ -21,7 +21,7 @@ use crate::model::{Model, ModelInput};
 use crate::progress::{Adapter, Progress};
 use crate::recipe::TopologyName;
 use crate::report::{Fallback, RegrowthFigures, TopologyFigures};
-use crate::reshape::{Reshaped, Search, Start, Topology, apply};
+use crate::reshape::{Reshaped, Search, Start, Topology, apply, apply_last, check_order};
 use crate::samples::{Samples, open_data, prepare};
 use crate::{Error, ErrorKind, Recipe};
 
@@ -96,10 +96,13 @@ impl Work<'_> {
             log,
             ..
         } = *self;
+        check_order(&recipe.reshape)?;
         log.stage("match");
         let graph = aligned(&teacher.graph, &self.student.graph)?;
         related(teacher, &graph)?;
         let (plan, kept) = kept_channels(teacher, &graph, log)?;
+        let zeros = held_zeros(&graph, log)?;
+        let before = graph.clone();
         let given = Topology { graph, kept };
         let (start, topology) = self.topology(given)?;
         let plan = topology
@@ -110,11 +113,13 @@ impl Work<'_> {
         let run_dir = open_run(self.options, self.student, self.samples, recipe)?;
         let journal = RunJournal::new(run_dir, recipe)?;
         log.stage("rebuild");
-        let zeros = held_zeros(&start.graph, log)?;
-        let zeros = zeros.map(|z| still_there(z, &start.graph, &reshaped.graph));
-        let (rebuilt, regrowth) = self.rebuilt(&reshaped, zeros, &journal)?;
+        let zeros = zeros.map(|z| still_there(z, &before, &reshaped.graph));
+        let (mut rebuilt, regrowth) = self.rebuilt(&reshaped, zeros, &journal)?;
         journal.check()?;
         log.check()?;
+        let last = self.last(&rebuilt.graph, &reshaped)?;
+        rebuilt.graph = last.graph;
+        let steps = [reshaped.steps, last.steps].concat();
         let judged = judge(
             teacher,
             &reshaped.graph,
@@ -137,7 +142,7 @@ impl Work<'_> {
             regrowth: regrowth.as_ref(),
             prune_steps: &[],
             carried: None,
-            reshape: &reshaped.steps,
+            reshape: &steps,
             topology,
         };
         finish(&parts, files, self.options, log)
@@ -175,6 +180,20 @@ impl Work<'_> {
         apply(&start, self.log)
     }
 
+    /// Returns the rebuilt network after the edits that come last.
+    fn last(&self, rebuilt: &Graph, reshaped: &Reshaped) -> Result<Reshaped, Error> {
+        let start = Start {
+            graph: rebuilt,
+            kept: &reshaped.kept,
+            teacher: self.teacher,
+            plan: None,
+            samples: self.samples,
+            recipe: self.recipe,
+            exec: exec(self.recipe),
+        };
+        apply_last(&start, self.log)
+    }
+
     fn rebuilt(
         &self,
         reshaped: &Reshaped,
@@ -188,7 +207,12 @@ impl Work<'_> {
             ..
         } = *self;
         let own_teacher = self.student.sha256 == teacher.sha256;
-        if own_teacher && reshaped.keeps_function() {
+        let nothing_to_mend = if reshaped.steps.is_empty() {
+            !recipe.reshape.is_empty()
+        } else {
+            reshaped.keeps_function()
+        };
+        if own_teacher && nothing_to_mend {
             let rebuilt = Rebuilt {
                 graph: reshaped.graph.clone(),
                 layers: Vec::new(),

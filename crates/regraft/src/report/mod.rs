@@ -25,7 +25,7 @@ pub use carried::CarriedFigures;
 pub use error::ReportError;
 pub use html::MAX_HTML_BYTES;
 pub use repeats::{RepeatFigures, RepeatsFigures, Spread};
-pub use reshape::{ReshapeChange, ReshapeFigures, TopologyFigures, TopologyTrial};
+pub use reshape::{ReshapeChange, ReshapeFigures, ShareFigures, TopologyFigures, TopologyTrial};
 pub use schema::{
     BlockFigures, BlockRemoval, BoxPlot, BudgetInfo, Change, ClassMetrics, DataInfo, Extremum,
     ExtremumKind, Fallback, FrozenGroup, GroupFigures, Histogram, LatencyFigures, LayerFigures,

@@ -22,9 +22,28 @@ pub struct ReshapeFigures {
     pub output_error: f64,
     /// Where something changed, in graph order.
     pub changes: Vec<ReshapeChange>,
+    /// What shared weights take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<ShareFigures>,
     /// Layers that were looked at and left, with the reason.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub left: Vec<(String, String)>,
+}
+
+/// Bytes of all initializers, those that share nothing included.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ShareFigures {
+    /// As floats.
+    pub dense: u64,
+    /// With zeros left out, at one index of a few bits for each weight that stays.
+    pub pruned: u64,
+    /// With codebooks and plain indices.
+    pub shared: u64,
+    /// With indices and distances in Huffman codes.
+    pub coded: u64,
+    /// In the model file as it is written.
+    pub file: u64,
 }
 
 /// One place that changed.
@@ -51,6 +70,18 @@ impl ReshapeFigures {
             1 => "1 place".to_owned(),
             n => format!("{n} places"),
         };
+        if let Some(bytes) = &self.bytes {
+            return format!(
+                "{} in {places}: {} of weights as floats, {} without zeros, {} by codebooks, {} coded: {:.1} times fewer; the output moves by {}",
+                format::name(&self.edit),
+                format::bytes(bytes.dense),
+                format::bytes(bytes.pruned),
+                format::bytes(bytes.shared),
+                format::bytes(bytes.coded),
+                bytes.dense as f64 / bytes.coded.max(1) as f64,
+                format::percent(self.output_error.max(0.0).sqrt(), 1)
+            );
+        }
         let moved = if self.exact {
             "the output is the same".to_owned()
         } else {

@@ -4,7 +4,7 @@ use regraft_exec::ExecOptions;
 use regraft_graph::Graph;
 use regraft_prune::Plan;
 use regraft_rebuild::rebuild::KeptAxes;
-use regraft_rebuild::reshape::{Edited, Network, output_change};
+use regraft_rebuild::reshape::{Network, output_change};
 
 use super::edits::Done;
 use super::step::ReshapeStep;
@@ -46,24 +46,64 @@ impl Reshaped {
     }
 }
 
-/// Applies the recipe's steps in order.
+/// Returns true for an edit that comes after the rebuild, which would undo it.
+fn is_last(step: &ReshapeStep) -> bool {
+    matches!(step, ReshapeStep::Share(_))
+}
+
+/// Checks that no step comes behind one that must be last.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] naming it.
+pub(crate) fn check_order(steps: &[ReshapeStep]) -> Result<(), Error> {
+    let first = steps.iter().position(is_last).unwrap_or(steps.len());
+    match steps[first..].iter().find(|s| !is_last(s)) {
+        None => Ok(()),
+        Some(step) => Err(Error::usage(format!(
+            "{} cannot come behind {}: it changes weights",
+            step.name(),
+            steps[first].name()
+        ))
+        .with_hint("put it first")),
+    }
+}
+
+/// Applies the recipe's steps in order, but for those after the rebuild.
 pub(crate) fn apply(start: &Start<'_>, log: &Log<'_>) -> Result<Reshaped, Error> {
+    let steps = start.recipe.reshape.iter().filter(|s| !is_last(s));
+    applied(start, steps, log)
+}
+
+/// Applies the recipe's steps that come after the rebuild.
+pub(crate) fn apply_last(start: &Start<'_>, log: &Log<'_>) -> Result<Reshaped, Error> {
+    applied(
+        start,
+        start.recipe.reshape.iter().filter(|s| is_last(s)),
+        log,
+    )
+}
+
+fn applied<'a>(
+    start: &Start<'_>,
+    steps: impl Iterator<Item = &'a ReshapeStep>,
+    log: &Log<'_>,
+) -> Result<Reshaped, Error> {
     let mut state = Reshaped {
         graph: start.graph.clone(),
         kept: start.kept.clone(),
         steps: Vec::new(),
     };
-    for step in &start.recipe.reshape {
+    for step in steps {
         log.stage(step.name());
-        let Done { edited, kept } = start.edit(&state.graph, &state.kept, step, log)?;
+        let done = start.edit(&state.graph, &state.kept, step, log)?;
         log.check()?;
-        let figures = start.measure(&state.graph, step, &edited)?;
+        let figures = start.measure(&state.graph, step, &done)?;
         log.note(&format!("  {}", figures.in_words()));
         if figures.changes.is_empty() {
             log.warn(format!("{}: nothing was changed", step.name()));
         }
-        state.graph = edited.graph;
-        state.kept = kept;
+        state.graph = done.edited.graph;
+        state.kept = done.kept;
         state.steps.push(figures);
     }
     Ok(state)
@@ -75,8 +115,9 @@ impl Start<'_> {
         &self,
         before: &Graph,
         step: &ReshapeStep,
-        edited: &Edited,
+        done: &Done,
     ) -> Result<ReshapeFigures, Error> {
+        let edited = &done.edited;
         let feeds = self.samples.held_out_feeds();
         let error = output_change(before, &edited.graph, &feeds, self.exec)?;
         if edited.exact && error > EXACT {
@@ -107,6 +148,7 @@ impl Start<'_> {
             output_error: error,
             changes: edited.changes.iter().map(change).collect(),
             left: edited.left.clone(),
+            bytes: done.bytes,
         })
     }
 }

@@ -194,16 +194,13 @@ impl Search<'_> {
         Ok(rebuilt.graph)
     }
 
-    /// Returns the output's relative squared error on held-out samples after the closed form.
+    /// Returns the output's relative squared error on held-out samples, as it is or after the closed
+    /// form, whichever is smaller: a network that was tuned already loses by it.
     fn judge(&self, topology: &Topology) -> Result<f64, Error> {
-        let graph = self.refitted(topology)?;
         let feeds = self.samples.held_out_feeds();
-        Ok(output_change(
-            &self.teacher.graph,
-            &graph,
-            &feeds,
-            self.exec,
-        )?)
+        let error = |graph: &Graph| output_change(&self.teacher.graph, graph, &feeds, self.exec);
+        let refitted = self.refitted(topology)?;
+        Ok(error(&topology.graph)?.min(error(&refitted)?))
     }
 }
 

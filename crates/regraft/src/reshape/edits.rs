@@ -14,6 +14,7 @@ use regraft_rebuild::reshape::deepen::{DeepenConfig, Insert, deepen};
 use regraft_rebuild::reshape::link::{LinkConfig, link};
 use regraft_rebuild::reshape::low_rank::{Limit, LowRankConfig, Scheme, low_rank};
 use regraft_rebuild::reshape::reconnect::{Descent, ReconnectConfig, reconnect};
+use regraft_rebuild::reshape::share::{Bits, Form, Scope, ShareConfig, Weighting, share};
 use regraft_rebuild::reshape::widen::{WidenConfig, Widths, widen};
 use regraft_rebuild::reshape::{
     Ceiling, Edited, FitConfig, Network, Samples as FitSamples, Selection,
@@ -21,12 +22,13 @@ use regraft_rebuild::reshape::{
 
 use super::apply::Start;
 use super::step::{
-    AttendName, AttendStep, DeepenStep, InsertName, LowRankStep, ReconnectStep, ReshapeStep,
-    SchemeName, ShareName, StepLayers, WidenStep,
+    AttendName, AttendStep, DeepenStep, FormName, InsertName, LowRankStep, ReconnectStep,
+    ReshapeStep, SchemeName, ScopeName, ShareName, ShareStep, StepLayers, WeightingName, WidenStep,
 };
 use crate::Error;
 use crate::pipeline::Log;
 use crate::progress::Adapter;
+use crate::report::ShareFigures;
 
 /// Rows of each layer that an edit learns from.
 const ROWS: usize = 100_000;
@@ -37,6 +39,8 @@ const PROBE_SAMPLES: usize = 256;
 /// A network after an edit.
 pub(super) struct Done {
     pub(super) edited: Edited,
+    /// What shared weights take.
+    pub(super) bytes: Option<ShareFigures>,
     /// Which indices of the dense network its axes have.
     pub(super) kept: KeptAxes,
 }
@@ -92,10 +96,15 @@ impl Start<'_> {
                 };
                 link(pair, &self.samples.feeds(), &config, &Adapter::new(log))?
             }
+            ReshapeStep::Share(step) => return self.share(network, kept, step, log),
             ReshapeStep::Reconnect(step) => return self.reconnect(&network, step, log),
         };
         let kept = composed(kept, &edited.kept);
-        Ok(Done { edited, kept })
+        Ok(Done {
+            edited,
+            bytes: None,
+            kept,
+        })
     }
 
     fn reconnect(
@@ -130,7 +139,36 @@ impl Start<'_> {
         let found = reconnect(descent, samples, &config, &Adapter::new(log))?;
         Ok(Done {
             edited: found.edited,
+            bytes: None,
             kept: found.kept,
+        })
+    }
+
+    fn share(
+        &self,
+        network: Network,
+        kept: &KeptAxes,
+        step: &ShareStep,
+        log: &Log<'_>,
+    ) -> Result<Done, Error> {
+        let config = step.config();
+        let network = if config.weighting == Weighting::Plain {
+            network
+        } else {
+            self.calibrated(network, log)?
+        };
+        let found = share(&network, &selection(&step.layers), &config)?;
+        let totals = found.totals;
+        Ok(Done {
+            bytes: Some(ShareFigures {
+                dense: totals.dense_bytes + totals.other_bytes,
+                pruned: totals.pruned_bytes + totals.other_bytes,
+                shared: totals.shared_bytes + totals.other_bytes,
+                coded: totals.coded_bytes + totals.other_bytes,
+                file: totals.file_bytes + totals.other_bytes,
+            }),
+            edited: found.edited,
+            kept: kept.clone(),
         })
     }
 
@@ -208,6 +246,30 @@ impl WidenStep {
             seed,
             ceiling: ceiling(network, self.max_macs),
             scores: None,
+        }
+    }
+}
+
+impl ShareStep {
+    fn config(&self) -> ShareConfig {
+        ShareConfig {
+            bits: match (self.bits, self.max_error) {
+                (_, Some(max_error)) => Bits::Auto { max_error },
+                (bits, None) => Bits::Fixed(bits.unwrap_or(4)),
+            },
+            scope: match self.scope {
+                ScopeName::Layer => Scope::Layer,
+                ScopeName::Network => Scope::Network,
+            },
+            weighting: match self.weighting {
+                WeightingName::Plain => Weighting::Plain,
+                WeightingName::Curvature => Weighting::Curvature,
+                WeightingName::Gram => Weighting::Gram,
+            },
+            form: match self.form {
+                FormName::Values => Form::Values,
+                FormName::Gather => Form::Gather,
+            },
         }
     }
 }

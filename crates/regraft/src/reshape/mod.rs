@@ -12,12 +12,12 @@ use crate::pipeline::rebuild;
 use crate::progress::Progress;
 use crate::{Error, Outcome, Recipe, RunOptions};
 
-pub(crate) use apply::{Reshaped, Start, apply};
+pub(crate) use apply::{Reshaped, Start, apply, apply_last, check_order};
 pub(crate) use auto::{Search, Topology};
 pub use fuse::{BasisName, FuseFigures, FuseOptions, MixtureName, ZerosName, fuse};
 pub use step::{
-    AttendName, AttendStep, DeepenStep, InsertName, LinkStep, LowRankStep, ReconnectStep,
-    ReshapeStep, SchemeName, ShareName, StepLayers, WidenStep,
+    AttendName, AttendStep, DeepenStep, FormName, InsertName, LinkStep, LowRankStep, ReconnectStep,
+    ReshapeStep, SchemeName, ScopeName, ShareName, ShareStep, StepLayers, WeightingName, WidenStep,
 };
 
 /// Edits a network as the recipe's `reshape` steps say, refits what the edits changed towards the recipe's

@@ -22,6 +22,65 @@ pub enum ReshapeStep {
     Link(LinkStep),
     /// Channels that were pruned come back.
     Reconnect(ReconnectStep),
+    /// Weights become entries of codebooks; the last step, after the rebuild.
+    Share(ShareStep),
+}
+
+/// Weights as entries of codebooks.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ShareStep {
+    /// Bits of an index: a codebook has two to this power entries; left out: 4, or as few as
+    /// `max_error` allows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bits: Option<u32>,
+    /// The largest squared error of a layer's output, relative to its energy, in place of `bits`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_error: Option<f64>,
+    /// Who shares a codebook.
+    pub scope: ScopeName,
+    /// What an error of a weight costs.
+    pub weighting: WeightingName,
+    /// How shared weights are written.
+    pub form: FormName,
+    /// Which layers.
+    #[serde(skip_serializing_if = "is_all")]
+    pub layers: StepLayers,
+}
+
+/// Who shares a codebook.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScopeName {
+    /// The weights of each layer.
+    #[default]
+    Layer,
+    /// Those of all layers.
+    Network,
+}
+
+/// What an error of a weight costs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WeightingName {
+    /// Its square.
+    Plain,
+    /// Its square times the mean square of what it multiplies.
+    Curvature,
+    /// What it does to the layer's output together with all others.
+    #[default]
+    Gram,
+}
+
+/// How shared weights are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FormName {
+    /// As floats.
+    #[default]
+    Values,
+    /// As a codebook and small indices.
+    Gather,
 }
 
 /// More units in groups of channels that go together.
@@ -198,6 +257,7 @@ impl ReshapeStep {
             Self::Deepen(_) => "deepen",
             Self::Link(_) => "link",
             Self::Reconnect(_) => "reconnect",
+            Self::Share(_) => "share",
         }
     }
 
@@ -212,7 +272,11 @@ impl ReshapeStep {
                 Err(Error::usage("widen needs either `factor` or `widths`")
                     .with_hint("--factor 1.5 makes every group half as wide again"))
             }
+            Self::Share(step) if step.bits.is_some() && step.max_error.is_some() => {
+                Err(Error::usage("share takes `bits` or `max_error`, not both"))
+            }
             Self::Attend(_)
+            | Self::Share(_)
             | Self::Widen(_)
             | Self::Deepen(_)
             | Self::Link(_)

@@ -59,7 +59,7 @@ pub struct LowRankConfig {
 /// What a layer's error costs the network is measured: each layer is replaced by its factors
 /// alone, and the change of the network's output on `inputs` is divided by the layer's own error.
 /// # Errors
-/// [`RebuildError::NoCalibration`] if the network has none, [`RebuildError::OverBudget`] for a limit that
+/// [`RebuildError::NeedsCalibration`] if the network has none, [`RebuildError::OverBudget`] for a limit that
 /// the smallest ranks do not meet, or whatever solving and running say.
 pub fn low_rank(
     network: &Network,
@@ -143,7 +143,7 @@ fn parts<'a>(
     let calibration = network
         .calibration
         .as_ref()
-        .ok_or(RebuildError::NoCalibration)?;
+        .ok_or(RebuildError::NeedsCalibration { what: "low rank" })?;
     let may = selection.of(graph, &network.layers)?;
     let mut parts = Vec::new();
     for layer in network

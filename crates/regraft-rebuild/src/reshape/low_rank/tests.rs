@@ -170,7 +170,7 @@ fn nothing_is_factored_blindly() {
         &config(Limit::Macs(0.5)),
         &Silent,
     );
-    assert!(matches!(found, Err(RebuildError::NoCalibration)));
+    assert!(matches!(found, Err(RebuildError::NeedsCalibration { .. })));
     let network = calibrated(network);
     let nowhere = Selection {
         only: vec!["nowhere*".to_owned()],
