@@ -100,15 +100,19 @@ impl Work<'_> {
         log.stage("match");
         let graph = aligned(&teacher.graph, &self.student.graph)?;
         related(teacher, &graph)?;
+        let said = (log.fallbacks.borrow().len(), log.warnings.borrow().len());
         let (plan, kept) = kept_channels(teacher, &graph, log)?;
         let zeros = held_zeros(&graph, log)?;
         let before = graph.clone();
         let given = Topology { graph, kept };
         let (start, topology) = self.topology(given)?;
-        let plan = topology
-            .as_ref()
-            .is_none_or(|t| t.chosen == 0)
-            .then_some(&plan);
+        let is_given = topology.as_ref().is_none_or(|t| t.chosen == 0);
+        if !is_given {
+            // What could not be told of the given network is nothing that was done.
+            log.fallbacks.borrow_mut().truncate(said.0);
+            log.warnings.borrow_mut().truncate(said.1);
+        }
+        let plan = is_given.then_some(&plan);
         let reshaped = self.reshaped(&start, plan)?;
         let run_dir = open_run(self.options, self.student, self.samples, recipe)?;
         let journal = RunJournal::new(run_dir, recipe)?;
