@@ -17,7 +17,7 @@ use super::{
 /// Change the topology of a network: factor layers, and more to come.
 ///
 /// Each edit keeps what the network computes or says by how much it changes it; what it changed is
-/// refitted and tuned on unlabelled samples. A recipe can name several edits as [[reshape]] steps.
+/// refitted and tuned on unlabelled samples. A recipe can name several edits as its `reshape` steps.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -46,7 +46,7 @@ pub(crate) enum EditArgs {
     Share(Box<ShareArgs>),
     /// Several versions of one network into one of the same size
     Fuse(Box<FuseArgs>),
-    /// The [[reshape]] steps of a recipe, in order
+    /// The `reshape` steps of a recipe, in order
     Steps(Box<EditOptions>),
 }
 
@@ -223,8 +223,8 @@ pub(crate) struct AttendArgs {
     /// What is put in [default: squeeze-excite]
     #[arg(long, value_name = "KIND", help_heading = "Edit")]
     kind: Option<Kind>,
-    /// Channels for each hidden one of squeeze-excite [default: 4], reach of channel [3], side of the kernel
-    /// of spatial [7], heads of self-attention [4]
+    /// Channels for each hidden one of squeeze-excite, reach of channel, side of the kernel of spatial,
+    /// heads of self-attention [default: 4, 3, 7, 4]
     #[arg(long, value_name = "N", help_heading = "Edit")]
     size: Option<usize>,
     #[command(flatten)]
