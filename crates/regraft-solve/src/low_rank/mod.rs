@@ -158,7 +158,7 @@ pub struct Outer {
 /// Returns the `U` that makes `U (B x)` closest to a problem's targets, for given `B` (`m × d`).
 ///
 /// # Errors
-/// [`SolveError::Shape`] if `B` has not `d` columns; whatever [`refit`] says of `B G Bᵀ`.
+/// [`SolveError::Shape`] if `B` has not `d` columns; whatever [`refit()`] says of `B G Bᵀ`.
 pub fn best_outer(problem: &LeastSquares, inner: &Matrix) -> Result<Outer, SolveError> {
     same("inner factor's inputs", problem.n_in(), inner.cols)?;
     let image = product(inner, &problem.gram);
