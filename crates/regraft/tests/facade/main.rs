@@ -20,4 +20,5 @@ mod refusals;
 mod regrow;
 mod removal;
 mod repeats;
+mod reshape;
 mod sparse;

@@ -1,0 +1,179 @@
+//! Edits of the topology by recipe: budgets, functions that stay, order, codebooks that survive the rebuild.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use regraft::{
+    AttendStep, DeepenStep, ErrorKind, LowRankStep, Outcome, Quiet, Recipe, ReshapeStep,
+    RunOptions, ShareStep, TopologyName, Tuning, WidenStep, rebuild, reshape, shrink,
+};
+use regraft_onnx::{Limits, read};
+
+use crate::material::{difference, listing, network, outputs, recipe, write_data, write_model};
+
+fn given(folder: &Path) -> (PathBuf, PathBuf) {
+    (write_model(folder, &network(None)), write_data(folder, 240))
+}
+
+fn with(folder: &Path, data: PathBuf, steps: Vec<ReshapeStep>) -> Recipe {
+    Recipe {
+        model: None,
+        macs: None,
+        tune: Tuning::None,
+        reshape: steps,
+        output: Some(folder.join("edited.onnx")),
+        ..recipe(folder, PathBuf::new(), data)
+    }
+}
+
+fn run(model: &Path, recipe: &Recipe) -> Outcome {
+    reshape(model, recipe, &RunOptions::default(), &Quiet).unwrap()
+}
+
+#[test]
+fn thin_layers_keep_the_budget_and_say_what_they_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, data) = given(folder.path());
+    let step = LowRankStep {
+        macs: Some(0.6),
+        ..LowRankStep::default()
+    };
+    let recipe = with(folder.path(), data, vec![ReshapeStep::LowRank(step)]);
+    let report = run(&model, &recipe).report;
+    assert!(report.small.macs as f64 <= 0.6 * report.dense.macs as f64);
+    let step = &report.reshape[0];
+    assert!(!step.exact && step.output_error > 0.0 && !step.changes.is_empty());
+    assert!(step.changes.iter().all(|c| c.error.is_some()));
+    let text = report.to_markdown();
+    assert!(text.contains("Reshaped: low-rank in"), "{text}");
+    // A recipe beside the result repeats it.
+    let again = Recipe::from_toml(&recipe.to_toml().unwrap()).unwrap();
+    assert_eq!(again, recipe);
+}
+
+#[test]
+fn edits_that_keep_the_function_write_a_network_that_gives_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, data) = given(folder.path());
+    let steps = vec![
+        ReshapeStep::Widen(WidenStep {
+            factor: Some(1.5),
+            ..WidenStep::default()
+        }),
+        ReshapeStep::Deepen(DeepenStep::default()),
+        ReshapeStep::Attend(AttendStep::default()),
+    ];
+    let found = run(&model, &with(folder.path(), data, steps));
+    assert!(
+        found
+            .report
+            .reshape
+            .iter()
+            .all(|s| s.exact && !s.changes.is_empty())
+    );
+    assert!(found.report.small.macs > found.report.dense.macs);
+    assert!(
+        found
+            .report
+            .layers
+            .iter()
+            .all(|l| l.held_out_after.is_none())
+    );
+    let (a, b) = (outputs(&model, 16), outputs(&found.files.model, 16));
+    assert!(difference(&a, &b) < 1e-5);
+}
+
+#[test]
+fn shared_weights_survive_the_rebuild_and_come_last() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, data) = given(folder.path());
+    let thin = ReshapeStep::LowRank(LowRankStep {
+        params: Some(0.8),
+        ..LowRankStep::default()
+    });
+    let share = ReshapeStep::Share(ShareStep {
+        bits: Some(3),
+        ..ShareStep::default()
+    });
+    let recipe = with(folder.path(), data, vec![thin.clone(), share.clone()]);
+    let found = run(&model, &recipe);
+    let bytes = found.report.reshape[1].bytes.unwrap();
+    assert!(bytes.coded < bytes.dense / 3, "{bytes:?}");
+    let graph = read(&found.files.model, &Limits::default()).unwrap();
+    for init in graph.initializers().values() {
+        let Some(data) = init
+            .tensor
+            .as_f32()
+            .filter(|_| init.tensor.shape().len() > 1)
+        else {
+            continue;
+        };
+        let distinct: BTreeSet<u32> = data.iter().map(|w| w.to_bits()).collect();
+        assert!(distinct.len() <= 9, "{} values", distinct.len());
+    }
+    let before = listing(folder.path());
+    let wrong = Recipe {
+        reshape: vec![share, thin],
+        output: Some(folder.path().join("other.onnx")),
+        ..recipe
+    };
+    let error = reshape(&model, &wrong, &RunOptions::default(), &Quiet).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Usage);
+    assert_eq!(before, listing(folder.path()), "nothing is written");
+}
+
+#[test]
+fn the_topology_is_chosen_within_the_cost_of_what_was_pruned() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, data) = given(folder.path());
+    let base = with(folder.path(), data, Vec::new());
+    let pruned = Recipe {
+        model: Some(model.clone()),
+        macs: Some(0.5),
+        multiple_of: 1,
+        output: Some(folder.path().join("pruned.onnx")),
+        ..base.clone()
+    };
+    let small = shrink(&pruned, &RunOptions::default(), &Quiet).unwrap();
+    let auto = Recipe {
+        model: Some(model),
+        topology: TopologyName::Auto,
+        ..base
+    };
+    let found = rebuild(&small.files.model, &auto, &RunOptions::default(), &Quiet).unwrap();
+    let topology = found.report.topology.unwrap();
+    assert_eq!(topology.budget, small.report.small.macs);
+    assert!(topology.trials.len() > 1);
+    assert!(topology.trials.iter().all(|t| t.macs <= topology.budget));
+    let least = topology
+        .trials
+        .iter()
+        .map(|t| t.error)
+        .fold(f64::INFINITY, f64::min);
+    assert!(topology.trials[topology.chosen].error <= least);
+    assert!(found.report.small.macs <= topology.budget);
+}
+
+#[test]
+fn steps_that_make_no_sense_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, data) = given(folder.path());
+    let before = listing(folder.path());
+    let both = LowRankStep {
+        macs: Some(0.5),
+        params: Some(0.5),
+        ..LowRankStep::default()
+    };
+    for steps in [
+        Vec::new(),
+        vec![ReshapeStep::LowRank(LowRankStep::default())],
+        vec![ReshapeStep::LowRank(both)],
+        vec![ReshapeStep::Widen(WidenStep::default())],
+    ] {
+        let recipe = with(folder.path(), data.clone(), steps);
+        let error = reshape(&model, &recipe, &RunOptions::default(), &Quiet).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
+        assert!(error.hint().is_some());
+    }
+    assert_eq!(before, listing(folder.path()), "nothing is written");
+}
