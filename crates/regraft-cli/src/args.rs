@@ -84,7 +84,7 @@ pub(crate) enum Verb {
     Apply(ApplyArgs),
     /// Rebuild a network that something else pruned, against its dense teacher
     Rebuild(Box<RebuildArgs>),
-    /// Change the topology: thin, wider or more layers, links, attention, shared weights, fusion
+    /// Change the topology: thin, wider or more layers, links, attention, fusion
     Reshape(Box<ReshapeArgs>),
     /// Make a network with fresh weights, to be trained by `fit`
     New(Box<NewArgs>),

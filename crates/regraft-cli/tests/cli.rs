@@ -63,7 +63,7 @@ fn help_shows_the_verbs() {
       plan         Decide which channels to remove and write it down, to be read and edited
       apply        Remove the channels of a plan, without rebuilding
       rebuild      Rebuild a network that something else pruned, against its dense teacher
-      reshape      Change the topology: thin, wider or more layers, links, attention, shared weights, fusion
+      reshape      Change the topology: thin, wider or more layers, links, attention, fusion
       new          Make a network with fresh weights, to be trained by `fit`
       fit          Train or fine-tune a network on labelled samples, and prune it while it trains
       eval         Measure how good a network is

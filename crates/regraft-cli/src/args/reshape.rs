@@ -14,7 +14,7 @@ use super::{
     SampleOptions,
 };
 
-/// Change the topology: thin, wider or more layers, links, attention, shared weights, fusion.
+/// Change the topology: thin, wider or more layers, links, attention, fusion.
 ///
 /// Each edit keeps what the network computes or says by how much it changes it; what it changed is
 /// refitted and tuned on unlabelled samples. A recipe can name several edits as its `reshape` steps.
