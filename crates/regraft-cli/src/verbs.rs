@@ -10,9 +10,9 @@ use regraft::{ApplyOptions, InspectOptions, Outcome, PlanFile, Recipe, RunOption
 use serde::Serialize;
 
 use crate::args::{
-    ApplyArgs, BenchArgs, Cli, CompletionsArgs, DemoArgs, EditArgs, EditOptions, EvalArgs, FitArgs,
-    FuseArgs, InspectArgs, KeepOptions, NewArgs, PlanArgs, RebuildArgs, ReshapeArgs, ShrinkArgs,
-    TalkOptions, Verb,
+    self, ApplyArgs, BenchArgs, Cli, CompletionsArgs, DemoArgs, EvalArgs, FitArgs, FuseArgs,
+    InspectArgs, JudgeOptions, KeepOptions, NewArgs, OutputOptions, PlanArgs, RebuildArgs,
+    ReshapeArgs, ShrinkArgs, TalkOptions, Verb,
 };
 use crate::console_text::{style, to_stderr, to_stdout};
 use crate::failure::Failure;
@@ -55,13 +55,7 @@ fn shrink(args: &ShrinkArgs, talk: TalkOptions) -> Result<(), Failure> {
     ];
     merge(&mut recipe, &parts)?;
     set(&mut recipe.output, args.output.output.clone());
-    let options = RunOptions {
-        run_dir: args.keep.run.clone(),
-        inputs: args.run.recipe.iter().cloned().collect(),
-        force: args.output.force,
-        onnxruntime: args.judge.onnxruntime.clone(),
-        ..options()
-    };
+    let options = run_options(&args.run, &args.judge, &args.output, Some(&args.keep));
     let outcome = stoppable(talk, resume(&args.keep), |p| {
         regraft::shrink(&recipe, &options, p)
     })?;
@@ -91,24 +85,31 @@ fn rebuild(args: &RebuildArgs, talk: TalkOptions) -> Result<(), Failure> {
         recipe.topology = topology(given);
     }
     set(&mut recipe.output, args.output.output.clone());
-    let options = RunOptions {
-        run_dir: args.keep.run.clone(),
-        inputs: args.run.recipe.iter().cloned().collect(),
-        force: args.output.force,
-        onnxruntime: args.judge.onnxruntime.clone(),
-        ..options()
-    };
+    let options = run_options(&args.run, &args.judge, &args.output, Some(&args.keep));
     let run = |p: &Reporter| regraft::rebuild(&args.pruned, &recipe, &options, p);
     let outcome = stoppable(talk, resume(&args.keep), run)?;
     finish(&outcome, recipe.max_drop, talk)
 }
 
 fn reshape(args: &ReshapeArgs, talk: TalkOptions) -> Result<(), Failure> {
-    match (&args.edit, args.edit.options()) {
-        (EditArgs::Fuse(args), _) => fuse(args, talk),
-        (edit, Some(given)) => reshape_one(edit, given, talk),
-        (_, None) => Ok(()),
+    let (given, step) = match args.edit.parts() {
+        Ok(parts) => parts,
+        Err(networks) => return fuse(networks, talk),
+    };
+    let mut recipe = start(&given.run)?;
+    set(&mut recipe.model, given.teacher.clone());
+    if let Some(step) = step {
+        recipe.reshape = vec![step];
     }
+    merge(
+        &mut recipe,
+        &[&given.data, &given.samples, &given.rebuild, &given.judge],
+    )?;
+    set(&mut recipe.output, given.output.output.clone());
+    let options = run_options(&given.run, &given.judge, &given.output, Some(&given.keep));
+    let run = |p: &Reporter| regraft::reshape(&given.network, &recipe, &options, p);
+    let outcome = stoppable(talk, resume(&given.keep), run)?;
+    finish(&outcome, recipe.max_drop, talk)
 }
 
 fn fuse(args: &FuseArgs, talk: TalkOptions) -> Result<(), Failure> {
@@ -118,12 +119,7 @@ fn fuse(args: &FuseArgs, talk: TalkOptions) -> Result<(), Failure> {
         &[&args.data, &args.samples, &args.rebuild, &args.judge],
     )?;
     set(&mut recipe.output, args.output.output.clone());
-    let options = RunOptions {
-        inputs: args.run.recipe.iter().cloned().collect(),
-        force: args.output.force,
-        onnxruntime: args.judge.onnxruntime.clone(),
-        ..options()
-    };
+    let options = run_options(&args.run, &args.judge, &args.output, None);
     let fused = stoppable(talk, Resume::Never, |p| {
         regraft::fuse(&args.networks, &recipe, &args.options(), &options, p)
     })?;
@@ -132,29 +128,6 @@ fn fuse(args: &FuseArgs, talk: TalkOptions) -> Result<(), Failure> {
         to_stderr(&fused.to_terminal());
     }
     Ok(())
-}
-
-fn reshape_one(edit: &EditArgs, given: &EditOptions, talk: TalkOptions) -> Result<(), Failure> {
-    let mut recipe = start(&given.run)?;
-    set(&mut recipe.model, given.teacher.clone());
-    if let Some(step) = edit.step() {
-        recipe.reshape = vec![step];
-    }
-    merge(
-        &mut recipe,
-        &[&given.data, &given.samples, &given.rebuild, &given.judge],
-    )?;
-    set(&mut recipe.output, given.output.output.clone());
-    let options = RunOptions {
-        run_dir: given.keep.run.clone(),
-        inputs: given.run.recipe.iter().cloned().collect(),
-        force: given.output.force,
-        onnxruntime: given.judge.onnxruntime.clone(),
-        ..options()
-    };
-    let run = |p: &Reporter| regraft::reshape(&given.network, &recipe, &options, p);
-    let outcome = stoppable(talk, resume(&given.keep), run)?;
-    finish(&outcome, recipe.max_drop, talk)
 }
 
 fn new(args: &NewArgs, talk: TalkOptions) -> Result<(), Failure> {
@@ -362,6 +335,22 @@ fn options() -> RunOptions {
             .map(PathBuf::from)
             .collect(),
         ..RunOptions::default()
+    }
+}
+
+/// Returns the options of a run that prunes or rebuilds.
+fn run_options(
+    run: &args::RunOptions,
+    judge: &JudgeOptions,
+    output: &OutputOptions,
+    keep: Option<&KeepOptions>,
+) -> RunOptions {
+    RunOptions {
+        run_dir: keep.and_then(|k| k.run.clone()),
+        inputs: run.recipe.iter().cloned().collect(),
+        force: output.force,
+        onnxruntime: judge.onnxruntime.clone(),
+        ..options()
     }
 }
 

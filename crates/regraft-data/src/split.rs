@@ -40,6 +40,11 @@ impl SplitMix64 {
         (self.next_u64() >> 11) as f64 / (1u64 << 53) as f64
     }
 
+    /// Returns a number from -1 to below 1, a multiple of 2⁻⁵².
+    pub fn symmetric(&mut self) -> f64 {
+        2.0 * self.uniform() - 1.0
+    }
+
     /// Returns a number from 0 to below 1, a multiple of 2⁻²⁴.
     pub fn uniform_f32(&mut self) -> f32 {
         (self.next_u64() >> 40) as f32 / (1u64 << 24) as f32

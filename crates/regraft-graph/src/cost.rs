@@ -15,6 +15,15 @@ pub struct Cost {
     pub bytes: u64,
 }
 
+/// Returns the floats that a node reads of the model: its weights and biases.
+pub fn node_params(graph: &Graph, id: NodeId) -> u64 {
+    let tensors = graph.node(id).inputs.iter().flatten();
+    let floats = tensors
+        .filter_map(|v| graph.tensor(*v))
+        .filter(|t| t.dtype().is_float());
+    floats.map(|t| t.len() as u64).sum()
+}
+
 /// Returns the counts of the whole network.
 pub fn total(graph: &Graph, facts: &Facts) -> Cost {
     let mut cost = Cost::default();

@@ -121,15 +121,7 @@ impl GraphEdit {
         inputs: Vec<Option<ValueId>>,
         outputs: Vec<Option<ValueId>>,
     ) -> NodeId {
-        self.add_node(Node {
-            name: String::new(),
-            op,
-            inputs,
-            outputs,
-            captures: Vec::new(),
-            source: None,
-            edited: true,
-        })
+        self.add_node(Node::new("", op, inputs, outputs))
     }
 
     /// Names a node; a name that another node has gets a number behind it.

@@ -97,6 +97,24 @@ pub struct Node {
 }
 
 impl Node {
+    /// Returns a node that no file has, without subgraphs.
+    pub fn new(
+        name: &str,
+        op: Op,
+        inputs: Vec<Option<ValueId>>,
+        outputs: Vec<Option<ValueId>>,
+    ) -> Self {
+        Self {
+            name: name.to_owned(),
+            op,
+            inputs,
+            outputs,
+            captures: Vec::new(),
+            source: None,
+            edited: true,
+        }
+    }
+
     /// Returns the value at input `port`, `None` if it was left out.
     pub fn input(&self, port: usize) -> Option<ValueId> {
         self.inputs.get(port).copied().flatten()

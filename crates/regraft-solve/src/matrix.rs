@@ -124,6 +124,14 @@ impl Matrix {
     }
 
     /// Returns an error naming the first value that is not finite.
+    /// Returns the product with a matrix of as many rows as this one has columns.
+    ///
+    /// Panics if it has another number of rows.
+    #[must_use]
+    pub fn times(&self, right: &Self) -> Self {
+        crate::factor::product(self, right)
+    }
+
     pub(crate) fn check_finite(&self, what: &'static str) -> Result<(), SolveError> {
         match self.data.iter().position(|v| !v.is_finite()) {
             None => Ok(()),

@@ -51,67 +51,75 @@ pub(crate) enum EditArgs {
 }
 
 impl EditArgs {
-    /// Returns the options that all edits of one network have.
-    pub(crate) fn options(&self) -> Option<&EditOptions> {
-        Some(match self {
-            Self::Fuse(_) => return None,
-            Self::LowRank(args) => &args.edit,
-            Self::Attend(args) => &args.edit,
-            Self::Widen(args) => &args.edit,
-            Self::Deepen(args) => &args.edit,
-            Self::Link(args) => &args.edit,
-            Self::Reconnect(args) => &args.edit,
-            Self::Share(args) => &args.edit,
-            Self::Steps(options) => options,
+    /// Returns the options of an edit of one network and its step, nothing where the recipe's steps count;
+    /// those of a fusion, which is an edit of several, where it is one.
+    pub(crate) fn parts(&self) -> Result<(&EditOptions, Option<ReshapeStep>), &FuseArgs> {
+        Ok(match self {
+            Self::LowRank(args) => (
+                &args.edit,
+                Some(ReshapeStep::LowRank(LowRankStep {
+                    macs: args.macs,
+                    params: args.params,
+                    schemes: args.scheme.iter().map(|s| (*s).into()).collect(),
+                    layers: args.layers.layers(),
+                })),
+            ),
+            Self::Attend(args) => (
+                &args.edit,
+                Some(ReshapeStep::Attend(AttendStep {
+                    kind: args.kind.unwrap_or(Kind::SqueezeExcite).into(),
+                    size: args.size,
+                    layers: args.layers.layers(),
+                })),
+            ),
+            Self::Widen(args) => (
+                &args.edit,
+                Some(ReshapeStep::Widen(WidenStep {
+                    factor: args.factor,
+                    share: args.share.map_or(ShareName::Zero, Into::into),
+                    noise: args.noise,
+                    max_macs: args.max_macs,
+                    widths: args.width.iter().cloned().collect(),
+                })),
+            ),
+            Self::Deepen(args) => (
+                &args.edit,
+                Some(ReshapeStep::Deepen(DeepenStep {
+                    insert: args.insert.map_or(InsertName::Identity, Into::into),
+                    kernel: args.kernel,
+                    max_macs: args.max_macs,
+                    layers: args.layers.layers(),
+                })),
+            ),
+            Self::Link(args) => (
+                &args.edit,
+                Some(ReshapeStep::Link(LinkStep {
+                    max_macs: args.max_macs,
+                    layers: args.layers.layers(),
+                })),
+            ),
+            Self::Reconnect(args) => (
+                &args.edit,
+                Some(ReshapeStep::Reconnect(ReconnectStep {
+                    rebuild_rate: args.rebuild_rate,
+                    max_macs: args.max_macs,
+                    widths: args.width.iter().cloned().collect(),
+                })),
+            ),
+            Self::Share(args) => (
+                &args.edit,
+                Some(ReshapeStep::Share(ShareStep {
+                    bits: args.bits,
+                    max_error: args.max_error,
+                    scope: args.scope.map_or(ScopeName::Layer, Into::into),
+                    weighting: args.weighting.map_or(WeightingName::Gram, Into::into),
+                    form: args.form.map_or(FormName::Values, Into::into),
+                    layers: args.layers.layers(),
+                })),
+            ),
+            Self::Steps(options) => (options, None),
+            Self::Fuse(args) => return Err(args),
         })
-    }
-
-    /// Returns the step; nothing where the recipe's steps count.
-    pub(crate) fn step(&self) -> Option<ReshapeStep> {
-        match self {
-            Self::LowRank(args) => Some(ReshapeStep::LowRank(LowRankStep {
-                macs: args.macs,
-                params: args.params,
-                schemes: args.scheme.iter().map(|s| (*s).into()).collect(),
-                layers: args.layers.layers(),
-            })),
-            Self::Attend(args) => Some(ReshapeStep::Attend(AttendStep {
-                kind: args.kind.unwrap_or(Kind::SqueezeExcite).into(),
-                size: args.size,
-                layers: args.layers.layers(),
-            })),
-            Self::Widen(args) => Some(ReshapeStep::Widen(WidenStep {
-                factor: args.factor,
-                share: args.share.map_or(ShareName::Zero, Into::into),
-                noise: args.noise,
-                max_macs: args.max_macs,
-                widths: args.width.iter().cloned().collect(),
-            })),
-            Self::Deepen(args) => Some(ReshapeStep::Deepen(DeepenStep {
-                insert: args.insert.map_or(InsertName::Identity, Into::into),
-                kernel: args.kernel,
-                max_macs: args.max_macs,
-                layers: args.layers.layers(),
-            })),
-            Self::Link(args) => Some(ReshapeStep::Link(LinkStep {
-                max_macs: args.max_macs,
-                layers: args.layers.layers(),
-            })),
-            Self::Reconnect(args) => Some(ReshapeStep::Reconnect(ReconnectStep {
-                rebuild_rate: args.rebuild_rate,
-                max_macs: args.max_macs,
-                widths: args.width.iter().cloned().collect(),
-            })),
-            Self::Share(args) => Some(ReshapeStep::Share(ShareStep {
-                bits: args.bits,
-                max_error: args.max_error,
-                scope: args.scope.map_or(ScopeName::Layer, Into::into),
-                weighting: args.weighting.map_or(WeightingName::Gram, Into::into),
-                form: args.form.map_or(FormName::Values, Into::into),
-                layers: args.layers.layers(),
-            })),
-            Self::Fuse(_) | Self::Steps(_) => None,
-        }
     }
 }
 

@@ -38,6 +38,22 @@ pub fn kept_axes(report: &ApplyReport) -> KeptAxes {
         .collect()
 }
 
+/// Returns the indices of the dense network behind axes that were cut, then grew by copies.
+pub fn indices_behind(kept: &KeptAxes, grown: &KeptAxes) -> KeptAxes {
+    let mut all = kept.clone();
+    for (axis, copies) in grown {
+        let list = match kept.get(axis) {
+            Some(before) => copies
+                .iter()
+                .filter_map(|i| before.get(*i).copied())
+                .collect(),
+            None => copies.clone(),
+        };
+        all.insert(*axis, list);
+    }
+    all
+}
+
 /// How to rebuild.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RebuildConfig {

@@ -13,7 +13,6 @@ pub mod fuse;
 mod importance;
 pub mod link;
 pub mod low_rank;
-mod measure;
 pub mod reconnect;
 mod select;
 pub mod share;
@@ -31,7 +30,6 @@ use crate::{Layer, find_layers};
 
 pub use ceiling::Ceiling;
 pub use fit::{FitConfig, FittedLayer, Samples, refit};
-pub use measure::output_change;
 pub use select::Selection;
 
 /// A network on which an edit works.
@@ -98,4 +96,17 @@ pub struct Edited {
     pub exact: bool,
     /// For each axis that grew, which index of it before each index is a copy of.
     pub kept: KeptAxes,
+}
+
+impl Edited {
+    /// Returns an edit in which no axis grew.
+    fn new(graph: Graph, changes: Vec<Change>, left: Vec<(String, String)>, exact: bool) -> Self {
+        Self {
+            graph,
+            changes,
+            left,
+            exact,
+            kept: KeptAxes::new(),
+        }
+    }
 }

@@ -217,7 +217,11 @@ fn gaps(indices: &[u16]) -> Vec<usize> {
 /// is not finite.
 pub fn sizes(values: &SharedValues, place: Place) -> Result<Sizes, SolveError> {
     values.check()?;
-    let layout = Layout::best(values);
+    Ok(sizes_of(values, place, &Layout::best(values)))
+}
+
+/// Returns what a tensor takes in a layout.
+pub(super) fn sizes_of(values: &SharedValues, place: Place, layout: &Layout) -> Sizes {
     let n_entries = values.codebook.len();
     let zero = usize::from(values.has_zero());
     let codebook_bytes = match place {
@@ -229,7 +233,7 @@ pub fn sizes(values: &SharedValues, place: Place) -> Result<Sizes, SolveError> {
         Place::Inside => 5 + number_bits(n_entries as u64),
         Place::Apart => 5,
     };
-    Ok(Sizes {
+    Sizes {
         n_values: n,
         n_nonzero,
         n_fillers: layout.n_fillers as usize,
@@ -249,7 +253,7 @@ pub fn sizes(values: &SharedValues, place: Place) -> Result<Sizes, SolveError> {
         pruned_bytes: plain_bits(values, 32).div_ceil(8),
         shared_bytes: codebook_bytes + plain_bits(values, index_width(n_entries)).div_ceil(8),
         coded_bytes: codebook_bytes + (head + layout.bits()).div_ceil(8),
-    })
+    }
 }
 
 fn count_nonzero(values: &SharedValues) -> usize {

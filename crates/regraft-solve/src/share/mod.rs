@@ -28,7 +28,7 @@ pub use fit::{Fitted, Part, Weighting, fit_codebook};
 pub use huffman::{code_lengths, coded_bits};
 pub use kmeans::{Codebook, EXACT_CELLS, codebook, nearest};
 pub use metric::output_energy;
-pub use stream::{Place, decode, encode};
+pub use stream::{Place, decode, encode, encode_measured};
 
 /// The largest codebook: an index takes two bytes at most.
 pub const MAX_ENTRIES: usize = 1 << 16;

@@ -6,7 +6,9 @@
 //! indices; the distances. The number of elements is the tensor's shape's business.
 
 use super::bits::{BitReader, BitWriter};
-use super::coding::{Coding, LENGTH_WIDTH_BITS, Layout, MAX_DISTANCE_WIDTH, index_width};
+use super::coding::{
+    Coding, LENGTH_WIDTH_BITS, Layout, MAX_DISTANCE_WIDTH, Sizes, index_width, sizes_of,
+};
 use super::huffman::{Decoder, MAX_LENGTH, codes};
 use super::{MAX_ENTRIES, SharedValues};
 use crate::error::SolveError;
@@ -26,8 +28,24 @@ pub enum Place {
 /// [`SolveError::Index`] for an index without entry, [`SolveError::NotFinite`] for a codebook that
 /// is not finite.
 pub fn encode(values: &SharedValues, place: Place) -> Result<Vec<u8>, SolveError> {
+    Ok(encode_measured(values, place)?.0)
+}
+
+/// Returns the tensor as [`encode`] does, and what each part takes.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_measured(
+    values: &SharedValues,
+    place: Place,
+) -> Result<(Vec<u8>, Sizes), SolveError> {
     values.check()?;
     let layout = Layout::best(values);
+    let bytes = written(values, place, &layout);
+    Ok((bytes, sizes_of(values, place, &layout)))
+}
+
+fn written(values: &SharedValues, place: Place, layout: &Layout) -> Vec<u8> {
     let zero = values.has_zero();
     let mut bits = BitWriter::default();
     for flag in [
@@ -54,7 +72,7 @@ pub fn encode(values: &SharedValues, place: Place) -> Result<Vec<u8>, SolveError
     let (indices, distances) = symbols(values, layout.distance_width);
     put_symbols(&mut bits, &layout.indices, &indices);
     put_symbols(&mut bits, &layout.distances, &distances);
-    Ok(bits.finish())
+    bits.finish()
 }
 
 /// Returns indices and distances in the order in which they are written.

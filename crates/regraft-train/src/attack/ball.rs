@@ -58,7 +58,7 @@ impl<'a> Ball<'a> {
             let mut random = SplitMix64::new(seed);
             match self.norm {
                 Norm::Linf => {
-                    let draw = || self.eps * (2.0 * random.uniform() - 1.0) as f32;
+                    let draw = || self.eps * random.symmetric() as f32;
                     all.extend(std::iter::repeat_with(draw).take(sample_len));
                 }
                 // A direction, and a radius whose power is uniform.

@@ -32,11 +32,6 @@ impl Scale {
     }
 }
 
-/// Returns a number from -1 to 1.
-fn uniform(random: &mut SplitMix64) -> f64 {
-    2.0 * random.uniform() - 1.0
-}
-
 /// Returns `n` weights of a layer with these fans.
 pub(super) fn weights(
     random: &mut SplitMix64,
@@ -50,7 +45,9 @@ pub(super) fn weights(
 
 /// Returns `n` numbers from `-bound` to `bound`.
 pub(super) fn spread(random: &mut SplitMix64, n: usize, bound: f64) -> Vec<f32> {
-    (0..n).map(|_| (bound * uniform(random)) as f32).collect()
+    (0..n)
+        .map(|_| (bound * random.symmetric()) as f32)
+        .collect()
 }
 
 /// Returns an orthogonal `n × n` matrix: the rows of a matrix of nearly normal numbers (sums of twelve
@@ -59,7 +56,7 @@ pub(super) fn orthogonal(random: &mut SplitMix64, n: usize) -> Vec<f32> {
     let mut rows: Vec<Vec<f64>> = Vec::with_capacity(n);
     while rows.len() < n {
         let mut row: Vec<f64> = (0..n)
-            .map(|_| (0..12).map(|_| uniform(random)).sum())
+            .map(|_| (0..12).map(|_| random.symmetric()).sum())
             .collect();
         let before = length(&row);
         // Twice: the first pass leaves rounding errors along earlier rows.

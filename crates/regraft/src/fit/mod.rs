@@ -12,7 +12,6 @@ use std::path::Path;
 
 use regraft_data::{DataSource, Dataset, Preprocess, Role, split_calibration};
 use regraft_graph::Graph;
-use regraft_graph::cost::total;
 use regraft_train::{EpochRecord, Fitted, State, Trained, Watch};
 
 use self::log::EpochLog;
@@ -27,9 +26,7 @@ pub use recipe::{DEFAULT_HELD_OUT, FitRecipe};
 
 use crate::evaluate::{metrics, outputs};
 use crate::model::Model;
-use crate::pipeline::{
-    Files, Log, Outcome, RunOptions, Stages, count_weights, facts_of, write_all,
-};
+use crate::pipeline::{Files, Log, Outcome, RunOptions, Stages, cost_of, count_weights, write_all};
 use crate::progress::Progress;
 use crate::report::{
     DataInfo, EpochFigures, ModelFigures, ModelInfo, Report, StatisticsFigures, TrainingFigures,
@@ -326,7 +323,7 @@ impl Parts<'_> {
         let dense = outputs(self.graph, &fed, exec)?;
         let small = outputs(&fitted.graph, &fed, exec)?;
         let figures = |graph: &Graph, bytes: usize, m| -> Result<ModelFigures, Error> {
-            let cost = total(graph, &facts_of(graph)?);
+            let cost = cost_of(graph)?;
             Ok(ModelFigures {
                 params: cost.params,
                 macs: cost.macs,

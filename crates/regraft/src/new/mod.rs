@@ -5,7 +5,6 @@ mod layer_file;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use regraft_graph::cost::total;
 use regraft_train::new::{Architecture, Built, build, named};
 use serde::Serialize;
 
@@ -13,7 +12,7 @@ pub use layer_file::LayerFile;
 pub use regraft_train::new::NamedOptions;
 
 use crate::inspect::thousands;
-use crate::pipeline::{RunOptions, facts_of};
+use crate::pipeline::{RunOptions, cost_of};
 use crate::storage::{sha256_hex, write_atomic};
 use crate::{Error, Recipe};
 
@@ -100,7 +99,7 @@ fn figures(
     output: &Path,
     bytes: &[u8],
 ) -> Result<NewNetwork, Error> {
-    let cost = total(&built.graph, &facts_of(&built.graph)?);
+    let cost = cost_of(&built.graph)?;
     let last = built.rows.last().map(|r| r.shape.as_slice());
     let rows = built.rows.iter().map(|row| NewLayer {
         kind: row.kind.to_owned(),

@@ -17,6 +17,7 @@ use std::time::Instant;
 
 use crate::progress::Progress;
 use crate::report::{Fallback, Report, StageTime};
+use crate::samples::Samples;
 
 pub(crate) use finish::{
     Judged, Parts, count_weights, figures as latency_figures, finish, frozen as frozen_figures,
@@ -26,7 +27,7 @@ pub(crate) use rebuild_pruned::held_zeros;
 pub use rebuild_pruned::rebuild;
 pub use shrink::shrink;
 pub(crate) use shrink::{
-    DemoData, REFIT_ROWS, check_files, facts_of, files, rebuild_config, shrink_demo,
+    DemoData, REFIT_ROWS, check_files, cost_of, files, rebuild_config, shrink_demo,
 };
 pub(crate) use sparsify::pattern;
 pub(crate) use weights::weight_figures;
@@ -165,6 +166,17 @@ impl<'a> Log<'a> {
         let text = text.into();
         self.progress.note(&text);
         self.warnings.borrow_mut().push(text);
+    }
+
+    /// Says what the samples are, and warns of what may be wrong with them.
+    pub(crate) fn samples(&self, samples: &Samples) {
+        self.progress.note(&samples.description);
+        for remark in &samples.remarks {
+            self.progress.note(remark);
+        }
+        for note in &samples.notes {
+            self.warn(note.clone());
+        }
     }
 
     /// Returns the stages so far, the current one closed.

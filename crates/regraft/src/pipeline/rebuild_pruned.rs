@@ -21,7 +21,7 @@ use crate::model::{Model, ModelInput};
 use crate::progress::{Adapter, Progress};
 use crate::recipe::TopologyName;
 use crate::report::{Fallback, RegrowthFigures, TopologyFigures};
-use crate::reshape::{Reshaped, Search, Start, Topology, apply, apply_last, check_order};
+use crate::reshape::{Context, Reshaped, Search, Topology, check_order};
 use crate::samples::{Samples, open_data, prepare};
 use crate::{Error, ErrorKind, Recipe};
 
@@ -58,13 +58,7 @@ pub fn rebuild(
     let input = teacher.input()?;
     let source = open_data(data, &teacher, &input)?;
     let samples = prepare(&source, &teacher, &input, recipe)?;
-    log.note(&samples.description);
-    for remark in &samples.remarks {
-        log.note(remark);
-    }
-    for note in &samples.notes {
-        log.warn(note.clone());
-    }
+    log.samples(&samples);
     let work = Work {
         teacher: &teacher,
         student: &student,
@@ -105,28 +99,34 @@ impl Work<'_> {
         let zeros = held_zeros(&graph, log)?;
         let before = graph.clone();
         let given = Topology { graph, kept };
-        let (start, topology) = self.topology(given)?;
-        let is_given = topology.as_ref().is_none_or(|t| t.chosen == 0);
+        let (start, trials) = self.topology(given)?;
+        let is_given = trials.as_ref().is_none_or(|t| t.chosen == 0);
         if !is_given {
             // What could not be told of the given network is nothing that was done.
             log.fallbacks.borrow_mut().truncate(said.0);
             log.warnings.borrow_mut().truncate(said.1);
         }
         let plan = is_given.then_some(&plan);
-        let reshaped = self.reshaped(&start, plan)?;
+        let context = self.context(plan);
+        let reshaped = context.apply(start, log)?;
         let run_dir = open_run(self.options, self.student, self.samples, recipe)?;
         let journal = RunJournal::new(run_dir, recipe)?;
         log.stage("rebuild");
-        let zeros = zeros.map(|z| still_there(z, &before, &reshaped.graph));
+        let zeros = zeros.map(|z| still_there(z, &before, &reshaped.topology.graph));
         let (mut rebuilt, regrowth) = self.rebuilt(&reshaped, zeros, &journal)?;
         journal.check()?;
         log.check()?;
-        let last = self.last(&rebuilt.graph, &reshaped)?;
-        rebuilt.graph = last.graph;
-        let steps = [reshaped.steps, last.steps].concat();
+        let Reshaped { topology, steps } = reshaped;
+        let written = Topology {
+            graph: rebuilt.graph,
+            kept: topology.kept,
+        };
+        let last = context.apply_last(written, log)?;
+        rebuilt.graph = last.topology.graph;
+        let steps = [steps, last.steps].concat();
         let judged = judge(
             teacher,
-            &reshaped.graph,
+            &topology.graph,
             &rebuilt.graph,
             self.samples,
             exec(recipe),
@@ -147,7 +147,7 @@ impl Work<'_> {
             prune_steps: &[],
             carried: None,
             reshape: &steps,
-            topology,
+            topology: trials,
         };
         finish(&parts, files, self.options, log)
     }
@@ -170,32 +170,15 @@ impl Work<'_> {
         Ok((best, Some(figures)))
     }
 
-    /// Returns the network after the recipe's edits.
-    fn reshaped(&self, start: &Topology, plan: Option<&Plan>) -> Result<Reshaped, Error> {
-        let start = Start {
-            graph: &start.graph,
-            kept: &start.kept,
+    /// Returns what edits work with.
+    fn context<'b>(&'b self, plan: Option<&'b Plan>) -> Context<'b> {
+        Context {
             teacher: self.teacher,
             plan,
             samples: self.samples,
             recipe: self.recipe,
             exec: exec(self.recipe),
-        };
-        apply(&start, self.log)
-    }
-
-    /// Returns the rebuilt network after the edits that come last.
-    fn last(&self, rebuilt: &Graph, reshaped: &Reshaped) -> Result<Reshaped, Error> {
-        let start = Start {
-            graph: rebuilt,
-            kept: &reshaped.kept,
-            teacher: self.teacher,
-            plan: None,
-            samples: self.samples,
-            recipe: self.recipe,
-            exec: exec(self.recipe),
-        };
-        apply_last(&start, self.log)
+        }
     }
 
     fn rebuilt(
@@ -218,7 +201,7 @@ impl Work<'_> {
         };
         if own_teacher && nothing_to_mend {
             let rebuilt = Rebuilt {
-                graph: reshaped.graph.clone(),
+                graph: reshaped.topology.graph.clone(),
                 layers: Vec::new(),
                 blocks: Vec::new(),
             };
@@ -227,8 +210,8 @@ impl Work<'_> {
         let pair = Pair {
             dense: &teacher.graph,
             teacher: &teacher.graph,
-            pruned: &reshaped.graph,
-            kept: &reshaped.kept,
+            pruned: &reshaped.topology.graph,
+            kept: &reshaped.topology.kept,
         };
         let mut config = rebuild_config(recipe, self.samples, exec(recipe));
         config.sparsity = zeros;

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use regraft_exec::ExecOptions;
 use regraft_graph::Graph;
+use regraft_graph::cost::{Cost, total};
 use regraft_graph::infer::{InferOptions, infer};
 use regraft_prune::apply::{ApplyReport, mask};
 use regraft_rebuild::rebuild::{
@@ -138,13 +139,7 @@ fn run(
     let exec = exec(recipe);
     let input = model.input()?;
     let samples = prepare(source, model, &input, recipe)?;
-    log.note(&samples.description);
-    for remark in &samples.remarks {
-        log.note(remark);
-    }
-    for note in &samples.notes {
-        log.warn(note.clone());
-    }
+    log.samples(&samples);
     let run_dir = open_run(options, model, &samples, recipe)?;
     let journal = RunJournal::new(run_dir, recipe)?;
     if recipe.is_sparse() {
@@ -437,4 +432,9 @@ pub(crate) fn judge(
 /// Returns the folded graph's facts; for callers that changed it.
 pub(crate) fn facts_of(graph: &Graph) -> Result<regraft_graph::infer::Facts, Error> {
     Ok(infer(graph, &InferOptions::default())?)
+}
+
+/// Returns what a graph costs.
+pub(crate) fn cost_of(graph: &Graph) -> Result<Cost, Error> {
+    Ok(total(graph, &facts_of(graph)?))
 }

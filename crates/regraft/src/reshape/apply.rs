@@ -3,13 +3,13 @@
 use regraft_exec::ExecOptions;
 use regraft_graph::Graph;
 use regraft_prune::Plan;
+use regraft_rebuild::depth::output_error;
 use regraft_rebuild::rebuild::KeptAxes;
-use regraft_rebuild::reshape::{Network, output_change};
 
 use super::edits::Done;
 use super::step::ReshapeStep;
 use crate::model::Model;
-use crate::pipeline::Log;
+use crate::pipeline::{Log, cost_of};
 use crate::progress::Progress;
 use crate::report::{Change, ReshapeChange, ReshapeFigures};
 use crate::samples::Samples;
@@ -18,13 +18,20 @@ use crate::{Error, ErrorKind, Recipe};
 /// Largest relative squared change of the output of an edit that keeps the function: 1e-5 squared.
 const EXACT: f64 = 1e-10;
 
-/// What steps start from.
-pub(crate) struct Start<'a> {
-    pub(crate) graph: &'a Graph,
-    pub(crate) kept: &'a KeptAxes,
+/// A network, and what it has of the dense one.
+#[derive(Clone, Debug)]
+pub(crate) struct Topology {
+    pub(crate) graph: Graph,
+    /// The dense indices of its axes; axes that are not there have them all.
+    pub(crate) kept: KeptAxes,
+}
+
+/// What steps work with.
+#[derive(Clone, Copy)]
+pub(crate) struct Context<'a> {
     /// The dense network.
     pub(crate) teacher: &'a Model,
-    /// What the graph has of it; `None` where that cannot be told.
+    /// What is left of it before the first step; `None` where that cannot be told.
     pub(crate) plan: Option<&'a Plan>,
     pub(crate) samples: &'a Samples,
     pub(crate) recipe: &'a Recipe,
@@ -33,8 +40,7 @@ pub(crate) struct Start<'a> {
 
 /// A network after all steps.
 pub(crate) struct Reshaped {
-    pub(crate) graph: Graph,
-    pub(crate) kept: KeptAxes,
+    pub(crate) topology: Topology,
     pub(crate) steps: Vec<ReshapeFigures>,
 }
 
@@ -68,48 +74,42 @@ pub(crate) fn check_order(steps: &[ReshapeStep]) -> Result<(), Error> {
     }
 }
 
-/// Applies the recipe's steps in order, but for those after the rebuild.
-pub(crate) fn apply(start: &Start<'_>, log: &Log<'_>) -> Result<Reshaped, Error> {
-    let steps = start.recipe.reshape.iter().filter(|s| !is_last(s));
-    applied(start, steps, log)
-}
-
-/// Applies the recipe's steps that come after the rebuild.
-pub(crate) fn apply_last(start: &Start<'_>, log: &Log<'_>) -> Result<Reshaped, Error> {
-    applied(
-        start,
-        start.recipe.reshape.iter().filter(|s| is_last(s)),
-        log,
-    )
-}
-
-fn applied<'a>(
-    start: &Start<'_>,
-    steps: impl Iterator<Item = &'a ReshapeStep>,
-    log: &Log<'_>,
-) -> Result<Reshaped, Error> {
-    let mut state = Reshaped {
-        graph: start.graph.clone(),
-        kept: start.kept.clone(),
-        steps: Vec::new(),
-    };
-    for step in steps {
-        log.stage(step.name());
-        let done = start.edit(&state.graph, &state.kept, step, log)?;
-        log.check()?;
-        let figures = start.measure(&state.graph, step, &done)?;
-        log.note(&format!("  {}", figures.in_words()));
-        if figures.changes.is_empty() {
-            log.warn(format!("{}: nothing was changed", step.name()));
-        }
-        state.graph = done.edited.graph;
-        state.kept = done.kept;
-        state.steps.push(figures);
+impl Context<'_> {
+    /// Applies the recipe's steps in order, but for those after the rebuild.
+    pub(crate) fn apply(&self, start: Topology, log: &Log<'_>) -> Result<Reshaped, Error> {
+        self.applied(start, log, |step| !is_last(step))
     }
-    Ok(state)
-}
 
-impl Start<'_> {
+    /// Applies the recipe's steps that come after the rebuild.
+    pub(crate) fn apply_last(&self, start: Topology, log: &Log<'_>) -> Result<Reshaped, Error> {
+        self.applied(start, log, is_last)
+    }
+
+    fn applied(
+        &self,
+        mut topology: Topology,
+        log: &Log<'_>,
+        wanted: impl Fn(&ReshapeStep) -> bool,
+    ) -> Result<Reshaped, Error> {
+        let mut steps = Vec::new();
+        for step in self.recipe.reshape.iter().filter(|s| wanted(s)) {
+            log.stage(step.name());
+            let done = self.edit(&topology, step, log)?;
+            log.check()?;
+            let figures = self.measure(&topology.graph, step, &done)?;
+            log.note(&format!("  {}", figures.in_words()));
+            if figures.changes.is_empty() {
+                log.warn(format!("{}: nothing was changed", step.name()));
+            }
+            topology = Topology {
+                graph: done.edited.graph,
+                kept: done.kept,
+            };
+            steps.push(figures);
+        }
+        Ok(Reshaped { topology, steps })
+    }
+
     /// Compares the network with the one before, and says what the step did.
     fn measure(
         &self,
@@ -119,7 +119,7 @@ impl Start<'_> {
     ) -> Result<ReshapeFigures, Error> {
         let edited = &done.edited;
         let feeds = self.samples.held_out_feeds();
-        let error = output_change(before, &edited.graph, &feeds, self.exec)?;
+        let error = output_error(&edited.graph, before, &feeds, self.exec)?;
         if edited.exact && error > EXACT {
             return Err(Error::new(
                 ErrorKind::Verify,
@@ -131,8 +131,7 @@ impl Start<'_> {
             )
             .with_hint("this is a bug in regraft; please report it with the network"));
         }
-        let old = Network::new(before.clone())?.cost();
-        let new = Network::new(edited.graph.clone())?.cost();
+        let (old, new) = (cost_of(before)?, cost_of(&edited.graph)?);
         let change = |c: &regraft_rebuild::reshape::Change| ReshapeChange {
             node: c.node.clone(),
             what: c.what.clone(),

@@ -5,38 +5,24 @@
 //! form on some of the samples and judged on samples that were held out; the best is the one that the whole
 //! rebuild goes on with.
 
-use std::collections::BTreeMap;
-
 use regraft_exec::ExecOptions;
-use regraft_graph::cost::total;
-use regraft_graph::{Graph, ValueId};
-use regraft_rebuild::Activations;
+use regraft_graph::Graph;
+use regraft_rebuild::depth::output_error;
 use regraft_rebuild::rebuild::{KeptAxes, NoJournal, Pair, RebuildConfig, kept_axes, rebuild};
-use regraft_rebuild::reshape::output_change;
 
-use super::apply::Start;
+use super::apply::{Context, Topology};
 use super::step::{LowRankStep, ReshapeStep};
 use crate::model::{Model, ModelInput};
-use crate::pipeline::{Log, REFIT_ROWS, facts_of};
+use crate::pipeline::{Log, cost_of, rebuild_config};
 use crate::progress::{Adapter, Progress};
 use crate::report::{TopologyFigures, TopologyTrial};
 use crate::samples::Samples;
 use crate::selection::select;
 use crate::{Error, Recipe, RunOptions};
 
-/// Samples that a trial is rebuilt on.
-const TRIAL_SAMPLES: usize = 512;
-
 /// Shares of the way from the pruned network's cost to the dense one's, on a logarithmic scale, at
 /// which channels are given back before layers become thin.
 const WAYS: [f64; 3] = [0.33, 0.67, 1.0];
-
-/// A network and what it has of the dense one.
-#[derive(Clone, Debug)]
-pub(crate) struct Topology {
-    pub(crate) graph: Graph,
-    pub(crate) kept: KeptAxes,
-}
 
 /// What trials work with.
 pub(crate) struct Search<'a> {
@@ -52,41 +38,16 @@ pub(crate) struct Search<'a> {
 impl Search<'_> {
     /// Returns the best topology that costs no more than `given`.
     pub(crate) fn best(&self, given: Topology) -> Result<(Topology, TopologyFigures), Error> {
-        let budget = macs(&given.graph)?;
+        let budget = cost_of(&given.graph)?.macs;
         let dense = self.teacher.cost().macs.max(1);
         let share = budget as f64 / dense as f64;
-        let mut best: Option<(f64, Topology)> = None;
-        let mut trials: Vec<TopologyTrial> = Vec::new();
-        let mut at = 0;
-        let mut take = |what: String, topology: Topology, search: &Self| -> Result<(), Error> {
-            search.log.stage("topology");
-            let error = search.judge(&topology)?;
-            let cost = macs(&topology.graph)?;
-            search.log.note(&format!(
-                "  {what}: {cost} MACs, output error {error:.4} after the closed form"
-            ));
-            if best.as_ref().is_none_or(|(least, _)| error < *least) {
-                best = Some((error, topology));
-                at = trials.len();
-            }
-            trials.push(TopologyTrial {
-                what,
-                macs: cost,
-                error,
-            });
-            Ok(())
-        };
-        take("as it was given".to_owned(), given.clone(), self)?;
+        let mut tried = vec![self.tried("as it was given".to_owned(), given)?];
         for way in WAYS {
             let wide = share.powf(1.0 - way);
             if wide <= share * 1.02 {
                 continue;
             }
             let start = self.widened(wide)?;
-            let step = ReshapeStep::LowRank(LowRankStep {
-                macs: Some((budget as f64 / macs(&start.graph)?.max(1) as f64).min(1.0)),
-                ..LowRankStep::default()
-            });
             let what = if way < 1.0 {
                 format!(
                     "channels for {:.0} % of the MACs, then thin layers",
@@ -96,21 +57,34 @@ impl Search<'_> {
                 "all channels, thin layers".to_owned()
             };
             self.log.check()?;
-            match self.thin(&start, &step) {
-                Ok(topology) => take(what, topology, self)?,
+            match self.thin(start, budget) {
+                Ok(topology) => tried.push(self.tried(what, topology)?),
                 // A budget below what thin layers can reach is no topology to try.
                 Err(error) => self.log.note(&format!("  {what}: {error}")),
             }
         }
-        let (_, topology) = best.unwrap_or((0.0, given));
-        Ok((
-            topology,
-            TopologyFigures {
-                budget,
-                chosen: at,
-                trials,
-            },
-        ))
+        let errors = tried.iter().map(|(_, trial)| trial.error).enumerate();
+        let least = errors.min_by(|a, b| a.1.total_cmp(&b.1));
+        let chosen = least.map_or(0, |(at, _)| at);
+        let (mut topologies, trials): (Vec<Topology>, Vec<TopologyTrial>) =
+            tried.into_iter().unzip();
+        let figures = TopologyFigures {
+            budget,
+            chosen,
+            trials,
+        };
+        Ok((topologies.swap_remove(chosen), figures))
+    }
+
+    /// Judges a topology.
+    fn tried(&self, what: String, topology: Topology) -> Result<(Topology, TopologyTrial), Error> {
+        self.log.stage("topology");
+        let error = self.judge(&topology)?;
+        let macs = cost_of(&topology.graph)?.macs;
+        self.log.note(&format!(
+            "  {what}: {macs} MACs, output error {error:.4} after the closed form"
+        ));
+        Ok((topology, TopologyTrial { what, macs, error }))
     }
 
     /// Returns the dense network with channels for a share of its cost.
@@ -142,24 +116,30 @@ impl Search<'_> {
         })
     }
 
-    /// Refits a network in closed form and makes its layers thin.
-    fn thin(&self, start: &Topology, step: &ReshapeStep) -> Result<Topology, Error> {
+    /// Refits a network in closed form and makes its layers as thin as the budget says.
+    fn thin(&self, start: Topology, budget: u64) -> Result<Topology, Error> {
         self.log.stage("topology");
-        let graph = if start.kept.is_empty() {
-            start.graph.clone()
+        let dense = cost_of(&start.graph)?.macs.max(1);
+        let step = ReshapeStep::LowRank(LowRankStep {
+            macs: Some((budget as f64 / dense as f64).min(1.0)),
+            ..LowRankStep::default()
+        });
+        let start = if start.kept.is_empty() {
+            start
         } else {
-            self.refitted(start)?
+            Topology {
+                graph: self.refitted(&start)?,
+                kept: start.kept,
+            }
         };
-        let edit = Start {
-            graph: &graph,
-            kept: &start.kept,
+        let context = Context {
             teacher: self.teacher,
             plan: None,
             samples: self.samples,
             recipe: self.recipe,
             exec: self.exec,
         };
-        let done = edit.edit(&graph, &start.kept, step, self.log)?;
+        let done = context.edit(&start, &step, self.log)?;
         Ok(Topology {
             graph: done.edited.graph,
             kept: done.kept,
@@ -173,24 +153,12 @@ impl Search<'_> {
             pruned: &topology.graph,
             kept: &topology.kept,
         };
-        let mut inputs: BTreeMap<ValueId, Activations> = self.samples.fit_feeds(TRIAL_SAMPLES);
-        let held_out = self.samples.held_out_feeds();
-        let mut held_out_chunks = 0;
-        for (value, others) in held_out {
-            held_out_chunks = others.chunks.len();
-            if let Some(list) = inputs.get_mut(&value) {
-                list.chunks.extend(others.chunks);
-            }
-        }
         let config = RebuildConfig {
-            damping: self.recipe.damping,
-            max_rows: REFIT_ROWS,
             tune: None,
-            held_out_chunks,
-            sparsity: None,
-            exec: self.exec,
+            ..rebuild_config(self.recipe, self.samples, self.exec)
         };
-        let rebuilt = rebuild(pair, &inputs, &config, &NoJournal, &Adapter::new(self.log))?;
+        let feeds = self.samples.feeds();
+        let rebuilt = rebuild(pair, &feeds, &config, &NoJournal, &Adapter::new(self.log))?;
         Ok(rebuilt.graph)
     }
 
@@ -198,12 +166,8 @@ impl Search<'_> {
     /// form, whichever is smaller: a network that was tuned already loses by it.
     fn judge(&self, topology: &Topology) -> Result<f64, Error> {
         let feeds = self.samples.held_out_feeds();
-        let error = |graph: &Graph| output_change(&self.teacher.graph, graph, &feeds, self.exec);
+        let error = |graph: &Graph| output_error(graph, &self.teacher.graph, &feeds, self.exec);
         let refitted = self.refitted(topology)?;
         Ok(error(&topology.graph)?.min(error(&refitted)?))
     }
-}
-
-fn macs(graph: &Graph) -> Result<u64, Error> {
-    Ok(total(graph, &facts_of(graph)?).macs)
 }

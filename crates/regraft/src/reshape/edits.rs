@@ -3,12 +3,10 @@
 use std::collections::BTreeMap;
 
 use regraft_exec::ExecOptions;
-use regraft_graph::{Graph, ValueId};
 use regraft_prune::apply::Share;
 use regraft_prune::find_groups;
-use regraft_rebuild::Activations;
 use regraft_rebuild::calibrate::{CalibrateConfig, calibrate};
-use regraft_rebuild::rebuild::{KeptAxes, Pair};
+use regraft_rebuild::rebuild::{KeptAxes, Pair, indices_behind};
 use regraft_rebuild::reshape::attend::{AttendConfig, Attention, attend};
 use regraft_rebuild::reshape::deepen::{DeepenConfig, Insert, deepen};
 use regraft_rebuild::reshape::link::{LinkConfig, link};
@@ -20,7 +18,7 @@ use regraft_rebuild::reshape::{
     Ceiling, Edited, FitConfig, Network, Samples as FitSamples, Selection,
 };
 
-use super::apply::Start;
+use super::apply::{Context, Topology};
 use super::step::{
     AttendName, AttendStep, DeepenStep, FormName, InsertName, LowRankStep, ReconnectStep,
     ReshapeStep, SchemeName, ScopeName, ShareName, ShareStep, StepLayers, WeightingName, WidenStep,
@@ -33,9 +31,6 @@ use crate::report::ShareFigures;
 /// Rows of each layer that an edit learns from.
 const ROWS: usize = 100_000;
 
-/// Samples on which a layer's weight in the network is measured.
-const PROBE_SAMPLES: usize = 256;
-
 /// A network after an edit.
 pub(super) struct Done {
     pub(super) edited: Edited,
@@ -45,12 +40,11 @@ pub(super) struct Done {
     pub(super) kept: KeptAxes,
 }
 
-impl Start<'_> {
-    /// Applies one step to a network that has the given indices of the dense one.
+impl Context<'_> {
+    /// Applies one step.
     pub(super) fn edit(
         &self,
-        graph: &Graph,
-        kept: &KeptAxes,
+        Topology { graph, kept }: &Topology,
         step: &ReshapeStep,
         log: &Log<'_>,
     ) -> Result<Done, Error> {
@@ -60,7 +54,7 @@ impl Start<'_> {
                 let network = self.calibrated(network, log)?;
                 low_rank(
                     &network,
-                    &self.probes(),
+                    &self.samples.fit_feeds(usize::MAX),
                     &selection(&step.layers),
                     &step.config(self.exec),
                     &Adapter::new(log),
@@ -99,7 +93,7 @@ impl Start<'_> {
             ReshapeStep::Share(step) => return self.share(network, kept, step, log),
             ReshapeStep::Reconnect(step) => return self.reconnect(&network, step, log),
         };
-        let kept = composed(kept, &edited.kept);
+        let kept = indices_behind(kept, &edited.kept);
         Ok(Done {
             edited,
             bytes: None,
@@ -181,10 +175,6 @@ impl Start<'_> {
         }
     }
 
-    fn probes(&self) -> BTreeMap<ValueId, Activations> {
-        self.samples.fit_feeds(PROBE_SAMPLES)
-    }
-
     fn calibrated(&self, mut network: Network, log: &Log<'_>) -> Result<Network, Error> {
         let config = CalibrateConfig {
             max_rows: ROWS,
@@ -201,22 +191,6 @@ impl Start<'_> {
         network.calibration = Some(found);
         Ok(network)
     }
-}
-
-/// Returns the indices of the dense network behind axes that were cut, then grew.
-fn composed(kept: &KeptAxes, grown: &KeptAxes) -> KeptAxes {
-    let mut all = kept.clone();
-    for (axis, copies) in grown {
-        let list = match kept.get(axis) {
-            Some(before) => copies
-                .iter()
-                .filter_map(|i| before.get(*i).copied())
-                .collect(),
-            None => copies.clone(),
-        };
-        all.insert(*axis, list);
-    }
-    all
 }
 
 fn ceiling(network: &Network, share: Option<f64>) -> Option<Ceiling> {
@@ -317,19 +291,13 @@ impl LowRankStep {
             SchemeName::Tucker => Scheme::Tucker,
             SchemeName::Separable => Scheme::Separable,
         };
-        let all = [
-            Scheme::Output,
-            Scheme::Spatial,
-            Scheme::Tucker,
-            Scheme::Separable,
-        ];
         LowRankConfig {
             limit: match (self.macs, self.params) {
                 (Some(share), _) => Limit::Macs(share),
                 (None, share) => Limit::Params(share.unwrap_or(1.0)),
             },
             schemes: if self.schemes.is_empty() {
-                all.to_vec()
+                Scheme::ALL.to_vec()
             } else {
                 self.schemes.iter().map(scheme).collect()
             },

@@ -130,13 +130,7 @@ pub fn fuse(
     let input = opened[0].input()?;
     let source = open_data(data, &opened[0], &input)?;
     let samples = prepare(&source, &opened[0], &input, recipe)?;
-    log.note(&samples.description);
-    for remark in &samples.remarks {
-        log.note(remark);
-    }
-    for note in &samples.notes {
-        log.warn(note.clone());
-    }
+    log.samples(&samples);
     let work = Work {
         samples: &samples,
         fusing,

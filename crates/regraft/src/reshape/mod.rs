@@ -12,8 +12,8 @@ use crate::pipeline::rebuild;
 use crate::progress::Progress;
 use crate::{Error, Outcome, Recipe, RunOptions};
 
-pub(crate) use apply::{Reshaped, Start, apply, apply_last, check_order};
-pub(crate) use auto::{Search, Topology};
+pub(crate) use apply::{Context, Reshaped, Topology, check_order};
+pub(crate) use auto::Search;
 pub use fuse::{BasisName, FuseFigures, FuseOptions, MixtureName, ZerosName, fuse};
 pub use step::{
     AttendName, AttendStep, DeepenStep, FormName, InsertName, LinkStep, LowRankStep, ReconnectStep,

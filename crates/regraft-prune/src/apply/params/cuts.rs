@@ -110,15 +110,9 @@ impl Rewrite<'_> {
         let name = format!("{}_indices", self.graph.node_label(self.id));
         let indices = edit.add_initializer(&name, Tensor::i64_list(list));
         let y = self.node.output(0)?;
-        let node = Node {
-            name: self.node.name.clone(),
-            op: Op::Gather { axis },
-            inputs: vec![Some(x), Some(indices)],
-            outputs: vec![Some(y)],
-            captures: Vec::new(),
-            source: None,
-            edited: true,
-        };
+        let gather = Op::Gather { axis };
+        let inputs = vec![Some(x), Some(indices)];
+        let node = Node::new(&self.node.name, gather, inputs, vec![Some(y)]);
         edit.remove_node(self.id);
         edit.add_node(node);
         Some(())

@@ -96,7 +96,7 @@ impl Site {
                 if zero {
                     0.0
                 } else {
-                    (bound * (2.0 * self.random.uniform() - 1.0)) as f32
+                    (bound * self.random.symmetric()) as f32
                 }
             })
             .collect();

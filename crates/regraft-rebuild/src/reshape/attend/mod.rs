@@ -8,7 +8,7 @@ mod gates;
 #[cfg(test)]
 mod tests;
 
-use regraft_graph::cost::node_macs;
+use regraft_graph::cost::{node_macs, node_params};
 use regraft_graph::infer::{InferOptions, infer};
 use regraft_graph::{Dim, NodeId, Op, ValueId};
 
@@ -104,13 +104,7 @@ pub fn attend(
     }
     let graph = edit.finish()?;
     let changes = changes(network, &graph, &made, config.attention)?;
-    Ok(Edited {
-        graph,
-        changes,
-        left,
-        exact: true,
-        kept: crate::rebuild::KeptAxes::new(),
-    })
+    Ok(Edited::new(graph, changes, left, true))
 }
 
 fn space(network: &Network, value: ValueId) -> Option<[usize; 2]> {
@@ -132,13 +126,7 @@ fn changes(
         let own = node_macs(&network.graph, &network.facts, layer.node);
         let weights = (layer.n_out * layer.d) as u64;
         let added: u64 = nodes.iter().map(|n| node_macs(graph, &facts, *n)).sum();
-        let inputs = nodes
-            .iter()
-            .flat_map(|n| graph.node(*n).inputs.iter().flatten());
-        let tensors = inputs
-            .filter_map(|v| graph.tensor(*v))
-            .filter(|t| t.as_f32().is_some());
-        let params: u64 = tensors.map(|t| t.len() as u64).sum();
+        let params: u64 = nodes.iter().map(|n| node_params(graph, *n)).sum();
         Change {
             node: network.graph.node_label(layer.node),
             what: format!("the same, then {}", attention.in_words()),

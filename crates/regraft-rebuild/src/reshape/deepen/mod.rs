@@ -8,12 +8,11 @@
 mod tests;
 
 use regraft_data::SplitMix64;
-use regraft_graph::cost::{node_macs, total};
+use regraft_graph::cost::{node_macs, node_params, total};
 use regraft_graph::infer::{Facts, InferOptions, infer};
 use regraft_graph::op::{BinaryOp, Conv, Gemm, UnaryOp, VariadicOp};
 use regraft_graph::{DType, Graph, GraphEdit, Node, Op, Tensor, ValueId};
 
-use super::reconnect::params;
 use super::{Ceiling, Change, Edited, Network, Selection};
 use crate::RebuildError;
 use crate::cell::find_cells;
@@ -106,7 +105,7 @@ pub fn deepen(network: &Network, config: &DeepenConfig) -> Result<Edited, Rebuil
     let changes = placed.into_iter().map(|(_, node, what, weights)| {
         let nodes = weights.iter().flat_map(|w| deeper.consumers(*w));
         let macs = nodes.clone().map(|id| node_macs(&deeper, &facts, *id));
-        let params = nodes.map(|id| params(&deeper, *id));
+        let params = nodes.map(|id| node_params(&deeper, *id));
         Change {
             node,
             what,
@@ -116,13 +115,7 @@ pub fn deepen(network: &Network, config: &DeepenConfig) -> Result<Edited, Rebuil
         }
     });
     let changes = changes.collect();
-    Ok(Edited {
-        changes,
-        graph: deeper,
-        left,
-        exact: true,
-        kept: crate::rebuild::KeptAxes::new(),
-    })
+    Ok(Edited::new(deeper, changes, left, true))
 }
 
 /// A layer behind which something can be put.
@@ -300,15 +293,9 @@ impl Work<'_> {
     }
 
     fn node(&mut self, name: &str, op: Op, inputs: Vec<ValueId>, out: ValueId) {
-        self.edit.add_node(Node {
-            name: name.to_owned(),
-            op,
-            inputs: inputs.into_iter().map(Some).collect(),
-            outputs: vec![Some(out)],
-            captures: Vec::new(),
-            source: None,
-            edited: true,
-        });
+        let inputs = inputs.into_iter().map(Some).collect();
+        let node = Node::new(name, op, inputs, vec![Some(out)]);
+        self.edit.add_node(node);
     }
 
     fn relu(&mut self, name: &str, x: ValueId, out: ValueId) {
@@ -391,7 +378,7 @@ impl Fill {
             Self::Drawn => {
                 let bound = (6.0 / (n * taps) as f64).sqrt();
                 for w in &mut data {
-                    *w = ((random.uniform() * 2.0 - 1.0) * bound) as f32;
+                    *w = (random.symmetric() * bound) as f32;
                 }
             }
         }

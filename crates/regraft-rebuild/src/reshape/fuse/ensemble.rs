@@ -90,15 +90,8 @@ fn builder_node(
     let mut renamed = |v: &Option<ValueId>| v.map(|v| builder.value(&copy(model, v, k)));
     let inputs = node.inputs.iter().map(&mut renamed).collect();
     let outputs = node.outputs.iter().map(&mut renamed).collect();
-    builder.node(Node {
-        name: format!("{}@{}", model.node_label(id), k + 1),
-        op: node.op.clone(),
-        inputs,
-        outputs,
-        captures: Vec::new(),
-        source: None,
-        edited: true,
-    });
+    let name = format!("{}@{}", model.node_label(id), k + 1);
+    builder.node(Node::new(&name, node.op.clone(), inputs, outputs));
     Ok(())
 }
 
@@ -151,13 +144,6 @@ impl Means {
 }
 
 fn plain(op: Op, inputs: Vec<ValueId>, output: ValueId) -> Node {
-    Node {
-        name: String::new(),
-        op,
-        inputs: inputs.into_iter().map(Some).collect(),
-        outputs: vec![Some(output)],
-        captures: Vec::new(),
-        source: None,
-        edited: true,
-    }
+    let inputs = inputs.into_iter().map(Some).collect();
+    Node::new("", op, inputs, vec![Some(output)])
 }

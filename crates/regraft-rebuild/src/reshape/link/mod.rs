@@ -11,12 +11,11 @@ mod tests;
 use std::collections::BTreeMap;
 
 use regraft_exec::HostTensor;
-use regraft_graph::cost::node_macs;
+use regraft_graph::cost::{node_macs, node_params};
 use regraft_graph::op::{BinaryOp, Conv, Gemm};
 use regraft_graph::{DType, Dim, Graph, Node, NodeId, Op, Tensor, ValueId};
 
 use super::fit::{Goal, chunks, fit_layer, held_out_error, made};
-use super::reconnect::params;
 use super::{Ceiling, Change, Edited, FitConfig, Network, Selection};
 use crate::rebuild::{KeptAxes, Pair, difference, keep_axes};
 use crate::squared_error::SquaredError;
@@ -85,13 +84,7 @@ pub fn link(
             Err(reason) => left.push((label, reason)),
         }
     }
-    Ok(Edited {
-        graph: now.graph,
-        changes,
-        left,
-        exact: false,
-        kept: crate::rebuild::KeptAxes::new(),
-    })
+    Ok(Edited::new(now.graph, changes, left, false))
 }
 
 /// A link that helps.
@@ -211,7 +204,7 @@ impl Judge<'_> {
                 node: String::new(),
                 what,
                 macs: (0, added(&|id| node_macs(graph, facts, id))),
-                params: (0, added(&|id| params(graph, id))),
+                params: (0, added(&|id| node_params(graph, id))),
                 error: Some(whole),
             };
             best = Some(Found {
@@ -433,12 +426,22 @@ fn inserted(graph: &Graph, ends: Ends, identity: bool) -> Result<Option<Linked>,
             let bias = edit.add_initializer(&format!("{name}_link.bias"), zeros);
             inputs.push(Some(bias));
         }
-        edit.add_node(node(&format!("{name}_link"), op, inputs, added));
+        edit.add_node(Node::new(
+            &format!("{name}_link"),
+            op,
+            inputs,
+            vec![Some(added)],
+        ));
         added
     };
     let add = Op::Binary(BinaryOp::Add);
     let summands = vec![Some(block), Some(added)];
-    edit.add_node(node(&format!("{name}_linked"), add, summands, ends.to));
+    edit.add_node(Node::new(
+        &format!("{name}_linked"),
+        add,
+        summands,
+        vec![Some(ends.to)],
+    ));
     let network = Network::new(edit.finish()?)?;
     let made = network.graph.producer(added);
     Ok(Some(Linked {
@@ -446,16 +449,4 @@ fn inserted(graph: &Graph, ends: Ends, identity: bool) -> Result<Option<Linked>,
         network,
         added,
     }))
-}
-
-fn node(name: &str, op: Op, inputs: Vec<Option<ValueId>>, output: ValueId) -> Node {
-    Node {
-        name: name.to_owned(),
-        op,
-        inputs,
-        outputs: vec![Some(output)],
-        captures: Vec::new(),
-        source: None,
-        edited: true,
-    }
 }

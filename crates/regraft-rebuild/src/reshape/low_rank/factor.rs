@@ -272,7 +272,7 @@ impl Work<'_> {
         })?;
         let (outer, inner) = outputs.factors(rank)?;
         Ok(Factors {
-            composed: product(&outer, &inner),
+            composed: outer.times(&inner),
             parts: vec![inner, outer],
         })
     }
@@ -285,7 +285,7 @@ impl Work<'_> {
         let wide = repeated(&inner, w);
         let outer = best_outer(self.problem, &wide)?.weights;
         Ok(Factors {
-            composed: product(&outer, &wide),
+            composed: outer.times(&wide),
             parts: vec![inner, outer],
         })
     }
@@ -331,7 +331,7 @@ impl Work<'_> {
         }
         let outer = best_outer(self.problem, &wide)?.weights;
         Ok(Factors {
-            composed: product(&outer, &wide),
+            composed: outer.times(&wide),
             parts: vec![inner, outer],
         })
     }
@@ -343,11 +343,11 @@ impl Work<'_> {
         Ok(Factors {
             parts: vec![
                 core.inner.clone(),
-                product(&outer.transposed(), &core.weights),
+                outer.transposed().times(&core.weights),
                 outer.clone(),
             ],
             composed: if inner.rows < self.weights.rows {
-                product(&outer, &product(&outer.transposed(), &core.composed))
+                outer.times(&outer.transposed().times(&core.composed))
             } else {
                 core.composed.clone()
             },
@@ -362,7 +362,7 @@ impl Work<'_> {
         let (_, inner) = once(&self.inputs, || self.sides(taps))?.factors(rank)?;
         let wide = repeated(&inner, taps);
         let weights = best_outer(self.problem, &wide)?.weights;
-        let composed = product(&weights, &wide);
+        let composed = weights.times(&wide);
         let made = Rc::new(Core {
             outputs: output_spectrum(self.problem, &composed)?,
             inner,
@@ -401,17 +401,4 @@ fn seeing(gram: Matrix) -> LeastSquares {
 fn spread(most: usize, count: usize) -> impl Iterator<Item = usize> {
     let step = most.div_ceil(count.max(1)).max(1);
     (1..=most).filter(move |k| k.is_multiple_of(step) || *k == most)
-}
-
-/// Returns `a b`.
-fn product(a: &Matrix, b: &Matrix) -> Matrix {
-    let mut out = Matrix::zeros(a.rows, b.cols);
-    for i in 0..a.rows {
-        for (k, factor) in a.row(i).iter().enumerate().filter(|(_, f)| **f != 0.0) {
-            for (o, x) in out.row_mut(i).iter_mut().zip(b.row(k)) {
-                *o += factor * x;
-            }
-        }
-    }
-    out
 }

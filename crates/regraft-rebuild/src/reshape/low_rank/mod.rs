@@ -34,6 +34,11 @@ pub enum Scheme {
     Separable,
 }
 
+impl Scheme {
+    /// Every way.
+    pub const ALL: [Self; 4] = [Self::Output, Self::Spatial, Self::Tucker, Self::Separable];
+}
+
 /// What a budget counts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Limit {
@@ -291,13 +296,7 @@ fn write(
             error: Some(candidate.error),
         });
     }
-    Ok(Edited {
-        graph: edit.finish()?,
-        changes,
-        left,
-        exact: false,
-        kept: crate::rebuild::KeptAxes::new(),
-    })
+    Ok(Edited::new(edit.finish()?, changes, left, false))
 }
 
 fn in_words(geometry: &Geometry, candidate: &Candidate) -> String {

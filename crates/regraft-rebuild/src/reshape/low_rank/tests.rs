@@ -10,13 +10,6 @@ use crate::reshape::toy::{Toy, all, check_same, samples};
 use crate::reshape::{Network, Selection};
 use crate::{RebuildError, Silent};
 
-const SCHEMES: [Scheme; 4] = [
-    Scheme::Output,
-    Scheme::Spatial,
-    Scheme::Tucker,
-    Scheme::Separable,
-];
-
 fn calibrated(mut network: Network) -> Network {
     let config = CalibrateConfig {
         max_rows: 10_000,
@@ -38,7 +31,7 @@ fn calibrated(mut network: Network) -> Network {
 fn config(limit: Limit) -> LowRankConfig {
     LowRankConfig {
         limit,
-        schemes: SCHEMES.to_vec(),
+        schemes: Scheme::ALL.to_vec(),
         exec: ExecOptions::default(),
     }
 }
@@ -64,7 +57,7 @@ fn strided() -> Network {
 #[test]
 fn thin_layers_compute_what_their_product_says() {
     let network = calibrated(strided());
-    for scheme in SCHEMES {
+    for scheme in Scheme::ALL {
         let mut left = Vec::new();
         let parts = parts(&network, &Selection::default(), &[scheme], &mut left).unwrap();
         let part = &parts[0];
@@ -113,7 +106,7 @@ fn thin_layers_compute_what_their_product_says() {
 fn all_ranks_leave_no_error() {
     let network = calibrated(strided());
     let mut left = Vec::new();
-    let parts = parts(&network, &Selection::default(), &SCHEMES, &mut left).unwrap();
+    let parts = parts(&network, &Selection::default(), &Scheme::ALL, &mut left).unwrap();
     let work = parts[0].work();
     for (scheme, ranks) in [
         (Scheme::Output, [0, 10]),

@@ -11,7 +11,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use regraft_graph::cost::node_macs;
+use regraft_graph::cost::{node_macs, node_params};
 use regraft_graph::{Graph, Op, ValueId};
 use regraft_prune::apply::{Share, apply, dry_run};
 use regraft_prune::score::Scores;
@@ -22,7 +22,7 @@ use super::importance::importance;
 use super::widen::{WidenConfig, Widths, widen_by};
 use super::{Ceiling, Change, Edited, FitConfig, Network, Samples};
 use crate::layer::with_biases;
-use crate::rebuild::{KeptAxes, kept_axes};
+use crate::rebuild::{KeptAxes, indices_behind, kept_axes};
 use crate::{Layer, Monitor, RebuildError};
 
 /// Noise of units beyond the dense width, relative to the weights of the unit copied: half of each
@@ -132,13 +132,12 @@ pub fn reconnect(
         change.error = found.map(|f| f.held_out_after);
     }
     Ok(Reconnected {
-        edited: Edited {
-            graph: wide.graph,
-            changes: changes.into_iter().map(|(_, c)| c).collect(),
+        edited: Edited::new(
+            wide.graph,
+            changes.into_iter().map(|(_, c)| c).collect(),
             left,
-            exact: false,
-            kept: crate::rebuild::KeptAxes::new(),
-        },
+            false,
+        ),
         plan,
         kept,
         error_before,
@@ -220,7 +219,7 @@ fn grown(
         &Network::new(graph)?,
         (&had, &report.kept),
     )?;
-    let mut kept = kept_axes(&report);
+    let kept = kept_axes(&report);
     if extra.iter().all(|n| *n == 0) {
         return Ok((bigger, kept));
     }
@@ -246,17 +245,7 @@ fn grown(
         scores: None,
     };
     let (wide, _) = widen_by(&bigger, &found, &Widths::Units(widths), &options)?;
-    for (value, axis) in wide.grown() {
-        let Some(origins) = wide.origins(value, axis) else {
-            continue;
-        };
-        let old = kept.get(&(value, axis));
-        let dense = |index: usize| old.map_or(Some(index), |list| list.get(index).copied());
-        let list: Option<Vec<usize>> = origins.iter().map(|o| dense(o.index)).collect();
-        if let Some(list) = list {
-            kept.insert((value, axis), list);
-        }
-    }
+    let kept = indices_behind(&kept, &kept_axes(&wide.report));
     Ok((Network::new(wide.graph)?, kept))
 }
 
@@ -319,8 +308,8 @@ fn changes(before: &Network, after: &Network) -> Vec<(ValueId, Change)> {
                 node_macs(&after.graph, &after.facts, layer.node),
             ),
             params: (
-                params(&before.graph, old.node),
-                params(&after.graph, layer.node),
+                node_params(&before.graph, old.node),
+                node_params(&after.graph, layer.node),
             ),
             error: None,
         };
@@ -353,18 +342,13 @@ fn cell_changes(before: &Network, after: &Network) -> Vec<(ValueId, Change)> {
                 node_macs(&before.graph, &before.facts, old_id),
                 node_macs(&after.graph, &after.facts, id),
             ),
-            params: (params(&before.graph, old_id), params(&after.graph, id)),
+            params: (
+                node_params(&before.graph, old_id),
+                node_params(&after.graph, id),
+            ),
             error: None,
         };
         all.push((output, change));
     }
     all
-}
-
-/// Elements of a node's weights and biases.
-pub(super) fn params(graph: &Graph, node: regraft_graph::NodeId) -> u64 {
-    let tensors = graph.node(node).inputs.iter().flatten();
-    let tensors = tensors.filter_map(|v| graph.tensor(*v));
-    let floats = tensors.filter(|t| t.dtype().is_float());
-    floats.map(|t| t.len() as u64).sum()
 }

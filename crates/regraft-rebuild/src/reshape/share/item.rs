@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use regraft_graph::{NodeId, ValueId};
-use regraft_prune::plan::may_shrink;
-use regraft_solve::share::{Part, SharedValues, Weighting};
-use regraft_solve::{Gram, Matrix};
+use regraft_solve::share::{Part, SharedValues, Weighting, output_energy};
+use regraft_solve::{Gram, Matrix, SolveError};
 
 use super::{Network, Selection};
 use crate::cell::{Cell, find_cells};
@@ -49,7 +48,7 @@ pub(super) fn collect(
     let nodes = network.layers.iter().map(|l| l.node);
     let nodes: Vec<NodeId> = nodes.chain(cells.iter().map(|c| c.node)).collect();
     let labels: Vec<String> = nodes.iter().map(|n| graph.node_label(*n)).collect();
-    let mut selected = may_shrink(&selection.ignore, &selection.only, &labels)?.into_iter();
+    let mut selected = selection.of_labels(&labels)?.into_iter();
     let mut items = Vec::new();
     for layer in &network.layers {
         if selected.next() == Some(true) {
@@ -126,6 +125,11 @@ fn of_layer(network: &Network, layer: &Layer, weighting: Weighting) -> Option<It
     })
 }
 
+/// Returns what belongs to a row where `rows` of them are in as many groups as `all` has entries.
+pub(super) fn group_of<T>(all: &[T], row: usize, rows: usize) -> Option<&T> {
+    all.get(row * all.len() / rows.max(1))
+}
+
 /// Returns the covariance of what a layer reads: the error that a free bias leaves.
 fn centred(gram: &Gram) -> Matrix {
     let mut matrix = gram.matrix.clone();
@@ -169,6 +173,34 @@ fn of_cell(network: &Network, cell: &Cell) -> Vec<Item> {
 }
 
 impl Item {
+    /// Returns the Gram of what a row of the weights reads, where it is known.
+    pub(super) fn gram_of(&self, row: usize) -> Option<&Matrix> {
+        group_of(&self.grams, row, self.weights.rows)
+    }
+
+    /// Returns the squared error of the layer's output, relative to its energy, with other weights; of
+    /// the weights where it is not known what they read.
+    pub(super) fn error_with(&self, weights: &Matrix) -> f64 {
+        let mut missing = self.weights.clone();
+        for (m, w) in missing.data.iter_mut().zip(&weights.data) {
+            *m -= w;
+        }
+        let energy = output_energy(&self.weights, &self.grams);
+        let lost = output_energy(&missing, &self.grams);
+        if energy > 0.0 { lost / energy } else { lost }
+    }
+
+    /// Returns an error for a weight that is not finite.
+    pub(super) fn check_finite(&self) -> Result<(), RebuildError> {
+        let weights = &self.weights;
+        let Some(at) = weights.data.iter().position(|w| !w.is_finite()) else {
+            return Ok(());
+        };
+        let (what, row, col) = ("weights", at / weights.cols, at % weights.cols);
+        let source = SolveError::NotFinite { what, row, col };
+        Err(RebuildError::solve(&self.node)(source))
+    }
+
     pub(super) fn part(&self) -> Part<'_> {
         Part {
             weights: &self.weights,

@@ -8,10 +8,10 @@
 //! # Reference
 //! Son, Nah, Lee, Clustering Convolutional Kernels to Compress Deep Neural Networks, ECCV 2018.
 
+use regraft_graph::Tensor;
 use regraft_graph::cost::node_macs;
-use regraft_graph::{Op, Tensor};
 use regraft_solve::Matrix;
-use regraft_solve::share::{Part, Weighting, output_energy};
+use regraft_solve::share::Weighting;
 
 use super::item::{Item, collect};
 use super::{Form, write};
@@ -68,7 +68,7 @@ pub fn tie_kernels(
         }
         let (centres, nearest) = kernels.cluster(config.n_kernels);
         let shared = kernels.matrix_of(&centres, &nearest);
-        let error = relative_error(item, &shared);
+        let error = item.error_with(&shared);
         let n = kernels.len() * layer.taps;
         put(&mut edit, item, &layer, &centres, &nearest, config.form)?;
         let macs = node_macs(graph, &network.facts, item.id);
@@ -82,29 +82,13 @@ pub fn tie_kernels(
         });
     }
     let exact = changes.iter().all(|c| c.error == Some(0.0));
-    Ok(Edited {
-        kept: crate::rebuild::KeptAxes::new(),
-        graph: edit.finish()?,
-        changes,
-        left,
-        exact,
-    })
+    Ok(Edited::new(edit.finish()?, changes, left, exact))
 }
 
 fn spatial(network: &Network, item: &Item) -> Option<Layer> {
     let mut layers = network.layers.iter();
     let layer = layers.find(|l| l.node == item.id)?;
     (layer.taps > 1).then(|| layer.clone())
-}
-
-fn relative_error(item: &Item, shared: &Matrix) -> f64 {
-    let mut missing = item.weights.clone();
-    for (m, s) in missing.data.iter_mut().zip(&shared.data) {
-        *m -= s;
-    }
-    let energy = output_energy(&item.weights, &item.grams);
-    let lost = output_energy(&missing, &item.grams);
-    if energy > 0.0 { lost / energy } else { lost }
 }
 
 /// The kernels of a convolution, output by output.
@@ -118,15 +102,10 @@ struct Kernels<'a> {
 impl<'a> Kernels<'a> {
     fn new(item: &'a Item, taps: usize) -> Result<Self, RebuildError> {
         let weights = &item.weights;
-        if let Some(at) = weights.data.iter().position(|w| !w.is_finite()) {
-            let (what, row, col) = ("weights", at / weights.cols, at % weights.cols);
-            let source = regraft_solve::SolveError::NotFinite { what, row, col };
-            return Err(RebuildError::solve(&item.node)(source));
-        }
-        let part: Part<'_> = item.part();
+        item.check_finite()?;
         let mut costs = Matrix::zeros(weights.rows, weights.cols);
         for o in 0..weights.rows {
-            let gram = part.grams.get(o * part.grams.len() / weights.rows.max(1));
+            let gram = item.gram_of(o);
             for (j, cost) in costs.row_mut(o).iter_mut().enumerate() {
                 *cost = gram.map_or(1.0, |g| g.at(j, j).max(0.0));
             }
@@ -273,13 +252,6 @@ fn put(
     let codebook = edit.add_initializer(&format!("{name}_kernels"), codebook);
     let index_shape = vec![layer.n_out, layer.d / layer.taps.max(1)];
     let wide = write::add_indices(edit, &name, index_shape, nearest, centres.len())?;
-    let gathered = edit.add_value(&format!("{name}_shared"));
-    let gather = Op::Gather { axis: 0 };
-    edit.add_op(
-        gather,
-        vec![Some(codebook), Some(wide)],
-        vec![Some(gathered)],
-    );
-    edit.replace_uses(item.weight, gathered);
+    write::gather(edit, item.weight, codebook, wide);
     Ok(())
 }

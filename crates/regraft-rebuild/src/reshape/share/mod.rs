@@ -14,7 +14,9 @@ mod tie;
 mod write;
 
 use regraft_graph::cost::node_macs;
-use regraft_solve::share::{Fitted, Part, Place, SharedValues, Sizes, encode, fit_codebook, sizes};
+use regraft_solve::share::{
+    Fitted, Part, Place, SharedValues, Sizes, encode_measured, fit_codebook,
+};
 
 use super::{Change, Edited, Network, Selection};
 use crate::RebuildError;
@@ -270,14 +272,14 @@ fn assemble(
         }
         for (at, item) in items.iter().enumerate() {
             let values = item.shared(&entries, &fitted.indices[at]);
-            let found = sizes(&values, place).map_err(RebuildError::solve(&item.node))?;
-            let coded = encode(&values, place).map_err(RebuildError::solve(&item.node))?;
+            let coded = encode_measured(&values, place);
+            let (coded, sizes) = coded.map_err(RebuildError::solve(&item.node))?;
             let written = write::weight(&mut edit, item, &values, config.form, common)?;
             write::bias(&mut edit, network, item, &values)?;
             let layer = SharedLayer {
                 node: item.node.clone(),
                 weight: graph.value(item.weight).name.clone(),
-                sizes: found,
+                sizes,
                 coded,
                 form: written.form,
                 file_bytes: written.bytes,
@@ -295,13 +297,7 @@ fn assemble(
     totals.other_bytes = n_other;
     let exact = layers.iter().all(|l| l.weight_error == 0.0);
     Ok(Shared {
-        edited: Edited {
-            kept: crate::rebuild::KeptAxes::new(),
-            graph: edit.finish()?,
-            changes,
-            left,
-            exact,
-        },
+        edited: Edited::new(edit.finish()?, changes, left, exact),
         layers,
         codebook,
         totals,

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use regraft_graph::cost::node_macs;
 use regraft_solve::Matrix;
-use regraft_solve::share::{Part, Weighting, output_energy};
+use regraft_solve::share::{Weighting, output_energy};
 
 use super::item::{Item, Left, collect};
 use crate::RebuildError;
@@ -60,11 +60,7 @@ pub fn tie(
     let (items, mut left) = collect(network, selection, Weighting::Curvature)?;
     let mut lots: BTreeMap<(String, bool, Vec<usize>), Vec<usize>> = BTreeMap::new();
     for (at, item) in items.iter().enumerate() {
-        if item.weights.data.iter().any(|w| !w.is_finite()) {
-            let (what, row, col) = ("weights", 0, 0);
-            let source = regraft_solve::SolveError::NotFinite { what, row, col };
-            return Err(RebuildError::solve(&item.node)(source));
-        }
+        item.check_finite()?;
         if !is_stored_node(network, item) {
             left.push((item.node.clone(), "a cell's weights are not tied".into()));
             continue;
@@ -129,7 +125,7 @@ fn common(items: &[Item], mut members: Vec<usize>) -> Set {
         let energy = output_energy(&item.weights, &item.grams);
         let scale = if energy > 0.0 { 1.0 / energy } else { 0.0 };
         for o in 0..rows {
-            let gram = gram(&item.part(), o);
+            let gram = item.gram_of(o);
             for j in 0..cols {
                 let share = scale * gram.map_or(1.0, |g| g.at(j, j).max(0.0));
                 let w = item.weights.at(o, j);
@@ -143,27 +139,12 @@ fn common(items: &[Item], mut members: Vec<usize>) -> Set {
     let mean = |((s, m), p): ((&f64, &f64), &f64)| if *m > 0.0 { s / m } else { *p };
     // As floats of the file, so that equal tensors stay equal.
     sum.data = pairs.map(mean).map(|v| f64::from(v as f32)).collect();
-    let errors = members.iter().map(|m| error(&items[*m], &sum)).collect();
+    let errors = members.iter().map(|m| items[*m].error_with(&sum)).collect();
     Set {
         members,
         tensor: sum,
         errors,
     }
-}
-
-fn gram<'a>(part: &Part<'a>, row: usize) -> Option<&'a Matrix> {
-    let rows = part.weights.rows.max(1);
-    part.grams.get(row * part.grams.len() / rows)
-}
-
-fn error(item: &Item, tensor: &Matrix) -> f64 {
-    let mut missing = item.weights.clone();
-    for (m, t) in missing.data.iter_mut().zip(&tensor.data) {
-        *m -= t;
-    }
-    let energy = output_energy(&item.weights, &item.grams);
-    let lost = output_energy(&missing, &item.grams);
-    if energy > 0.0 { lost / energy } else { lost }
 }
 
 fn write(
@@ -214,11 +195,10 @@ fn write(
         }
     }
     changes.sort_by_key(|c| c.0);
-    Ok(Edited {
-        kept: crate::rebuild::KeptAxes::new(),
-        graph: edit.finish()?,
-        changes: changes.into_iter().map(|c| c.1).collect(),
+    Ok(Edited::new(
+        edit.finish()?,
+        changes.into_iter().map(|c| c.1).collect(),
         left,
         exact,
-    })
+    ))
 }

@@ -3,6 +3,7 @@
 use regraft_graph::{DType, Graph, GraphEdit, Op, Tensor, ValueId};
 use regraft_solve::share::SharedValues;
 
+use super::item::group_of;
 use super::{Form, Item, Network};
 use crate::RebuildError;
 
@@ -57,6 +58,18 @@ pub(super) fn add_indices(
     Ok(wide)
 }
 
+/// Lets everything that reads a weight read entries of a codebook instead.
+pub(super) fn gather(edit: &mut GraphEdit, weight: ValueId, codebook: ValueId, indices: ValueId) {
+    let name = format!("{}_shared", edit.graph().value(weight).name);
+    let gathered = edit.add_value(&name);
+    edit.add_op(
+        Op::Gather { axis: 0 },
+        vec![Some(codebook), Some(indices)],
+        vec![Some(gathered)],
+    );
+    edit.replace_uses(weight, gathered);
+}
+
 /// Writes a weight in the form asked for, if that is fewer bytes than floats are.
 pub(super) fn weight(
     edit: &mut GraphEdit,
@@ -85,14 +98,7 @@ pub(super) fn weight(
         None => add_codebook(edit, &format!("{name}_codebook"), &values.codebook)?,
     };
     let wide = add_indices(edit, &name, shape, &values.indices, k)?;
-    let gathered = edit.add_value(&format!("{name}_shared"));
-    let gather = Op::Gather { axis: 0 };
-    edit.add_op(
-        gather,
-        vec![Some(codebook), Some(wide)],
-        vec![Some(gathered)],
-    );
-    edit.replace_uses(item.weight, gathered);
+    gather(edit, item.weight, codebook, wide);
     Ok(Written {
         form: Form::Gather,
         bytes: bytes as u64,
@@ -113,9 +119,8 @@ pub(super) fn bias(
         return Ok(());
     };
     let missing = item.missing(values);
-    let n_groups = bias.means.len();
     let mean_of = |o: usize| -> f64 {
-        let Some(mean) = bias.means.get(o * n_groups / missing.rows.max(1)) else {
+        let Some(mean) = group_of(&bias.means, o, missing.rows) else {
             return 0.0;
         };
         let terms = missing.row(o).iter().zip(mean);

@@ -229,7 +229,7 @@ fn with_noise(grown: &Grown, groups: &Groups, config: &WidenConfig) -> Result<Gr
             for (i, w) in data.iter_mut().enumerate() {
                 if origins[i / inner.max(1) % origins.len()].copy > 0 {
                     // Uniform with a variance of one.
-                    let z = (random.uniform() * 2.0 - 1.0) * 3f64.sqrt();
+                    let z = random.symmetric() * 3f64.sqrt();
                     *w = (f64::from(*w) * (1.0 + config.noise * z)) as f32;
                 }
             }
