@@ -22,7 +22,7 @@ pub(crate) use options::{
     MaskMethod, Mix, OutputOptions, PruneOptions, RebuildOptions, Refit, Regrow, RegrowOptions,
     RunOptions, SampleOptions, Score, SparseOptions, Topology, Tune, WidthOptions,
 };
-pub(crate) use reshape::ReshapeArgs;
+pub(crate) use reshape::{Other, ReshapeArgs, UndoArgs};
 
 /// What every verb's help ends with.
 const EXIT_CODES: &str = "\

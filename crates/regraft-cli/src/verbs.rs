@@ -11,8 +11,8 @@ use serde::Serialize;
 
 use crate::args::{
     self, ApplyArgs, BenchArgs, Cli, CompletionsArgs, DemoArgs, EvalArgs, FitArgs, FuseArgs,
-    InspectArgs, JudgeOptions, KeepOptions, NewArgs, OutputOptions, PlanArgs, RebuildArgs,
-    ReshapeArgs, ShrinkArgs, TalkOptions, Verb,
+    InspectArgs, JudgeOptions, KeepOptions, NewArgs, Other, OutputOptions, PlanArgs, RebuildArgs,
+    ReshapeArgs, ShrinkArgs, TalkOptions, UndoArgs, Verb,
 };
 use crate::console_text::{style, to_stderr, to_stdout};
 use crate::failure::Failure;
@@ -94,7 +94,8 @@ fn rebuild(args: &RebuildArgs, talk: TalkOptions) -> Result<(), Failure> {
 fn reshape(args: &ReshapeArgs, talk: TalkOptions) -> Result<(), Failure> {
     let (given, step) = match args.edit.parts() {
         Ok(parts) => parts,
-        Err(networks) => return fuse(networks, talk),
+        Err(Other::Fuse(networks)) => return fuse(networks, talk),
+        Err(Other::Undo(args)) => return undo(args, talk),
     };
     let mut recipe = start(&given.run)?;
     set(&mut recipe.model, given.teacher.clone());
@@ -128,6 +129,15 @@ fn fuse(args: &FuseArgs, talk: TalkOptions) -> Result<(), Failure> {
         to_stderr(&fused.to_terminal());
     }
     Ok(())
+}
+
+fn undo(args: &UndoArgs, talk: TalkOptions) -> Result<(), Failure> {
+    let options = RunOptions {
+        force: args.force,
+        ..options()
+    };
+    let undone = regraft::undo(&args.run, args.step, &args.output, &options)?;
+    show(&undone, talk, |_| undone.to_terminal())
 }
 
 fn new(args: &NewArgs, talk: TalkOptions) -> Result<(), Failure> {

@@ -2,7 +2,7 @@
 
 use crate::infer::{Facts, branch_macs};
 use crate::op::FusedOp;
-use crate::{Dim, Graph, Node, NodeId, Op, ValueId};
+use crate::{Dim, Graph, Node, NodeId, Op, Tensor, ValueId};
 
 /// Counts of a whole network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,6 +22,27 @@ pub fn node_params(graph: &Graph, id: NodeId) -> u64 {
         .filter_map(|v| graph.tensor(*v))
         .filter(|t| t.dtype().is_float());
     floats.map(|t| t.len() as u64).sum()
+}
+
+/// Returns the bytes of `len` 32-bit floats of which `kept` are not zero, zeros packed: the others and one
+/// bit for each place, or all of them where that is fewer.
+pub fn packed_bytes(len: usize, kept: usize) -> u64 {
+    let (len, kept) = (len as u64, kept as u64);
+    (4 * len).min(4 * kept + len.div_ceil(8))
+}
+
+/// Returns the bytes of a tensor, zeros of 32-bit floats packed as [`packed_bytes`] says.
+pub fn packed_tensor(tensor: &Tensor) -> u64 {
+    match tensor.as_f32() {
+        Some(data) => packed_bytes(data.len(), data.iter().filter(|w| **w != 0.0).count()),
+        None => (tensor.len() * tensor.dtype().size_bytes().unwrap_or(1)) as u64,
+    }
+}
+
+/// Returns the bytes of all initializers, zeros packed.
+pub fn packed_size(graph: &Graph) -> u64 {
+    let all = graph.initializers().values();
+    all.map(|init| packed_tensor(&init.tensor)).sum()
 }
 
 /// Returns the counts of the whole network.

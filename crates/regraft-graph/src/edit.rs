@@ -176,6 +176,11 @@ impl GraphEdit {
         }
     }
 
+    /// Removes an entry of the model's metadata, if it is there.
+    pub fn remove_metadata(&mut self, key: &str) {
+        self.graph.header.metadata.retain(|(k, _)| k != key);
+    }
+
     /// Forgets the declared type of a value that is neither an input nor an output.
     pub fn forget_declared(&mut self, id: ValueId) {
         if !self.graph.outputs.contains(&id) && !self.graph.inputs.contains(&id) {

@@ -4,12 +4,13 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use regraft_graph::Graph;
+use regraft_prune::Plan;
 use regraft_prune::apply::ApplyReport;
 use serde::Serialize;
 
 use crate::evaluate::{metrics, outputs};
 use crate::model::{Model, ModelInput};
-use crate::pipeline::{RunOptions, Stages, metadata};
+use crate::pipeline::{RunOptions, Stages, metadata, with_plan};
 use crate::plan_file::PlanFile;
 use crate::progress::Progress;
 use crate::report::{Metrics, ModelFigures, TerminalStyle, VerifyFigures};
@@ -91,7 +92,8 @@ pub fn apply(
         None => Ok(None),
     };
     let (dense_metrics, small_metrics) = (quality(&model.graph)?, quality(&removed.pruned)?);
-    let bytes = regraft_onnx::write_bytes(&metadata(&removed.pruned, &model, recipe)?)?;
+    let small = with_plan(&metadata(&removed.pruned, &model, recipe)?, &removed.plan)?;
+    let bytes = regraft_onnx::write_bytes(&small)?;
     if let Some(path) = &wanted.masked {
         let bytes = regraft_onnx::write_bytes(&metadata(&removed.masked, &model, recipe)?)?;
         write_atomic(path, &bytes)?;
@@ -116,6 +118,7 @@ pub fn apply(
 
 /// The two networks that a plan makes of one.
 struct Removed {
+    plan: Plan,
     masked: Graph,
     pruned: Graph,
     report: ApplyReport,
@@ -128,6 +131,7 @@ impl Removed {
         let (pruned, report) = model.pruned(&groups, &wanted)?;
         Ok(Self {
             masked: regraft_prune::apply::mask(&model.graph, &groups, &wanted)?,
+            plan: wanted,
             pruned,
             report,
         })

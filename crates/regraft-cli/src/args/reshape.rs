@@ -48,18 +48,52 @@ pub(crate) enum EditArgs {
     Fuse(Box<FuseArgs>),
     /// The `reshape` steps of a recipe, in order
     Steps(Box<EditOptions>),
+    /// The network as it was before an edit, out of the run folder
+    Undo(Box<UndoArgs>),
+}
+
+/// What is no edit of one network.
+pub(crate) enum Other<'a> {
+    Fuse(&'a FuseArgs),
+    Undo(&'a UndoArgs),
+}
+
+/// The network as it was before an edit, out of the run folder.
+///
+/// `--run DIR` keeps the network before and after every edit. Before `share`, which comes last, that is the
+/// rebuilt network; before any other edit it is what the edit was given.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  regraft reshape steps net.onnx --recipe steps.toml --data mnist/ --run run/ -o out.onnx
+  regraft reshape undo run/ -o before.onnx
+  regraft reshape undo run/ --step 1 -o given.onnx")]
+pub(crate) struct UndoArgs {
+    /// The folder that `reshape` was given with --run
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) run: PathBuf,
+    /// The edit to go back before, from 1 [default: the last]
+    #[arg(long, value_name = "N", help_heading = "Edit")]
+    pub(crate) step: Option<usize>,
+    /// The file to write
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Output")]
+    pub(crate) output: PathBuf,
+    /// Replace files that exist
+    #[arg(long, short, help_heading = "Output")]
+    pub(crate) force: bool,
 }
 
 impl EditArgs {
     /// Returns the options of an edit of one network and its step, nothing where the recipe's steps count;
-    /// those of a fusion, which is an edit of several, where it is one.
-    pub(crate) fn parts(&self) -> Result<(&EditOptions, Option<ReshapeStep>), &FuseArgs> {
+    /// what else it is where it is no edit of one network.
+    pub(crate) fn parts(&self) -> Result<(&EditOptions, Option<ReshapeStep>), Other<'_>> {
         Ok(match self {
             Self::LowRank(args) => (
                 &args.edit,
                 Some(ReshapeStep::LowRank(LowRankStep {
                     macs: args.macs,
                     params: args.params,
+                    bytes: args.bytes,
                     schemes: args.scheme.iter().map(|s| (*s).into()).collect(),
                     layers: args.layers.layers(),
                 })),
@@ -118,7 +152,8 @@ impl EditArgs {
                 })),
             ),
             Self::Steps(options) => (options, None),
-            Self::Fuse(args) => return Err(args),
+            Self::Fuse(args) => return Err(Other::Fuse(args)),
+            Self::Undo(args) => return Err(Other::Undo(args)),
         })
     }
 }
@@ -176,18 +211,23 @@ impl LayerOptions {
 #[command(after_help = "\
 Examples:
   regraft reshape low-rank resnet56.onnx --data cifar10/ --macs 0.6 -o thin.onnx
-  regraft reshape low-rank bert.onnx --data sentences.npz --params 0.7 --only '*intermediate*'")]
+  regraft reshape low-rank bert.onnx --data sentences.npz --params 0.7 --only '*intermediate*'
+  regraft reshape low-rank resnet56.onnx --data cifar10/ --bytes 0.1 -o packed.onnx")]
 pub(crate) struct LowRankArgs {
     #[command(flatten)]
     edit: EditOptions,
     /// Share of the multiply-accumulates to keep
-    #[arg(long, value_name = "SHARE", value_parser = share, conflicts_with = "params",
-          required_unless_present = "params", help_heading = "Edit")]
+    #[arg(long, value_name = "SHARE", value_parser = share, conflicts_with_all = ["params", "bytes"],
+          required_unless_present_any = ["params", "bytes"], help_heading = "Edit")]
     macs: Option<f64>,
     /// Share of the parameters to keep
-    #[arg(long, value_name = "SHARE", value_parser = share, help_heading = "Edit")]
+    #[arg(long, value_name = "SHARE", value_parser = share, conflicts_with = "bytes",
+          help_heading = "Edit")]
     params: Option<f64>,
-    /// Kinds of factors tried; may be repeated [default: all]
+    /// Share of the bytes of weights to keep; zeros take one bit each
+    #[arg(long, value_name = "SHARE", value_parser = share, help_heading = "Edit")]
+    bytes: Option<f64>,
+    /// Kinds of factors tried, those with zeros only for --bytes; may be repeated [default: all]
     #[arg(long, value_name = "KIND", help_heading = "Edit")]
     scheme: Vec<Scheme>,
     #[command(flatten)]
@@ -204,6 +244,10 @@ enum Scheme {
     Tucker,
     /// A few kernels for each input channel alone, then all outputs
     Separable,
+    /// Single weights alone
+    Sparse,
+    /// Fewer outputs and a 1x1 layer, plus single weights
+    SparseLowRank,
 }
 
 impl From<Scheme> for SchemeName {
@@ -213,6 +257,8 @@ impl From<Scheme> for SchemeName {
             Scheme::Spatial => Self::Spatial,
             Scheme::Tucker => Self::Tucker,
             Scheme::Separable => Self::Separable,
+            Scheme::Sparse => Self::Sparse,
+            Scheme::SparseLowRank => Self::SparseLowRank,
         }
     }
 }

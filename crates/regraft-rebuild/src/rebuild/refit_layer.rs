@@ -142,7 +142,13 @@ pub(super) fn statistics(
     label: &str,
     chunks: Range<usize>,
 ) -> Result<Option<(Statistics, bool)>, RebuildError> {
-    if in_dense(walk.dense, layer.output).is_none() {
+    let target = if walk.symmetric(layer) {
+        TargetOf::Output
+    } else {
+        choose(walk.dense, walk.pruned, walk.layers, layer)
+    };
+    // A layer that the dense model does not have can still mend a sum that it has.
+    if target == TargetOf::Output && in_dense(walk.dense, layer.output).is_none() {
         return Ok(None);
     }
     let n_samples = walk.pruned_stream.n_samples();
@@ -154,11 +160,6 @@ pub(super) fn statistics(
         walk.config.max_rows,
     );
     let Some(plan) = plan else { return Ok(None) };
-    let target = if walk.symmetric(layer) {
-        TargetOf::Output
-    } else {
-        choose(walk.dense, walk.pruned, walk.layers, layer)
-    };
     let threads = walk.config.exec.threads;
     let mut sums = Accumulator::new(layer, true, threads).map_err(RebuildError::solve(label))?;
     let mut first_sample = walk.pruned_stream.first_sample(chunks.start);

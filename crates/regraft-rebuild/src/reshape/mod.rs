@@ -20,9 +20,11 @@ pub mod share;
 mod toy;
 pub mod widen;
 
+use std::collections::BTreeMap;
+
 use regraft_graph::cost::{Cost, total};
 use regraft_graph::infer::{Facts, InferOptions, infer};
-use regraft_graph::{Graph, GraphError};
+use regraft_graph::{Graph, GraphError, ValueId};
 
 use crate::calibrate::Calibration;
 use crate::rebuild::KeptAxes;
@@ -96,6 +98,8 @@ pub struct Edited {
     pub exact: bool,
     /// For each axis that grew, which index of it before each index is a copy of.
     pub kept: KeptAxes,
+    /// How many weights are not zero, by the output of each layer whose zeros are to stay.
+    pub sparse: BTreeMap<ValueId, usize>,
 }
 
 impl Edited {
@@ -107,6 +111,7 @@ impl Edited {
             left,
             exact,
             kept: KeptAxes::new(),
+            sparse: BTreeMap::new(),
         }
     }
 }

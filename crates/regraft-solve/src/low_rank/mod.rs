@@ -5,9 +5,14 @@
 //! `U` is those vectors and `V = Uᵀ W` (whitened SVD; Zhang et al. 2016, "Accelerating very deep
 //! convolutional networks", eq. 8; Wang et al. 2024, SVD-LLM). Where the inner factor has another form, a
 //! part of a convolution's kernel say, the outer one still has a closed form: [`best_outer`].
+//!
+//! What no product of that rank holds can be single weights: [`Decomposition`] finds both on one objective.
 
+mod decompose;
 #[cfg(test)]
 mod tests;
+
+pub use decompose::{Decomposition, SparseLowRank};
 
 use crate::error::{SolveError, same};
 use crate::factor::{product, symmetric_eigen};
@@ -35,8 +40,13 @@ pub struct Spectrum {
 /// eigenvectors.
 pub fn output_spectrum(problem: &LeastSquares, weights: &Matrix) -> Result<Spectrum, SolveError> {
     same("weights' inputs", problem.n_in(), weights.cols)?;
+    spectrum(&problem.gram, weights)
+}
+
+/// The same for a Gram matrix alone.
+fn spectrum(gram: &Matrix, weights: &Matrix) -> Result<Spectrum, SolveError> {
     if weights.rows <= weights.cols {
-        let image = product(weights, &problem.gram);
+        let image = product(weights, gram);
         let covariance = symmetric(&product(&image, &weights.transposed()));
         let (values, outer) = descending(&covariance)?;
         let inner = product(&outer.transposed(), weights);
@@ -46,13 +56,13 @@ pub fn output_spectrum(problem: &LeastSquares, weights: &Matrix) -> Result<Spect
             inner,
         });
     }
-    from_inputs(problem, weights)
+    from_inputs(gram, weights)
 }
 
 /// The same from the inputs' side, where there are fewer of them than outputs.
-fn from_inputs(problem: &LeastSquares, weights: &Matrix) -> Result<Spectrum, SolveError> {
+fn from_inputs(gram: &Matrix, weights: &Matrix) -> Result<Spectrum, SolveError> {
     let d = weights.cols;
-    let (energies, axes) = descending(&symmetric(&problem.gram))?;
+    let (energies, axes) = descending(&symmetric(gram))?;
     let floor = FLAT * energies.first().copied().unwrap_or(0.0);
     let power = |p: f64| {
         let scaled = Matrix {

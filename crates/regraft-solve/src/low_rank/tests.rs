@@ -1,5 +1,6 @@
-use super::{best_outer, output_spectrum};
+use super::{Decomposition, best_outer, output_spectrum};
 use crate::factor::product;
+use crate::sparse::ObjectiveConfig;
 use crate::{Bias, Gram, LeastSquares, Matrix};
 
 /// Numbers that look random, the same on every run.
@@ -77,4 +78,80 @@ fn the_outer_factor_is_that_of_the_normal_equations() {
     }
     let found = best_outer(&p, &w).unwrap();
     assert!(found.error < 1e-9, "the layer itself as inner factor");
+}
+
+/// Weights that are a product of rank `k` and a few single ones, on inputs that lean on each other.
+fn mixed(r: usize, d: usize, k: usize, single: usize) -> (LeastSquares, Matrix) {
+    let (p, _) = problem(r, d, 21);
+    let mut w = product(&matrix(r, k, 31), &matrix(k, d, 32));
+    for (at, value) in numbers(single, 33).iter().enumerate() {
+        let place = (at * 7919) % (r * d);
+        w.data[place] += 6.0 * value.signum() + value;
+    }
+    (p.reproducing(&w).unwrap(), w)
+}
+
+fn decomposition(p: &LeastSquares, w: &Matrix, threads: usize) -> Decomposition {
+    Decomposition::new(p, w, &ObjectiveConfig::starting_at(1e-6), threads).unwrap()
+}
+
+#[test]
+fn both_parts_together_find_what_neither_does_alone() {
+    let (r, d, k, single) = (24, 30, 2, 20);
+    let (p, w) = mixed(r, d, k, single);
+    let mut parts = decomposition(&p, &w, 1);
+    let error = |m: &Matrix| p.relative_error(m, None).unwrap();
+    let both = parts.solve(k, single, 20).unwrap();
+    assert_eq!(
+        both.sparse.data.iter().filter(|v| **v != 0.0).count(),
+        single
+    );
+    assert_eq!((both.outer.cols, both.inner.rows), (k, k));
+    let found = error(&both.composed());
+    // As many numbers in one part alone.
+    let numbers = k * (r + d) + single;
+    let thin = output_spectrum(&p, &w).unwrap().error(numbers / (r + d));
+    let sparse = error(&parts.solve(0, numbers, 1).unwrap().composed());
+    assert!(
+        found < 0.1 * thin && found < 0.1 * sparse,
+        "{found} {thin} {sparse}"
+    );
+    assert_eq!(decomposition(&p, &w, 3).solve(k, single, 20).unwrap(), both);
+}
+
+#[test]
+fn one_part_alone_is_what_its_own_method_gives() {
+    let (p, w) = problem(9, 14, 41);
+    let mut parts = decomposition(&p, &w, 1);
+    let error = |m: &Matrix| p.relative_error(m, None).unwrap();
+    let spectrum = output_spectrum(&p, &w).unwrap();
+    for k in [1, 4, 9] {
+        let thin = error(&parts.solve(k, 0, 5).unwrap().composed());
+        assert!((thin - spectrum.error(k)).abs() < 1e-5, "rank {k}");
+    }
+    let all = error(&parts.solve(0, 9 * 14, 5).unwrap().composed());
+    assert!(all < 1e-9);
+}
+
+#[test]
+fn levels_are_one_turn_and_further_turns_never_raise_the_error() {
+    let (p, w) = mixed(16, 20, 2, 30);
+    let mut parts = decomposition(&p, &w, 1);
+    let error = |m: &Matrix| p.relative_error(m, None).unwrap();
+    let kept = [40, 20, 10, 0];
+    for rank in [0, 1, 3] {
+        let mut errors = Vec::new();
+        let mut each = |found: super::SparseLowRank| {
+            errors.push(error(&found.composed()));
+            Ok(())
+        };
+        parts.levels(rank, &kept, &mut each).unwrap();
+        assert_eq!(errors.len(), kept.len());
+        assert!(errors.windows(2).all(|e| e[0] <= e[1] + 1e-9), "{errors:?}");
+        for (keep, level) in kept.iter().zip(&errors) {
+            let more = error(&parts.solve(rank, *keep, 8).unwrap().composed());
+            assert!(more <= level + 1e-6, "{rank} {keep}: {more} {level}");
+        }
+    }
+    assert!(parts.solve(1, 16 * 20 + 1, 1).is_err());
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use regraft_exec::ExecOptions;
 use regraft_graph::cost::{Cost, node_macs, total};
 use regraft_graph::{Graph, NodeId};
-use regraft_prune::Group;
+use regraft_prune::{Group, Plan};
 use regraft_rebuild::rebuild::Rebuilt;
 use regraft_train::trained;
 
@@ -15,6 +15,7 @@ use super::{Files, Log, Outcome, RunOptions};
 use crate::bench::LatencyOf;
 use crate::latency::{Latency, MeasureConfig};
 use crate::model::{Model, ModelInput};
+use crate::plan_file::PlanFile;
 use crate::progress::Progress;
 use crate::report::{
     AllocationFigures, BlockFigures, BlockRemoval, BudgetInfo, CarriedFigures, Change, DataInfo,
@@ -60,7 +61,12 @@ pub(crate) fn finish(
     options: &RunOptions,
     log: &Log<'_>,
 ) -> Result<Outcome, Error> {
-    let small = metadata(&parts.rebuilt.graph, parts.model, parts.recipe)?;
+    let mut small = metadata(&parts.rebuilt.graph, parts.model, parts.recipe)?;
+    if let Some(selection) = parts.selection {
+        small = with_plan(&small, &selection.plan)?;
+    } else if !parts.reshape.is_empty() {
+        small = without_plan(&small)?;
+    }
     let bytes = regraft_onnx::write_bytes(&small)?;
     log.stage("latency");
     let latency = measure(parts, &bytes, options, log);
@@ -80,8 +86,8 @@ pub(crate) fn finish(
         (&files.report_html, report.to_html().into_bytes()),
     ];
     if let (Some(path), Some(selection)) = (&files.plan, parts.selection) {
-        let plan = crate::plan_file::PlanFile::from_plan(&selection.plan)
-            .with_costs(parts.model.cost(), selection.cost);
+        let plan =
+            PlanFile::from_plan(&selection.plan).with_costs(parts.model.cost(), selection.cost);
         set.push((path, plan.to_toml()?.into_bytes()));
     }
     // Last, so that a model never lies there without its report.
@@ -112,11 +118,32 @@ pub(crate) fn write_all(set: &[(&PathBuf, Vec<u8>)]) -> Result<(), Error> {
     Ok(())
 }
 
+/// Key of the dense network's digest.
+pub(crate) const BASE: &str = "regraft.base_sha256";
+
+/// Key of the plan that says which channels of the dense network are there.
+pub(crate) const PLAN: &str = "regraft.plan";
+
+/// Returns the graph with the plan that it was pruned by in its metadata, so that a rebuild knows its
+/// channels however its weights change.
+pub(crate) fn with_plan(graph: &Graph, plan: &Plan) -> Result<Graph, Error> {
+    let mut edit = graph.edit();
+    edit.set_metadata(PLAN, &PlanFile::from_plan(plan).to_toml()?);
+    Ok(edit.finish()?)
+}
+
+/// The same without: edits made other channels.
+fn without_plan(graph: &Graph) -> Result<Graph, Error> {
+    let mut edit = graph.edit();
+    edit.remove_metadata(PLAN);
+    Ok(edit.finish()?)
+}
+
 /// Returns the graph with what was done written into its metadata.
 pub(crate) fn metadata(graph: &Graph, model: &Model, recipe: &Recipe) -> Result<Graph, Error> {
     let mut edit = graph.edit();
     edit.set_metadata("regraft.version", env!("CARGO_PKG_VERSION"));
-    edit.set_metadata("regraft.base_sha256", &model.sha256);
+    edit.set_metadata(BASE, &model.sha256);
     let budget = match (recipe.macs, recipe.params, recipe.latency) {
         (Some(share), _, _) => format!("macs {share}"),
         (None, Some(share), _) => format!("params {share}"),

@@ -130,6 +130,11 @@ impl RunJournal {
         Ok(run.borrow_mut().put(SELECTION, &bytes)?)
     }
 
+    /// Returns true if there is a run directory.
+    pub(crate) fn keeps(&self) -> bool {
+        self.run.is_some()
+    }
+
     /// Returns what an earlier run kept for this target under a name.
     pub(crate) fn of_target(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
         let Some(run) = &self.run else {

@@ -3,6 +3,7 @@
 mod carried;
 mod finish;
 mod journal;
+mod kept_channels;
 mod layers;
 mod rebuild_pruned;
 mod regrow;
@@ -21,10 +22,11 @@ use crate::samples::Samples;
 
 pub(crate) use finish::{
     Judged, Parts, count_weights, figures as latency_figures, finish, frozen as frozen_figures,
-    metadata, write_all,
+    metadata, with_plan, write_all,
 };
-pub(crate) use rebuild_pruned::held_zeros;
+pub(crate) use journal::RunJournal;
 pub use rebuild_pruned::rebuild;
+pub(crate) use rebuild_pruned::{aligned, held_zeros};
 pub use shrink::shrink;
 pub(crate) use shrink::{
     DemoData, REFIT_ROWS, check_files, cost_of, files, rebuild_config, shrink_demo,

@@ -3,25 +3,25 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use regraft_graph::{Dim, Graph, Tensor, ValueId};
-use regraft_prune::plan::GroupPlan;
-use regraft_prune::{Group, Plan, Producer};
-use regraft_rebuild::find_layers;
-use regraft_rebuild::rebuild::{
-    KeptAxes, MaskMethod, Pair, Rebuilt, Sparsity, rebuild as rebuild_graph,
-};
+use regraft_graph::{Graph, ValueId};
+use regraft_prune::Plan;
+use regraft_rebuild::rebuild::{MaskMethod, Pair, Rebuilt, Sparsity, rebuild as rebuild_graph};
+use regraft_rebuild::{Layer, find_layers};
+use regraft_solve::sparse::Mask;
 
 use super::finish::{Parts, finish};
 use super::journal::{RunJournal, open_run};
+use super::kept_channels::kept_channels;
 use super::regrow::regrown;
 use super::related::related;
-use super::shrink::{check_files, exec, facts_of, files, judge, rebuild_config};
+use super::shrink::{SPARSE_JOINT_MACS, check_files, exec, facts_of, files, judge, rebuild_config};
+use super::sparsify::{mask_method, objectives};
 use super::{Files, Log, Outcome, RunOptions};
 use crate::model::{Model, ModelInput};
 use crate::progress::{Adapter, Progress};
 use crate::recipe::TopologyName;
-use crate::report::{Fallback, RegrowthFigures, TopologyFigures};
-use crate::reshape::{Context, Reshaped, Search, Topology, check_order};
+use crate::report::{RegrowthFigures, TopologyFigures};
+use crate::reshape::{Context, KeptSteps, Reshaped, Search, Topology, check_order};
 use crate::samples::{Samples, open_data, prepare};
 use crate::{Error, ErrorKind, Recipe};
 
@@ -98,8 +98,14 @@ impl Work<'_> {
         let (plan, kept) = kept_channels(teacher, &graph, log)?;
         let zeros = held_zeros(&graph, log)?;
         let before = graph.clone();
-        let given = Topology { graph, kept };
-        let (start, trials) = self.topology(given)?;
+        let run_dir = open_run(self.options, self.student, self.samples, recipe)?;
+        let journal = RunJournal::new(run_dir, recipe)?;
+        let kept_steps = KeptSteps {
+            journal: &journal,
+            teacher: &teacher.graph,
+        };
+        let given = Topology::new(graph, kept);
+        let (start, trials) = self.topology(given, kept_steps)?;
         let is_given = trials.as_ref().is_none_or(|t| t.chosen == 0);
         if !is_given {
             // What could not be told of the given network is nothing that was done.
@@ -108,20 +114,15 @@ impl Work<'_> {
         }
         let plan = is_given.then_some(&plan);
         let context = self.context(plan);
-        let reshaped = context.apply(start, log)?;
-        let run_dir = open_run(self.options, self.student, self.samples, recipe)?;
-        let journal = RunJournal::new(run_dir, recipe)?;
+        let reshaped = context.apply(start, kept_steps, log)?;
         log.stage("rebuild");
         let zeros = zeros.map(|z| still_there(z, &before, &reshaped.topology.graph));
         let (mut rebuilt, regrowth) = self.rebuilt(&reshaped, zeros, &journal)?;
         journal.check()?;
         log.check()?;
         let Reshaped { topology, steps } = reshaped;
-        let written = Topology {
-            graph: rebuilt.graph,
-            kept: topology.kept,
-        };
-        let last = context.apply_last(written, log)?;
+        let written = Topology::new(rebuilt.graph, topology.kept);
+        let last = context.apply_last(written, kept_steps, log)?;
         rebuilt.graph = last.topology.graph;
         let steps = [steps, last.steps].concat();
         let judged = judge(
@@ -153,9 +154,20 @@ impl Work<'_> {
     }
 
     /// Returns the network that the rebuild starts from: the given one, or the best of several.
-    fn topology(&self, given: Topology) -> Result<(Topology, Option<TopologyFigures>), Error> {
+    fn topology(
+        &self,
+        given: Topology,
+        steps: KeptSteps<'_>,
+    ) -> Result<(Topology, Option<TopologyFigures>), Error> {
         if self.recipe.topology == TopologyName::Given {
+            if !self.recipe.reshape.is_empty() {
+                steps.keep(0, &given, None, None)?;
+            }
             return Ok((given, None));
+        }
+        if let Some(found) = steps.find(0)? {
+            self.log.note("  topologies were tried by an earlier run");
+            return Ok((found.topology, found.trials));
         }
         let search = Search {
             teacher: self.teacher,
@@ -167,6 +179,7 @@ impl Work<'_> {
             log: self.log,
         };
         let (best, figures) = search.best(given)?;
+        steps.keep(0, &best, None, Some(&figures))?;
         Ok((best, Some(figures)))
     }
 
@@ -179,6 +192,28 @@ impl Work<'_> {
             recipe: self.recipe,
             exec: exec(self.recipe),
         }
+    }
+
+    /// Returns how zeros are held and chosen: those that were there stay where they are, in layers that an
+    /// edit left with zeros only their number does.
+    fn with_zeros(&self, topology: &Topology, held: Option<&Sparsity>) -> Result<Sparsity, Error> {
+        let masks = match held {
+            Some(held) => masks(&topology.graph, held)?,
+            None => BTreeMap::new(),
+        };
+        let mut kept: BTreeMap<ValueId, usize> =
+            masks.iter().map(|(v, m)| (*v, m.n_kept())).collect();
+        for (output, n) in &topology.sparse {
+            kept.entry(*output).or_insert(*n);
+        }
+        Ok(Sparsity {
+            kept,
+            masks,
+            method: mask_method(self.recipe.mask),
+            objectives: objectives(self.recipe.refit),
+            swap_passes: self.recipe.swap_passes,
+            ..Sparsity::default()
+        })
     }
 
     fn rebuilt(
@@ -215,6 +250,13 @@ impl Work<'_> {
         };
         let mut config = rebuild_config(recipe, self.samples, exec(recipe));
         config.sparsity = zeros;
+        if !reshaped.topology.sparse.is_empty() {
+            let held = config.sparsity.take();
+            config.sparsity = Some(self.with_zeros(&reshaped.topology, held.as_ref())?);
+            if let Some(tune) = &mut config.tune {
+                tune.joint_macs = SPARSE_JOINT_MACS;
+            }
+        }
         let feeds = self.samples.feeds();
         let mut regrowth = None;
         if recipe.regrows() && config.sparsity.is_some() {
@@ -228,6 +270,14 @@ impl Work<'_> {
         let rebuilt = rebuild_graph(pair, &feeds, &config, journal, &Adapter::new(log))?;
         Ok((rebuilt, regrowth))
     }
+}
+
+/// Returns which weights are not zero of the layers whose zeros are held, by the layer's output.
+fn masks(graph: &Graph, held: &Sparsity) -> Result<BTreeMap<ValueId, Mask>, Error> {
+    let layers = find_layers(graph, &facts_of(graph)?);
+    let held = layers.iter().filter(|l| held.kept.contains_key(&l.output));
+    let mask = |l: &Layer| Some((l.output, Mask::of_nonzero(&l.weights(graph)?)));
+    Ok(held.filter_map(mask).collect())
 }
 
 /// Returns the held zeros of the layers that edits left with their weights.
@@ -272,7 +322,7 @@ pub(crate) fn held_zeros(graph: &Graph, log: &Log<'_>) -> Result<Option<Sparsity
 }
 
 /// Returns the student with its values under the teacher's identifiers, found by name.
-fn aligned(teacher: &Graph, student: &Graph) -> Result<Graph, Error> {
+pub(crate) fn aligned(teacher: &Graph, student: &Graph) -> Result<Graph, Error> {
     let unrelated = |reason: String| {
         Error::new(ErrorKind::Model, format!("the pruned model does not descend from the dense one: {reason}"))
             .with_hint("give the model that was pruned with --teacher; names of values must be the same in both")
@@ -323,96 +373,4 @@ fn aligned(teacher: &Graph, student: &Graph) -> Result<Graph, Error> {
         (Some(a), Some(b)) if graph.value(*a).name == teacher.value(*b).name => Ok(graph),
         _ => Err(unrelated("their outputs have different names".to_owned())),
     }
-}
-
-/// Finds which of the teacher's units each narrower group kept, by equal biases, and what that means
-/// for every value of the network.
-fn kept_channels(teacher: &Model, graph: &Graph, log: &Log<'_>) -> Result<(Plan, KeptAxes), Error> {
-    let facts = facts_of(graph)?;
-    let groups = teacher.groups()?;
-    let dense_layers = find_layers(&teacher.graph, &teacher.facts);
-    let layers = find_layers(graph, &facts);
-    let mut plan = Plan::dense(&groups);
-    for (group, wanted) in groups.groups.iter().zip(&mut plan.groups) {
-        let mut narrower = None;
-        for producer in &group.producers {
-            let dense = dense_layers.iter().find(|l| l.output == producer.output);
-            let small = layers.iter().find(|l| l.output == producer.output);
-            let (Some(dense), Some(small)) = (dense, small) else {
-                continue;
-            };
-            if small.n_out == dense.n_out {
-                continue;
-            }
-            narrower = Some((dense.n_out, small.n_out));
-            let biases = dense
-                .bias_tensor(&teacher.graph)
-                .zip(small.bias_tensor(graph));
-            let Some(found) = biases.and_then(|(a, b)| subset(a, b)) else {
-                continue;
-            };
-            remove_others(group, producer, &found, wanted);
-            narrower = None;
-        }
-        if let Some((before, after)) = narrower {
-            log.fallbacks.borrow_mut().push(Fallback {
-                node: Some(group.name.clone()),
-                what: "its kept channels cannot be told: not refitted towards the dense layer"
-                    .to_owned(),
-            });
-            log.warn(format!(
-                "`{}` has {after} of {before} channels, but which ones cannot be told from its biases: \
-                 its layers are tuned with their block only",
-                group.name
-            ));
-        }
-    }
-    let kept = plan.resolve(&teacher.graph, &groups)?;
-    // What was found must also explain the student's shapes; where it does not, nothing is claimed.
-    let fits = |v: ValueId, axis: usize, n: usize| {
-        facts
-            .shape(v)
-            .and_then(|s| s.get(axis))
-            .and_then(Dim::fixed)
-            == Some(n)
-    };
-    let found = kept
-        .iter()
-        .filter(|(v, axis, list)| fits(*v, *axis, list.len()));
-    let axes = found
-        .map(|(v, axis, list)| ((v, axis), list.to_vec()))
-        .collect();
-    Ok((plan, axes))
-}
-
-/// Takes the units out of the plan whose channel of `producer` is not in `found`.
-fn remove_others(group: &Group, producer: &Producer, found: &[usize], plan: &mut GroupPlan) {
-    let gone = |unit: usize| {
-        group.units[unit].members.iter().any(|m| {
-            m.value == producer.output
-                && m.axis == producer.output_axis
-                && found.binary_search(&m.index).is_err()
-        })
-    };
-    plan.kept.retain(|unit| !gone(*unit));
-}
-
-/// Returns the positions in `dense` of the numbers of `small`, ascending; `None` unless each is there
-/// exactly once and in order.
-fn subset(dense: &Tensor, small: &Tensor) -> Option<Vec<usize>> {
-    let (dense, small) = (dense.as_f32()?, small.as_f32()?);
-    let mut found: Vec<usize> = Vec::new();
-    for b in small {
-        let mut places = dense
-            .iter()
-            .enumerate()
-            .filter(|(_, a)| a.to_bits() == b.to_bits())
-            .map(|(i, _)| i);
-        let at = places.next()?;
-        if places.next().is_some() || found.last().is_some_and(|last| *last >= at) {
-            return None;
-        }
-        found.push(at);
-    }
-    Some(found)
 }

@@ -32,7 +32,7 @@ pub(crate) const REFIT_ROWS: usize = 300_000;
 
 /// Work of the joint tuning where single connections go: at nine zeros in ten twice the passes
 /// brought resnet20 another half point (docs/sparsity.md).
-const SPARSE_JOINT_MACS: u64 = 2 * DEFAULT_JOINT_MACS;
+pub(crate) const SPARSE_JOINT_MACS: u64 = 2 * DEFAULT_JOINT_MACS;
 
 /// Prunes and rebuilds a model as the recipe says, and writes the result with its report.
 ///

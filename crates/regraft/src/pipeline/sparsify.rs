@@ -412,7 +412,8 @@ fn method(name: AllocationName) -> AllocationMethod {
     }
 }
 
-fn mask_method(name: MaskName) -> MaskMethod {
+/// Returns how masks are found.
+pub(crate) fn mask_method(name: MaskName) -> MaskMethod {
     match name {
         MaskName::Best => MaskMethod::Best,
         MaskName::Obs => MaskMethod::ExactObs,
@@ -423,7 +424,8 @@ fn mask_method(name: MaskName) -> MaskMethod {
     }
 }
 
-fn objectives(name: RefitName) -> Objectives {
+/// Returns which problem weights solve.
+pub(crate) fn objectives(name: RefitName) -> Objectives {
     match name {
         RefitName::Asymmetric => Objectives::Asymmetric,
         RefitName::Symmetric => Objectives::Symmetric,

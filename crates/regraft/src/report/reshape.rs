@@ -25,6 +25,9 @@ pub struct ReshapeFigures {
     /// What shared weights take.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<ShareFigures>,
+    /// Bytes of all initializers where the budget counts them: zeros at one bit for each place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub packed: Option<Change<u64>>,
     /// Layers that were looked at and left, with the reason.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub left: Vec<(String, String)>,
@@ -90,6 +93,15 @@ impl ReshapeFigures {
                 format::percent(self.output_error.max(0.0).sqrt(), 1)
             )
         };
+        if let Some(packed) = &self.packed {
+            return format!(
+                "{} in {places}: {} of weights to {} with zeros packed, {:.1} times fewer; {moved}",
+                format::name(&self.edit),
+                format::bytes(packed.before),
+                format::bytes(packed.after),
+                packed.before as f64 / packed.after.max(1) as f64,
+            );
+        }
         format!(
             "{} in {places}: MACs {} to {}, parameters {} to {}; {moved}",
             format::name(&self.edit),

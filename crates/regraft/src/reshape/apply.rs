@@ -1,12 +1,16 @@
 //! Steps on a graph, each measured and kept.
 
+use std::collections::BTreeMap;
+
 use regraft_exec::ExecOptions;
-use regraft_graph::Graph;
+use regraft_graph::cost::packed_size;
+use regraft_graph::{Graph, ValueId};
 use regraft_prune::Plan;
 use regraft_rebuild::depth::output_error;
 use regraft_rebuild::rebuild::KeptAxes;
 
 use super::edits::Done;
+use super::kept_steps::KeptSteps;
 use super::step::ReshapeStep;
 use crate::model::Model;
 use crate::pipeline::{Log, cost_of};
@@ -24,6 +28,32 @@ pub(crate) struct Topology {
     pub(crate) graph: Graph,
     /// The dense indices of its axes; axes that are not there have them all.
     pub(crate) kept: KeptAxes,
+    /// How many weights stay of the layers that edits left with zeros, by the layer's output.
+    pub(crate) sparse: BTreeMap<ValueId, usize>,
+}
+
+impl Topology {
+    /// Returns a network without zeros that are to stay.
+    pub(crate) fn new(graph: Graph, kept: KeptAxes) -> Self {
+        Self {
+            graph,
+            kept,
+            sparse: BTreeMap::new(),
+        }
+    }
+
+    /// Returns the network after an edit.
+    fn edited(self, done: Done) -> Self {
+        let graph = done.edited.graph;
+        let mut sparse = self.sparse;
+        sparse.extend(done.edited.sparse);
+        sparse.retain(|output, _| graph.producer(*output).is_some());
+        Self {
+            graph,
+            kept: done.kept,
+            sparse,
+        }
+    }
 }
 
 /// What steps work with.
@@ -76,24 +106,45 @@ pub(crate) fn check_order(steps: &[ReshapeStep]) -> Result<(), Error> {
 
 impl Context<'_> {
     /// Applies the recipe's steps in order, but for those after the rebuild.
-    pub(crate) fn apply(&self, start: Topology, log: &Log<'_>) -> Result<Reshaped, Error> {
-        self.applied(start, log, |step| !is_last(step))
+    pub(crate) fn apply(
+        &self,
+        start: Topology,
+        kept: KeptSteps<'_>,
+        log: &Log<'_>,
+    ) -> Result<Reshaped, Error> {
+        self.applied(start, kept, log, |step| !is_last(step))
     }
 
     /// Applies the recipe's steps that come after the rebuild.
-    pub(crate) fn apply_last(&self, start: Topology, log: &Log<'_>) -> Result<Reshaped, Error> {
-        self.applied(start, log, is_last)
+    pub(crate) fn apply_last(
+        &self,
+        start: Topology,
+        kept: KeptSteps<'_>,
+        log: &Log<'_>,
+    ) -> Result<Reshaped, Error> {
+        self.applied(start, kept, log, is_last)
     }
 
     fn applied(
         &self,
         mut topology: Topology,
+        kept: KeptSteps<'_>,
         log: &Log<'_>,
         wanted: impl Fn(&ReshapeStep) -> bool,
     ) -> Result<Reshaped, Error> {
         let mut steps = Vec::new();
-        for step in self.recipe.reshape.iter().filter(|s| wanted(s)) {
+        let numbered = self.recipe.reshape.iter().enumerate();
+        for (at, step) in numbered.filter(|(_, s)| wanted(s)) {
             log.stage(step.name());
+            if let Some(found) = kept.find(at + 1)? {
+                log.note("  done by an earlier run");
+                topology = found.topology;
+                steps.extend(found.figures);
+                continue;
+            }
+            if is_last(step) {
+                kept.keep_before(at + 1, &topology.graph)?;
+            }
             let done = self.edit(&topology, step, log)?;
             log.check()?;
             let figures = self.measure(&topology.graph, step, &done)?;
@@ -101,10 +152,8 @@ impl Context<'_> {
             if figures.changes.is_empty() {
                 log.warn(format!("{}: nothing was changed", step.name()));
             }
-            topology = Topology {
-                graph: done.edited.graph,
-                kept: done.kept,
-            };
+            topology = topology.edited(done);
+            kept.keep(at + 1, &topology, Some(&figures), None)?;
             steps.push(figures);
         }
         Ok(Reshaped { topology, steps })
@@ -148,6 +197,9 @@ impl Context<'_> {
             changes: edited.changes.iter().map(change).collect(),
             left: edited.left.clone(),
             bytes: done.bytes,
+            packed: step
+                .counts_bytes()
+                .then(|| Change::new(packed_size(before), packed_size(&edited.graph))),
         })
     }
 }

@@ -90,10 +90,8 @@ impl Search<'_> {
     /// Returns the dense network with channels for a share of its cost.
     fn widened(&self, share: f64) -> Result<Topology, Error> {
         if share >= 1.0 {
-            return Ok(Topology {
-                graph: self.teacher.graph.clone(),
-                kept: KeptAxes::new(),
-            });
+            let graph = self.teacher.graph.clone();
+            return Ok(Topology::new(graph, KeptAxes::new()));
         }
         let recipe = Recipe {
             macs: Some(share),
@@ -110,10 +108,7 @@ impl Search<'_> {
             self.log,
         )?;
         let (graph, applied) = self.teacher.pruned(&selection.groups, &selection.plan)?;
-        Ok(Topology {
-            graph,
-            kept: kept_axes(&applied),
-        })
+        Ok(Topology::new(graph, kept_axes(&applied)))
     }
 
     /// Refits a network in closed form and makes its layers as thin as the budget says.
@@ -127,10 +122,7 @@ impl Search<'_> {
         let start = if start.kept.is_empty() {
             start
         } else {
-            Topology {
-                graph: self.refitted(&start)?,
-                kept: start.kept,
-            }
+            Topology::new(self.refitted(&start)?, start.kept)
         };
         let context = Context {
             teacher: self.teacher,
@@ -140,10 +132,7 @@ impl Search<'_> {
             exec: self.exec,
         };
         let done = context.edit(&start, &step, self.log)?;
-        Ok(Topology {
-            graph: done.edited.graph,
-            kept: done.kept,
-        })
+        Ok(Topology::new(done.edited.graph, done.kept))
     }
 
     fn refitted(&self, topology: &Topology) -> Result<Graph, Error> {

@@ -44,7 +44,7 @@ impl Context<'_> {
     /// Applies one step.
     pub(super) fn edit(
         &self,
-        Topology { graph, kept }: &Topology,
+        Topology { graph, kept, .. }: &Topology,
         step: &ReshapeStep,
         log: &Log<'_>,
     ) -> Result<Done, Error> {
@@ -290,16 +290,19 @@ impl LowRankStep {
             SchemeName::Spatial => Scheme::Spatial,
             SchemeName::Tucker => Scheme::Tucker,
             SchemeName::Separable => Scheme::Separable,
+            SchemeName::Sparse => Scheme::Sparse,
+            SchemeName::SparseLowRank => Scheme::SparseLowRank,
         };
         LowRankConfig {
-            limit: match (self.macs, self.params) {
+            limit: match (self.macs, self.bytes) {
                 (Some(share), _) => Limit::Macs(share),
-                (None, share) => Limit::Params(share.unwrap_or(1.0)),
+                (None, Some(share)) => Limit::Bytes(share),
+                (None, None) => Limit::Params(self.params.unwrap_or(1.0)),
             },
-            schemes: if self.schemes.is_empty() {
-                Scheme::ALL.to_vec()
-            } else {
-                self.schemes.iter().map(scheme).collect()
+            schemes: match (self.schemes.is_empty(), self.bytes) {
+                (true, Some(_)) => Scheme::ALL.to_vec(),
+                (true, None) => Scheme::THIN.to_vec(),
+                (false, _) => self.schemes.iter().map(scheme).collect(),
             },
             exec,
         }

@@ -4,6 +4,7 @@ mod apply;
 mod auto;
 mod edits;
 mod fuse;
+mod kept_steps;
 mod step;
 
 use std::path::Path;
@@ -15,6 +16,8 @@ use crate::{Error, Outcome, Recipe, RunOptions};
 pub(crate) use apply::{Context, Reshaped, Topology, check_order};
 pub(crate) use auto::Search;
 pub use fuse::{BasisName, FuseFigures, FuseOptions, MixtureName, ZerosName, fuse};
+pub(crate) use kept_steps::KeptSteps;
+pub use kept_steps::{Undone, undo};
 pub use step::{
     AttendName, AttendStep, DeepenStep, FormName, InsertName, LinkStep, LowRankStep, ReconnectStep,
     ReshapeStep, SchemeName, ScopeName, ShareName, ShareStep, StepLayers, WeightingName, WidenStep,

@@ -221,7 +221,11 @@ pub struct LowRankStep {
     /// Share of its parameters that stays.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub params: Option<f64>,
-    /// Kinds of factors tried; empty: all.
+    /// Share of the bytes of its weights that stays, where zeros are packed: one bit for each place, and
+    /// the values that are not zero.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<f64>,
+    /// Kinds of factors tried; empty: all, those with zeros only for `bytes`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub schemes: Vec<SchemeName>,
     /// Which layers.
@@ -245,6 +249,10 @@ pub enum SchemeName {
     Tucker,
     /// A few kernels for each input channel alone, then all outputs.
     Separable,
+    /// Single weights alone.
+    Sparse,
+    /// Fewer outputs and a 1x1 layer, plus single weights.
+    SparseLowRank,
 }
 
 impl ReshapeStep {
@@ -259,6 +267,11 @@ impl ReshapeStep {
             Self::Reconnect(_) => "reconnect",
             Self::Share(_) => "share",
         }
+    }
+
+    /// Returns true for an edit whose budget is in bytes.
+    pub(crate) fn counts_bytes(&self) -> bool {
+        matches!(self, Self::LowRank(step) if step.bytes.is_some())
     }
 
     /// Checks what can be checked without a network.
@@ -287,10 +300,21 @@ impl ReshapeStep {
 
 impl LowRankStep {
     fn check(&self) -> Result<(), Error> {
-        let ((Some(share), None) | (None, Some(share))) = (self.macs, self.params) else {
-            return Err(Error::usage("low-rank needs either `macs` or `params`")
-                .with_hint("--macs 0.7 keeps 70 % of the multiply-accumulates"));
+        let limits = [self.macs, self.params, self.bytes];
+        let mut given = limits.into_iter().flatten();
+        let (Some(share), None) = (given.next(), given.next()) else {
+            return Err(
+                Error::usage("low-rank needs one of `macs`, `params` and `bytes`")
+                    .with_hint("--macs 0.7 keeps 70 % of the multiply-accumulates"),
+            );
         };
+        let zeros = |s: &SchemeName| matches!(s, SchemeName::Sparse | SchemeName::SparseLowRank);
+        if self.bytes.is_none() && self.schemes.iter().any(zeros) {
+            return Err(Error::usage(
+                "layers with zeros save bytes, no multiply-accumulates or parameters",
+            )
+            .with_hint("give the share of the bytes that is to stay: --bytes 0.2"));
+        }
         if share > 0.0 && share < 1.0 {
             return Ok(());
         }

@@ -136,8 +136,25 @@ impl RunDir {
         })
     }
 
+    /// Returns a run directory as it is, whatever it was made for.
+    ///
+    /// # Errors
+    /// As [`RunDir::open`]; a folder without a manifest is no run directory.
+    pub(crate) fn existing(dir: &Path) -> Result<Self, StorageError> {
+        let manifest = dir.join(MANIFEST);
+        if read_manifest(dir, &manifest)?.is_none() {
+            let missing = io::Error::from(io::ErrorKind::NotFound);
+            return Err(StorageError::io("read", &manifest, missing));
+        }
+        let lock = lock(dir)?;
+        Ok(Self {
+            dir: dir.to_path_buf(),
+            journal: Journal::open(dir)?,
+            _lock: lock,
+        })
+    }
+
     /// Returns the keys of the finished units, sorted.
-    #[cfg_attr(not(test), allow(dead_code, reason = "for a verb that shows a run"))]
     pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
         self.journal.entries().keys().map(String::as_str)
     }

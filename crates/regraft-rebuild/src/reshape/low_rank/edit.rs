@@ -1,14 +1,15 @@
 //! Factors in a graph: thin layers where one layer was.
 
-use regraft_graph::op::Conv;
-use regraft_graph::{Graph, GraphEdit, Op, Tensor, ValueId};
+use regraft_graph::op::{BinaryOp, Conv};
+use regraft_graph::{Graph, GraphEdit, NodeId, Op, Tensor, ValueId};
 use regraft_solve::Matrix;
 
 use super::Scheme;
 use super::factor::Factors;
 use crate::{Layer, LayerKind, RebuildError};
 
-/// Puts the factors of a layer in its place; the last one keeps its node and its output.
+/// Puts the factors of a layer in its place; returns the output of the one that has what is left of
+/// the layer's weights, or of the last.
 pub(super) fn replace(
     edit: &mut GraphEdit,
     graph: &Graph,
@@ -16,41 +17,131 @@ pub(super) fn replace(
     scheme: Scheme,
     factors: &Factors,
     bias: Option<&[f64]>,
-) -> Result<(), RebuildError> {
-    let name = graph.value(layer.weight).name.clone();
-    let mut input = layer.input;
-    let count = factors.parts.len();
-    for (at, part) in factors.parts.iter().enumerate() {
-        let last = at + 1 == count;
-        let (op, shape) = op_of(graph, layer, scheme, at, part);
-        let data = if layer.kind == LayerKind::MatMul {
+) -> Result<ValueId, RebuildError> {
+    let place = Place {
+        graph,
+        layer,
+        scheme,
+    };
+    match (scheme, &factors.parts[..]) {
+        (Scheme::SparseLowRank, [inner, outer, sparse]) => {
+            place.side_by_side(edit, [inner, outer, sparse], bias)
+        }
+        _ => place.in_a_row(edit, &factors.parts, bias),
+    }
+}
+
+/// Where factors go.
+struct Place<'a> {
+    graph: &'a Graph,
+    layer: &'a Layer,
+    scheme: Scheme,
+}
+
+impl Place<'_> {
+    /// One factor behind the other; the last one keeps the layer's node and its output.
+    fn in_a_row(
+        &self,
+        edit: &mut GraphEdit,
+        parts: &[Matrix],
+        bias: Option<&[f64]>,
+    ) -> Result<ValueId, RebuildError> {
+        let Self { layer, .. } = *self;
+        let mut input = layer.input;
+        for (at, part) in parts.iter().enumerate() {
+            let (op, weight) = self.factor(edit, at, part)?;
+            if at + 1 < parts.len() {
+                let output = self.value(edit, at + 1);
+                let inputs = vec![Some(input), Some(weight)];
+                let node = edit.add_op(op, inputs, vec![Some(output)]);
+                self.name(edit, node, &format!("_{}", at + 1));
+                input = output;
+                continue;
+            }
+            edit.set_op(layer.node, op);
+            edit.set_input(layer.node, 0, Some(input));
+            edit.set_input(layer.node, 1, Some(weight));
+            if let Some(bias) = self.bias(edit, bias)? {
+                edit.set_input(layer.node, 2, Some(bias));
+            }
+        }
+        Ok(layer.output)
+    }
+
+    /// Two thin layers, then what stands beside them, which keeps the layer's name, and their sum, which
+    /// keeps its output. In this order, so that what stands beside is solved for last.
+    fn side_by_side(
+        &self,
+        edit: &mut GraphEdit,
+        [inner, outer, sparse]: [&Matrix; 3],
+        bias: Option<&[f64]>,
+    ) -> Result<ValueId, RebuildError> {
+        let Self { graph, layer, .. } = *self;
+        let [narrow, thin, single] = [1, 2, 3].map(|at| self.value(edit, at));
+        let (op, weight) = self.factor(edit, 0, inner)?;
+        edit.set_op(layer.node, op);
+        edit.set_input(layer.node, 1, Some(weight));
+        if graph.node(layer.node).input(2).is_some() {
+            edit.set_input(layer.node, 2, None);
+        }
+        edit.set_output(layer.node, 0, Some(narrow));
+        self.name(edit, layer.node, "_1");
+        let (op, weight) = self.factor(edit, 1, outer)?;
+        let node = edit.add_op(op, vec![Some(narrow), Some(weight)], vec![Some(thin)]);
+        self.name(edit, node, "_2");
+        let (op, weight) = self.factor(edit, 2, sparse)?;
+        let mut inputs = vec![Some(layer.input), Some(weight)];
+        inputs.extend(self.bias(edit, bias)?.map(Some));
+        let node = edit.add_op(op, inputs, vec![Some(single)]);
+        self.name(edit, node, "");
+        let add = Op::Binary(BinaryOp::Add);
+        let summands = vec![Some(single), Some(thin)];
+        let node = edit.add_op(add, summands, vec![Some(layer.output)]);
+        self.name(edit, node, "_sum");
+        Ok(single)
+    }
+
+    fn value(&self, edit: &mut GraphEdit, at: usize) -> ValueId {
+        let name = &self.graph.value(self.layer.output).name;
+        edit.add_value(&format!("{name}_{at}"))
+    }
+
+    fn name(&self, edit: &mut GraphEdit, node: NodeId, end: &str) {
+        let label = self.graph.node_label(self.layer.node);
+        edit.set_node_name(node, &format!("{label}{end}"));
+    }
+
+    /// Adds the weights of the factor `at` and returns them with what it computes.
+    fn factor(
+        &self,
+        edit: &mut GraphEdit,
+        at: usize,
+        part: &Matrix,
+    ) -> Result<(Op, ValueId), RebuildError> {
+        let name = &self.graph.value(self.layer.weight).name;
+        let (op, shape) = op_of(self.graph, self.layer, self.scheme, at, part);
+        let data = if self.layer.kind == LayerKind::MatMul {
             part.transposed().to_f32()
         } else {
             part.to_f32()
         };
-        let weight = edit.add_initializer(&format!("{name}_{}", at + 1), tensor(shape, data)?);
-        if last {
-            edit.set_op(layer.node, op);
-            edit.set_input(layer.node, 0, Some(input));
-            edit.set_input(layer.node, 1, Some(weight));
-            if let Some(bias) = bias {
-                let data = bias.iter().map(|b| *b as f32).collect();
-                let b =
-                    edit.add_initializer(&format!("{name}_bias"), tensor(vec![layer.n_out], data)?);
-                edit.set_input(layer.node, 2, Some(b));
-            }
-        } else {
-            let output = edit.add_value(&format!("{}_{}", graph.value(layer.output).name, at + 1));
-            let inputs: Vec<Option<ValueId>> = vec![Some(input), Some(weight)];
-            let node = edit.add_op(op, inputs, vec![Some(output)]);
-            edit.set_node_name(
-                node,
-                &format!("{}_{}", graph.node_label(layer.node), at + 1),
-            );
-            input = output;
-        }
+        let hint = format!("{name}_{}", at + 1);
+        Ok((op, edit.add_initializer(&hint, tensor(shape, data)?)))
     }
-    Ok(())
+
+    fn bias(
+        &self,
+        edit: &mut GraphEdit,
+        bias: Option<&[f64]>,
+    ) -> Result<Option<ValueId>, RebuildError> {
+        let Some(bias) = bias else {
+            return Ok(None);
+        };
+        let name = &self.graph.value(self.layer.weight).name;
+        let data = bias.iter().map(|b| *b as f32).collect();
+        let data = tensor(vec![self.layer.n_out], data)?;
+        Ok(Some(edit.add_initializer(&format!("{name}_bias"), data)))
+    }
 }
 
 fn tensor(shape: Vec<usize>, data: Vec<f32>) -> Result<Tensor, RebuildError> {
@@ -110,7 +201,9 @@ fn conv_of(
         )
     };
     match (scheme, at) {
-        (Scheme::Output, 0) | (Scheme::Tucker, 1) => {
+        (Scheme::Output | Scheme::Sparse, 0)
+        | (Scheme::Tucker, 1)
+        | (Scheme::SparseLowRank, 0 | 2) => {
             let whole = Conv {
                 kernel_shape: kernel.to_vec(),
                 ..conv.clone()

@@ -4,6 +4,7 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use regraft_graph::cost::packed_bytes;
 use regraft_graph::infer::Facts;
 use regraft_graph::{Dim, Graph, Op};
 use regraft_solve::low_rank::{Spectrum, best_outer, output_spectrum};
@@ -88,14 +89,14 @@ impl Geometry {
 
     fn allows(&self, scheme: Scheme) -> bool {
         match scheme {
-            Scheme::Output => true,
+            Scheme::Output | Scheme::Sparse | Scheme::SparseLowRank => true,
             Scheme::Spatial => self.splits && self.kernel.iter().all(|k| *k > 1),
             Scheme::Tucker | Scheme::Separable => self.splits && self.taps() > 1,
         }
     }
 
     /// Returns weights and multiply-accumulates of the factors.
-    fn cost(&self, scheme: Scheme, ranks: [usize; 2]) -> Cost {
+    pub(super) fn cost(&self, scheme: Scheme, ranks: [usize; 2]) -> Cost {
         let [inner, outer] = ranks;
         let behind = area(self.behind);
         match scheme {
@@ -118,6 +119,16 @@ impl Geometry {
                 (outer * inner * self.taps(), behind),
                 (self.n_out * outer, behind),
             ]),
+            Scheme::Sparse | Scheme::SparseLowRank => {
+                let whole = self.dense();
+                let (d, kept) = (self.n_in * self.taps(), inner);
+                let thin = Cost::of([(outer * d, behind), (self.n_out * outer, behind)]);
+                Cost {
+                    params: whole.params + thin.params,
+                    macs: whole.macs + thin.macs,
+                    bytes: packed_bytes(self.n_out * d, kept) + thin.bytes,
+                }
+            }
         }
     }
 }
@@ -131,14 +142,20 @@ fn area(space: [usize; 2]) -> usize {
 pub(super) struct Cost {
     pub(super) params: u64,
     pub(super) macs: u64,
+    /// Bytes of the weights, zeros packed.
+    pub(super) bytes: u64,
 }
 
 impl Cost {
-    /// Sums up layers, each with its weights and the positions that it is applied at.
+    /// Sums up dense layers, each with its weights and the positions that it is applied at.
     fn of<const N: usize>(parts: [(usize, usize); N]) -> Self {
-        let params = parts.iter().map(|(w, _)| *w as u64).sum();
+        let params: u64 = parts.iter().map(|(w, _)| *w as u64).sum();
         let macs = parts.iter().map(|(w, at)| (*w * *at) as u64).sum();
-        Self { params, macs }
+        Self {
+            params,
+            macs,
+            bytes: 4 * params,
+        }
     }
 }
 
@@ -146,7 +163,8 @@ impl Cost {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Candidate {
     pub(super) scheme: Scheme,
-    /// Channels between the factors; the first counts for [`Scheme::Tucker`] alone.
+    /// Channels between the factors; the first counts for [`Scheme::Tucker`] alone, and is the number of
+    /// single weights where there are some.
     pub(super) ranks: [usize; 2],
     pub(super) cost: Cost,
     /// Relative squared error of the layer's outputs.
@@ -156,7 +174,7 @@ pub(super) struct Candidate {
 /// The factors of a layer, in the order in which they are applied.
 #[derive(Clone, Debug)]
 pub(super) struct Factors {
-    /// Each `n_out × d`, kernel positions innermost.
+    /// Each `n_out × d`, kernel positions innermost; what stands beside the others is last.
     pub(super) parts: Vec<Matrix>,
     /// What they amount to, `n_out × d` of the layer.
     pub(super) composed: Matrix,
@@ -164,9 +182,10 @@ pub(super) struct Factors {
 
 /// A layer that is factored: its weights and the inputs they see.
 pub(super) struct Work<'a> {
-    geometry: Geometry,
-    weights: &'a Matrix,
-    problem: &'a LeastSquares,
+    pub(super) geometry: Geometry,
+    pub(super) weights: &'a Matrix,
+    pub(super) problem: &'a LeastSquares,
+    pub(super) threads: usize,
     // Whole decompositions, each made once and cut for every rank.
     outputs: OnceCell<Spectrum>,
     columns: OnceCell<Spectrum>,
@@ -186,11 +205,17 @@ struct Core {
 }
 
 impl<'a> Work<'a> {
-    pub(super) fn new(geometry: Geometry, weights: &'a Matrix, problem: &'a LeastSquares) -> Self {
+    pub(super) fn new(
+        geometry: Geometry,
+        weights: &'a Matrix,
+        problem: &'a LeastSquares,
+        threads: usize,
+    ) -> Self {
         Self {
             geometry,
             weights,
             problem,
+            threads,
             outputs: OnceCell::new(),
             columns: OnceCell::new(),
             inputs: OnceCell::new(),
@@ -221,6 +246,10 @@ impl Work<'_> {
     pub(super) fn candidates(&self, schemes: &[Scheme]) -> Result<Vec<Candidate>, SolveError> {
         let mut found = Vec::new();
         for scheme in schemes.iter().filter(|s| self.geometry.allows(**s)) {
+            if scheme.has_zeros() {
+                self.with_zeros(*scheme, &mut found)?;
+                continue;
+            }
             for ranks in self.ranks(*scheme) {
                 let cost = self.geometry.cost(*scheme, ranks);
                 let dense = self.geometry.dense();
@@ -253,6 +282,7 @@ impl Work<'_> {
             Scheme::Tucker => spread(g.n_in, RANKS_EACH)
                 .flat_map(|a| spread(g.n_out, RANKS_EACH).map(move |b| [a, b]))
                 .collect(),
+            Scheme::Sparse | Scheme::SparseLowRank => Vec::new(),
         }
     }
 
@@ -263,6 +293,7 @@ impl Work<'_> {
             Scheme::Spatial => self.by_axes(ranks[1]),
             Scheme::Tucker => self.by_channels(ranks),
             Scheme::Separable => self.by_channel(ranks[1] / self.geometry.n_in.max(1)),
+            Scheme::Sparse | Scheme::SparseLowRank => self.single_and_thin(ranks),
         }
     }
 

@@ -1,16 +1,18 @@
-//! Low rank: thin layers in place of one wide one, ranks by one budget over the network.
+//! Low rank: thin layers in place of one wide one, alone or beside single weights; ranks and numbers of
+//! weights by one budget over the network.
 
 mod allocate;
 mod edit;
 mod factor;
 #[cfg(test)]
 mod tests;
+mod zeros;
 
 use std::collections::BTreeMap;
 
 use regraft_exec::{ExecOptions, HostTensor};
-use regraft_graph::ValueId;
-use regraft_graph::cost::node_macs;
+use regraft_graph::cost::{node_macs, packed_size, packed_tensor};
+use regraft_graph::{Graph, ValueId};
 use regraft_solve::{Bias, LeastSquares, Matrix};
 
 use self::allocate::{Choices, allocate};
@@ -18,7 +20,7 @@ use self::factor::{Candidate, Cost, Geometry, Work};
 use super::{Change, Edited, Network, Selection};
 use crate::ablation::{Ablation, ablate};
 use crate::squared_error::SquaredError;
-use crate::{Activations, Layer, LayerKind, Monitor, RebuildError};
+use crate::{Activations, Layer, LayerKind, Monitor, RebuildError, Stage};
 
 /// A way to factor a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,11 +34,31 @@ pub enum Scheme {
     /// A few kernels for each input channel alone, then all outputs by 1x1 (depthwise separable; Howard
     /// et al. 2017).
     Separable,
+    /// The layer with zeros: fewer bytes, and fewer multiplications only in a runtime that skips them.
+    Sparse,
+    /// Fewer outputs, then 1x1 to all of them, plus the layer with zeros (Li et al. 2023, `LoSparse`).
+    SparseLowRank,
 }
 
 impl Scheme {
+    /// Thin layers alone.
+    pub const THIN: [Self; 4] = [Self::Output, Self::Spatial, Self::Tucker, Self::Separable];
+
     /// Every way.
-    pub const ALL: [Self; 4] = [Self::Output, Self::Spatial, Self::Tucker, Self::Separable];
+    pub const ALL: [Self; 6] = [
+        Self::Output,
+        Self::Spatial,
+        Self::Tucker,
+        Self::Separable,
+        Self::Sparse,
+        Self::SparseLowRank,
+    ];
+
+    /// Returns true for ways with zeros, which cost fewer bytes but no fewer parameters or
+    /// multiply-accumulates.
+    pub fn has_zeros(self) -> bool {
+        matches!(self, Self::Sparse | Self::SparseLowRank)
+    }
 }
 
 /// What a budget counts.
@@ -46,6 +68,42 @@ pub enum Limit {
     Macs(f64),
     /// Share of its parameters.
     Params(f64),
+    /// Share of the bytes of its initializers, where a tensor with zeros takes one bit for each place and
+    /// the values that are not zero ([`packed_bytes`]).
+    Bytes(f64),
+}
+
+impl Limit {
+    fn share(self) -> f64 {
+        match self {
+            Self::Macs(share) | Self::Params(share) | Self::Bytes(share) => share,
+        }
+    }
+
+    fn of(self, cost: Cost) -> u64 {
+        match self {
+            Self::Macs(_) => cost.macs,
+            Self::Params(_) => cost.params,
+            Self::Bytes(_) => cost.bytes,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Macs(_) => "MACs",
+            Self::Params(_) => "parameters",
+            Self::Bytes(_) => "bytes",
+        }
+    }
+
+    /// Returns what the whole network has.
+    fn whole(self, network: &Network) -> u64 {
+        match self {
+            Self::Macs(_) => network.cost().macs,
+            Self::Params(_) => network.cost().params,
+            Self::Bytes(_) => packed_size(&network.graph),
+        }
+    }
 }
 
 /// How layers are factored.
@@ -74,41 +132,20 @@ pub fn low_rank(
     monitor: &dyn Monitor,
 ) -> Result<Edited, RebuildError> {
     let mut left = Vec::new();
-    let parts = parts(network, selection, &config.schemes, &mut left)?;
+    let parts = parts(network, selection, config, &mut left, monitor)?;
     let weights = sensitivities(network, &parts, inputs, config.exec, monitor)?;
-    let cost = |c: Cost| match config.limit {
-        Limit::Macs(_) => c.macs,
-        Limit::Params(_) => c.params,
-    };
-    let whole = network.cost();
-    let budget = match config.limit {
-        Limit::Macs(share) => share * whole.macs as f64,
-        Limit::Params(share) => share * whole.params as f64,
-    };
-    let all = match config.limit {
-        Limit::Macs(_) => whole.macs,
-        Limit::Params(_) => whole.params,
-    };
-    let factored: u64 = parts.iter().map(|p| cost(p.geometry.dense())).sum();
+    let limit = config.limit;
+    let all = limit.whole(network);
+    let dense = |p: &Part<'_>| limit.of(p.dense(&network.graph));
+    let factored: u64 = parts.iter().map(dense).sum();
     let fixed = all.saturating_sub(factored);
     let choices: Vec<Choices> = parts
         .iter()
         .zip(&weights)
-        .map(|(p, w)| {
-            Choices::new(
-                cost(p.geometry.dense()),
-                &p.candidates,
-                |c| cost(c.cost),
-                *w,
-            )
-        })
+        .map(|(p, w)| Choices::new(dense(p), &p.candidates, |c| limit.of(c.cost), *w))
         .collect();
-    let what = match config.limit {
-        Limit::Macs(_) => "MACs",
-        Limit::Params(_) => "parameters",
-    };
-    let budget = (budget as u64).saturating_sub(fixed);
-    let chosen = allocate(&choices, budget, what).map_err(|e| match e {
+    let budget = ((limit.share() * all as f64) as u64).saturating_sub(fixed);
+    let chosen = allocate(&choices, budget, limit.name()).map_err(|e| match e {
         RebuildError::OverBudget {
             what,
             needed,
@@ -130,19 +167,31 @@ struct Part<'a> {
     weights: Matrix,
     problem: LeastSquares,
     candidates: Vec<Candidate>,
+    threads: usize,
 }
 
 impl Part<'_> {
     fn work(&self) -> Work<'_> {
-        Work::new(self.geometry, &self.weights, &self.problem)
+        Work::new(self.geometry, &self.weights, &self.problem, self.threads)
+    }
+
+    /// Returns what the layer costs as it is.
+    fn dense(&self, graph: &Graph) -> Cost {
+        let weight = graph.tensor(self.layer.weight);
+        let dense = self.geometry.dense();
+        Cost {
+            bytes: weight.map_or(dense.bytes, packed_tensor),
+            ..dense
+        }
     }
 }
 
 fn parts<'a>(
     network: &'a Network,
     selection: &Selection,
-    schemes: &[Scheme],
+    config: &LowRankConfig,
     left: &mut Vec<(String, String)>,
+    monitor: &dyn Monitor,
 ) -> Result<Vec<Part<'a>>, RebuildError> {
     let graph = &network.graph;
     let calibration = network
@@ -151,13 +200,14 @@ fn parts<'a>(
         .ok_or(RebuildError::NeedsCalibration { what: "low rank" })?;
     let may = selection.of(graph, &network.layers)?;
     let mut parts = Vec::new();
-    for layer in network
-        .layers
-        .iter()
-        .zip(may)
-        .filter_map(|(l, m)| m.then_some(l))
-    {
+    let pairs = network.layers.iter().zip(may);
+    let layers: Vec<&Layer> = pairs.filter_map(|(l, m)| m.then_some(l)).collect();
+    for (done, &layer) in layers.iter().enumerate() {
         let label = graph.node_label(layer.node);
+        if monitor.cancelled() {
+            return Err(RebuildError::Interrupted);
+        }
+        monitor.progress(Stage::Levels, done, layers.len(), &label);
         let macs = node_macs(graph, &network.facts, layer.node);
         let geometry = Geometry::of(graph, &network.facts, layer, macs);
         let weights = layer.weights(graph);
@@ -183,8 +233,9 @@ fn parts<'a>(
             weights,
             problem,
             candidates: Vec::new(),
+            threads: config.exec.threads,
         };
-        part.candidates = part.work().candidates(schemes).map_err(solve)?;
+        part.candidates = part.work().candidates(&config.schemes).map_err(solve)?;
         if part.candidates.is_empty() {
             left.push((label, "no product of thin layers is cheaper".to_owned()));
             continue;
@@ -209,11 +260,13 @@ fn sensitivities(
     let mut errors = Vec::new();
     for part in parts {
         let label = network.graph.node_label(part.layer.node);
-        let far = |c: &Candidate| (c.error.max(1e-9) / PROBE).ln().abs();
-        let nearest = part
-            .candidates
-            .iter()
-            .min_by(|a, b| far(a).total_cmp(&far(b)));
+        // Parts that take turns are solved again for a probe: only where nothing else is there.
+        let turns = |c: &Candidate| c.scheme == Scheme::SparseLowRank;
+        let far = |c: &Candidate| (turns(c), (c.error.max(1e-9) / PROBE).ln().abs());
+        let nearest = part.candidates.iter().min_by(|a, b| {
+            let (a, b) = (far(a), far(b));
+            a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
+        });
         let Some(probe) = nearest else { continue };
         let factors = part
             .work()
@@ -269,6 +322,7 @@ fn write(
     let graph = &network.graph;
     let mut edit = graph.edit();
     let mut changes = Vec::new();
+    let mut sparse = BTreeMap::new();
     for (part, choice) in parts.iter().zip(chosen) {
         let Some(candidate) = choice.and_then(|i| part.candidates.get(i)) else {
             continue;
@@ -279,7 +333,7 @@ fn write(
             .factors(candidate.scheme, candidate.ranks)
             .map_err(RebuildError::solve(&label))?;
         let bias = part.bias(network, &factors.composed);
-        edit::replace(
+        let holder = edit::replace(
             &mut edit,
             graph,
             part.layer,
@@ -287,6 +341,9 @@ fn write(
             &factors,
             bias.as_deref(),
         )?;
+        if candidate.scheme.has_zeros() {
+            sparse.insert(holder, candidate.ranks[0]);
+        }
         let dense = part.geometry.dense();
         changes.push(Change {
             node: label,
@@ -296,7 +353,10 @@ fn write(
             error: Some(candidate.error),
         });
     }
-    Ok(Edited::new(edit.finish()?, changes, left, false))
+    Ok(Edited {
+        sparse,
+        ..Edited::new(edit.finish()?, changes, left, false)
+    })
 }
 
 fn in_words(geometry: &Geometry, candidate: &Candidate) -> String {
@@ -312,6 +372,11 @@ fn in_words(geometry: &Geometry, candidate: &Candidate) -> String {
         }
         Scheme::Tucker => {
             format!("{from} to {inner} by 1x1, to {outer} by {h}x{w}, to {to} by 1x1")
+        }
+        Scheme::Sparse => format!("{inner} of {} weights", from * to * geometry.taps()),
+        Scheme::SparseLowRank => {
+            let all = from * to * geometry.taps();
+            format!("{from} to {outer} to {to}, plus {inner} of {all} weights")
         }
     }
 }

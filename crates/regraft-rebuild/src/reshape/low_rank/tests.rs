@@ -1,8 +1,9 @@
 //! Factors in the graph against the weights that they amount to, and budgets.
 
 use regraft_exec::ExecOptions;
-use regraft_graph::Op;
+use regraft_graph::cost::packed_size;
 use regraft_graph::op::Conv;
+use regraft_graph::{Graph, Op};
 
 use super::{Limit, LowRankConfig, Scheme, low_rank, parts, write};
 use crate::calibrate::{CalibrateConfig, calibrate};
@@ -29,9 +30,13 @@ fn calibrated(mut network: Network) -> Network {
 }
 
 fn config(limit: Limit) -> LowRankConfig {
+    let schemes = match limit {
+        Limit::Bytes(_) => Scheme::ALL.to_vec(),
+        Limit::Macs(_) | Limit::Params(_) => Scheme::THIN.to_vec(),
+    };
     LowRankConfig {
         limit,
-        schemes: Scheme::ALL.to_vec(),
+        schemes,
         exec: ExecOptions::default(),
     }
 }
@@ -59,7 +64,18 @@ fn thin_layers_compute_what_their_product_says() {
     let network = calibrated(strided());
     for scheme in Scheme::ALL {
         let mut left = Vec::new();
-        let parts = parts(&network, &Selection::default(), &[scheme], &mut left).unwrap();
+        let schemes = LowRankConfig {
+            schemes: vec![scheme],
+            ..config(Limit::Bytes(0.5))
+        };
+        let parts = parts(
+            &network,
+            &Selection::default(),
+            &schemes,
+            &mut left,
+            &Silent,
+        )
+        .unwrap();
         let part = &parts[0];
         assert!(!part.candidates.is_empty(), "{scheme:?}");
         for (at, candidate) in part.candidates.iter().enumerate() {
@@ -81,6 +97,7 @@ fn thin_layers_compute_what_their_product_says() {
             }
             check_same(&edit.finish().unwrap(), &thin.graph);
             // The costs that were chosen by are the graph's own.
+            let thin_graph = thin.graph.clone();
             let (before, after) = (network.cost(), Network::new(thin.graph).unwrap().cost());
             let [change] = &thin.changes[..] else {
                 panic!("one layer changes");
@@ -98,6 +115,13 @@ fn thin_layers_compute_what_their_product_says() {
                 "{}",
                 change.what
             );
+            let packed = |graph: &Graph| packed_size(graph) as i64;
+            assert_eq!(
+                packed(&network.graph) - packed(&thin_graph),
+                part.dense(&network.graph).bytes as i64 - candidate.cost.bytes as i64,
+                "{}",
+                change.what
+            );
         }
     }
 }
@@ -106,13 +130,22 @@ fn thin_layers_compute_what_their_product_says() {
 fn all_ranks_leave_no_error() {
     let network = calibrated(strided());
     let mut left = Vec::new();
-    let parts = parts(&network, &Selection::default(), &Scheme::ALL, &mut left).unwrap();
+    let parts = parts(
+        &network,
+        &Selection::default(),
+        &config(Limit::Macs(0.5)),
+        &mut left,
+        &Silent,
+    )
+    .unwrap();
     let work = parts[0].work();
     for (scheme, ranks) in [
         (Scheme::Output, [0, 10]),
         (Scheme::Spatial, [0, 18]),
         (Scheme::Tucker, [6, 10]),
         (Scheme::Separable, [0, 60]),
+        (Scheme::Sparse, [900, 0]),
+        (Scheme::SparseLowRank, [0, 10]),
     ] {
         let factors = work.factors(scheme, ranks).unwrap();
         let error = parts[0].problem.relative_error(&factors.composed, None);
@@ -125,7 +158,7 @@ fn budgets_hold_on_every_architecture() {
     for (name, network) in all() {
         let network = calibrated(network);
         let inputs = samples(&network.graph);
-        for limit in [Limit::Params(0.9), Limit::Macs(0.9)] {
+        for limit in [Limit::Params(0.9), Limit::Macs(0.9), Limit::Bytes(0.5)] {
             let found = low_rank(
                 &network,
                 &inputs,
@@ -144,8 +177,15 @@ fn budgets_hold_on_every_architecture() {
                 Err(other) => panic!("{name}: {other}"),
             };
             assert!(!edited.exact && !edited.changes.is_empty(), "{name}");
+            let packed = packed_size(&edited.graph) as f64;
             let (old, new) = (network.cost(), Network::new(edited.graph).unwrap().cost());
             match limit {
+                Limit::Bytes(share) => {
+                    assert!(
+                        packed <= share * packed_size(&network.graph) as f64,
+                        "{name}"
+                    );
+                }
                 Limit::Params(share) => assert!(new.params as f64 <= share * old.params as f64),
                 Limit::Macs(share) => assert!(new.macs as f64 <= share * old.macs as f64),
             }

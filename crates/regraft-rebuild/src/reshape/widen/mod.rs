@@ -77,12 +77,10 @@ pub fn widen(
     config: &WidenConfig,
 ) -> Result<Edited, RebuildError> {
     let (grown, left) = widen_by(network, groups, widths, config)?;
+    let changes = grown.report.nodes.iter().filter_map(change).collect();
     Ok(Edited {
-        changes: grown.report.nodes.iter().filter_map(change).collect(),
         kept: kept_axes(&grown.report),
-        graph: grown.graph,
-        left,
-        exact: true,
+        ..Edited::new(grown.graph, changes, left, true)
     })
 }
 
