@@ -22,3 +22,4 @@ mod removal;
 mod repeats;
 mod reshape;
 mod sparse;
+mod undo;
