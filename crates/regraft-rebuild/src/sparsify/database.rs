@@ -20,14 +20,22 @@ use crate::{Activations, Layer, Monitor, RebuildError, Stage};
 /// never far, coarse enough that all levels together are a few times the network.
 const LEVEL_RATIO: f64 = 0.85;
 
-/// The last level keeps about a hundredth.
+/// The last level keeps about a hundredth, or less where the network is to keep that little.
 const LEVELS: usize = 28;
+
+/// A layer may keep this part of the share that the network keeps.
+const BELOW_ALL: f64 = 0.25;
+
+/// Levels at most: the last keeps less than a ten thousandth.
+const MOST_LEVELS: usize = 60;
 
 /// How levels are solved.
 #[derive(Clone, Debug)]
 pub struct DatabaseConfig {
     /// The shape of the zeros.
     pub pattern: Pattern,
+    /// Share of all connections that the network is to keep: decides how far the levels go.
+    pub kept: f64,
     /// First damping, relative to the mean second moment of the inputs.
     pub damping: f64,
     /// Rows of each layer's Gram at most: output positions over all samples.
@@ -136,7 +144,8 @@ pub fn build(
         }
         let label = graph.node_label(layer.node);
         monitor.progress(Stage::Levels, done, layers.len(), &label);
-        if let Some(found) = store.find(layer, &label) {
+        let deep_enough = |found: &LayerLevels| found.levels.len() >= n_levels(config);
+        if let Some(found) = store.find(layer, &label).filter(deep_enough) {
             database.layers.push(found);
             continue;
         }
@@ -255,7 +264,7 @@ fn solve_groups(
     let relative = |error: f64| if energy > 0.0 { error / energy } else { error };
     let mut open: BTreeMap<usize, SolvedLevel> = BTreeMap::new();
     let mut damping = 0.0f64;
-    let shares = level_shares(config.pattern);
+    let shares = level_shares(config);
     for (g, (old, problem)) in groups.into_iter().enumerate() {
         let damped = ObjectiveConfig::starting_at(config.damping);
         let split = Objective::split(problem, Some(&old), &damped);
@@ -310,12 +319,21 @@ fn on_mask(
 }
 
 /// Shares of the connections that the levels keep, from all to few.
-fn level_shares(pattern: Pattern) -> Vec<f64> {
-    if let Some(share) = pattern.keep_ratio() {
+fn level_shares(config: &DatabaseConfig) -> Vec<f64> {
+    if let Some(share) = config.pattern.keep_ratio() {
         return vec![1.0, share];
     }
     let share = |k: usize| LEVEL_RATIO.powi(i32::try_from(k).unwrap_or(i32::MAX));
-    (0..LEVELS).map(share).collect()
+    (0..n_levels(config)).map(share).collect()
+}
+
+fn n_levels(config: &DatabaseConfig) -> usize {
+    if config.pattern.keep_ratio().is_some() {
+        return 2;
+    }
+    let deepest = (BELOW_ALL * config.kept).clamp(f64::MIN_POSITIVE, 1.0);
+    let needed = (deepest.ln() / LEVEL_RATIO.ln()).ceil() as usize + 1;
+    needed.clamp(LEVELS, MOST_LEVELS)
 }
 
 /// Returns the connections a level keeps out of `each`: whole blocks, and at least one.
@@ -326,4 +344,28 @@ fn kept_of(share: f64, each: usize, pattern: Pattern) -> usize {
     };
     let blocks = each / step;
     ((share * blocks as f64).round() as usize).clamp(1.min(blocks), blocks) * step
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_go_below_what_the_network_keeps() {
+        let config = |kept| DatabaseConfig {
+            pattern: Pattern::Unstructured,
+            kept,
+            damping: 1e-2,
+            max_rows: 1,
+            exec: ExecOptions::default(),
+        };
+        for kept in [0.5, 0.05, 0.02, 0.01, 0.003] {
+            let shares = level_shares(&config(kept));
+            let last = shares.last().copied().unwrap();
+            assert!(last <= kept / 4.0, "{kept}: {last}");
+            assert!(shares.windows(2).all(|w| w[1] < w[0]));
+        }
+        assert_eq!(n_levels(&config(0.05)), LEVELS);
+        assert_eq!(n_levels(&config(0.0)), MOST_LEVELS);
+    }
 }

@@ -19,9 +19,9 @@ use crate::plan_file::PlanFile;
 use crate::progress::Progress;
 use crate::report::{
     AllocationFigures, BlockFigures, BlockRemoval, BudgetInfo, CarriedFigures, Change, DataInfo,
-    Fallback, FrozenGroup, GroupFigures, LatencyFigures, LayerTime, Metrics, ModelFigures,
-    ModelInfo, PlanTrial, PruneStep, PrunedFigures, RegrowthFigures, Report, ReshapeFigures,
-    SensitivityPoint, TimeBudget, TopologyFigures, VerifyFigures, WeightCount,
+    Fallback, FrozenGroup, GraphDrawing, GroupFigures, LatencyFigures, LayerTime, Metrics,
+    ModelFigures, ModelInfo, PlanTrial, PruneStep, PrunedFigures, RegrowthFigures, Report,
+    ReshapeFigures, SensitivityPoint, TimeBudget, TopologyFigures, VerifyFigures, WeightCount,
 };
 use crate::samples::Samples;
 use crate::selection::{Selection, TimeSelection};
@@ -52,6 +52,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) carried: Option<CarriedFigures>,
     pub(crate) reshape: &'a [ReshapeFigures],
     pub(crate) topology: Option<TopologyFigures>,
+    pub(crate) drawing: Option<GraphDrawing>,
 }
 
 /// Writes the model and its report.
@@ -280,6 +281,7 @@ fn report(
     report.carried.clone_from(&parts.carried);
     report.reshape = parts.reshape.to_vec();
     report.topology.clone_from(&parts.topology);
+    report.drawing.clone_from(&parts.drawing);
     report.layers = layers(parts, small, &facts);
     report.blocks = blocks(parts);
     if let Some(selection) = parts.selection {

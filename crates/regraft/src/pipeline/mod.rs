@@ -1,6 +1,7 @@
 //! The pipeline: each verb chooses which of the same stages run.
 
 mod carried;
+mod drawing;
 mod finish;
 mod journal;
 mod kept_channels;

@@ -9,6 +9,7 @@ use regraft_rebuild::rebuild::{MaskMethod, Pair, Rebuilt, Sparsity, rebuild as r
 use regraft_rebuild::{Layer, find_layers};
 use regraft_solve::sparse::Mask;
 
+use super::drawing::drawing;
 use super::finish::{Parts, finish};
 use super::journal::{RunJournal, open_run};
 use super::kept_channels::kept_channels;
@@ -133,6 +134,13 @@ impl Work<'_> {
             exec(recipe),
             log,
         )?;
+        let drawing = if trials.is_some() {
+            drawing(&teacher.graph, &rebuilt.graph)?
+        } else if steps.is_empty() {
+            None
+        } else {
+            drawing(&before, &rebuilt.graph)?
+        };
         let parts = Parts {
             model: teacher,
             selection: None,
@@ -149,6 +157,7 @@ impl Work<'_> {
             carried: None,
             reshape: &steps,
             topology: trials,
+            drawing,
         };
         finish(&parts, files, self.options, log)
     }

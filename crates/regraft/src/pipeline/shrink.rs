@@ -186,6 +186,7 @@ fn run(
         carried,
         reshape: &[],
         topology: None,
+        drawing: None,
     };
     finish(&parts, files, options, log)
 }
@@ -222,6 +223,7 @@ fn run_sparse(work: &Work<'_>, files: &Files, options: &RunOptions) -> Result<Ou
         carried: None,
         reshape: &[],
         topology: None,
+        drawing: None,
     };
     let files = Files {
         plan: None,

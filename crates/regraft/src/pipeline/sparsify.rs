@@ -356,6 +356,7 @@ impl Stage<'_> {
         work.log.stage("levels");
         let config = DatabaseConfig {
             pattern,
+            kept: 1.0 - self.sparsity,
             damping: work.recipe.damping,
             max_rows: LEVEL_ROWS,
             exec: work.exec,

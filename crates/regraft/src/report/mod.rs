@@ -5,6 +5,7 @@
 //! until proven otherwise: each writer cleans and escapes them for its own format.
 
 mod carried;
+mod drawing;
 mod error;
 mod format;
 mod html;
@@ -22,6 +23,7 @@ mod fixture;
 mod tests;
 
 pub use carried::CarriedFigures;
+pub use drawing::{DrawnNode, GraphDrawing};
 pub use error::ReportError;
 pub use html::MAX_HTML_BYTES;
 pub use repeats::{RepeatFigures, RepeatsFigures, Spread};

@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::carried::CarriedFigures;
+use super::drawing::GraphDrawing;
 use super::error::ReportError;
 use super::repeats::RepeatsFigures;
 use super::reshape::{ReshapeFigures, TopologyFigures};
@@ -90,6 +91,9 @@ pub struct Report {
     /// Edits of the topology, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reshape: Vec<ReshapeFigures>,
+    /// The network before and after its topology was changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drawing: Option<GraphDrawing>,
     /// Nodes with weights, in graph order.
     pub layers: Vec<LayerFigures>,
     /// Blocks that were tuned, in graph order.

@@ -168,6 +168,7 @@ pub fn fuse(
         carried: None,
         reshape: &[],
         topology: None,
+        drawing: None,
     };
     let outcome = finish(&parts, &files, options, &log)?;
     let groups = |a: Aligned| a.groups;

@@ -6,6 +6,7 @@
 
 mod classes;
 mod connections;
+mod drawing;
 mod errors;
 mod hero;
 mod importance;

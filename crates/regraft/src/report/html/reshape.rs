@@ -3,6 +3,7 @@
 use super::super::format;
 use super::super::reshape::{ReshapeChange, ReshapeFigures, TopologyFigures};
 use super::super::schema::Report;
+use super::drawing;
 use super::page::{Detail, Page, esc, label};
 
 /// Pixels of the longest bar.
@@ -23,6 +24,9 @@ pub(super) fn section(page: &mut Page, report: &Report, detail: &Detail) {
     }
     for step in &report.reshape {
         one(page, step, detail);
+    }
+    if let Some(drawing) = &report.drawing {
+        drawing::figure(page, drawing);
     }
     page.close();
 }
