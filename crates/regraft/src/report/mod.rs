@@ -23,7 +23,7 @@ mod fixture;
 mod tests;
 
 pub use carried::CarriedFigures;
-pub use drawing::{DrawnNode, GraphDrawing};
+pub use drawing::{DrawnNode, GraphDrawing, Row};
 pub use error::ReportError;
 pub use html::MAX_HTML_BYTES;
 pub use repeats::{RepeatFigures, RepeatsFigures, Spread};
