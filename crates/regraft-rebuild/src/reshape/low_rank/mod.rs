@@ -144,16 +144,13 @@ pub fn low_rank(
         .zip(&weights)
         .map(|(p, w)| Choices::new(dense(p), &p.candidates, |c| limit.of(c.cost), *w))
         .collect();
-    let budget = ((limit.share() * all as f64) as u64).saturating_sub(fixed);
+    let allowed = (limit.share() * all as f64) as u64;
+    let budget = allowed.saturating_sub(fixed);
     let chosen = allocate(&choices, budget, limit.name()).map_err(|e| match e {
-        RebuildError::OverBudget {
-            what,
-            needed,
-            limit,
-        } => RebuildError::OverBudget {
+        RebuildError::OverBudget { what, needed, .. } => RebuildError::OverBudget {
             what,
             needed: needed + fixed,
-            limit: limit + fixed,
+            limit: allowed,
         },
         other => other,
     })?;
