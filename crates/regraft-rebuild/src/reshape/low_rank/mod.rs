@@ -69,7 +69,7 @@ pub enum Limit {
     /// Share of its parameters.
     Params(f64),
     /// Share of the bytes of its initializers, where a tensor with zeros takes one bit for each place and
-    /// the values that are not zero ([`packed_bytes`]).
+    /// the values that are not zero ([`packed_bytes`](regraft_graph::cost::packed_bytes)).
     Bytes(f64),
 }
 
