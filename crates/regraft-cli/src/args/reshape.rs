@@ -244,6 +244,8 @@ enum Scheme {
     Tucker,
     /// A few kernels for each input channel alone, then all outputs
     Separable,
+    /// Inputs and outputs in groups that share most, a grouped convolution
+    Grouped,
     /// Single weights alone
     Sparse,
     /// Fewer outputs and a 1x1 layer, plus single weights
@@ -257,6 +259,7 @@ impl From<Scheme> for SchemeName {
             Scheme::Spatial => Self::Spatial,
             Scheme::Tucker => Self::Tucker,
             Scheme::Separable => Self::Separable,
+            Scheme::Grouped => Self::Grouped,
             Scheme::Sparse => Self::Sparse,
             Scheme::SparseLowRank => Self::SparseLowRank,
         }

@@ -7,12 +7,15 @@
 //! part of a convolution's kernel say, the outer one still has a closed form: [`best_outer`].
 //!
 //! What no product of that rank holds can be single weights: [`Decomposition`] finds both on one objective.
+//! Another way to be cheaper is to read less: [`grouped()`].
 
 mod decompose;
+mod groups;
 #[cfg(test)]
 mod tests;
 
 pub use decompose::{Decomposition, SparseLowRank};
+pub use groups::{Grouped, grouped};
 
 use crate::error::{SolveError, same};
 use crate::factor::{product, symmetric_eigen};

@@ -290,6 +290,7 @@ impl LowRankStep {
             SchemeName::Spatial => Scheme::Spatial,
             SchemeName::Tucker => Scheme::Tucker,
             SchemeName::Separable => Scheme::Separable,
+            SchemeName::Grouped => Scheme::Grouped,
             SchemeName::Sparse => Scheme::Sparse,
             SchemeName::SparseLowRank => Scheme::SparseLowRank,
         };

@@ -249,6 +249,8 @@ pub enum SchemeName {
     Tucker,
     /// A few kernels for each input channel alone, then all outputs.
     Separable,
+    /// Inputs and outputs in groups.
+    Grouped,
     /// Single weights alone.
     Sparse,
     /// Fewer outputs and a 1x1 layer, plus single weights.

@@ -1,7 +1,7 @@
 //! Factors in a graph: thin layers where one layer was.
 
 use regraft_graph::op::{BinaryOp, Conv};
-use regraft_graph::{Graph, GraphEdit, NodeId, Op, Tensor, ValueId};
+use regraft_graph::{DType, Graph, GraphEdit, NodeId, Op, Tensor, ValueId};
 use regraft_solve::Matrix;
 
 use super::Scheme;
@@ -27,7 +27,10 @@ pub(super) fn replace(
         (Scheme::SparseLowRank, [inner, outer, sparse]) => {
             place.side_by_side(edit, [inner, outer, sparse], bias)
         }
-        _ => place.in_a_row(edit, &factors.parts, bias),
+        _ => match (&factors.orders, &factors.parts[..]) {
+            (Some(orders), [part]) => place.in_groups(edit, part, orders, bias),
+            _ => place.in_a_row(edit, &factors.parts, bias),
+        },
     }
 }
 
@@ -47,7 +50,7 @@ impl Place<'_> {
         bias: Option<&[f64]>,
     ) -> Result<ValueId, RebuildError> {
         let Self { layer, .. } = *self;
-        let mut input = layer.input;
+        let mut input = self.input(edit);
         for (at, part) in parts.iter().enumerate() {
             let (op, weight) = self.factor(edit, at, part)?;
             if at + 1 < parts.len() {
@@ -90,7 +93,7 @@ impl Place<'_> {
         let node = edit.add_op(op, vec![Some(narrow), Some(weight)], vec![Some(thin)]);
         self.name(edit, node, "_2");
         let (op, weight) = self.factor(edit, 2, sparse)?;
-        let mut inputs = vec![Some(layer.input), Some(weight)];
+        let mut inputs = vec![Some(self.input(edit)), Some(weight)];
         inputs.extend(self.bias(edit, bias)?.map(Some));
         let node = edit.add_op(op, inputs, vec![Some(single)]);
         self.name(edit, node, "");
@@ -99,6 +102,66 @@ impl Place<'_> {
         let node = edit.add_op(add, summands, vec![Some(layer.output)]);
         self.name(edit, node, "_sum");
         Ok(single)
+    }
+
+    /// Returns what the layer reads by now: an edit before may have put another value there.
+    fn input(&self, edit: &GraphEdit) -> ValueId {
+        let node = edit.graph().node(self.layer.node);
+        node.input(0).unwrap_or(self.layer.input)
+    }
+
+    /// A grouped convolution between two reorderings. It keeps the layer's node and output, whose channels are
+    /// now group after group; all that read the output read what puts them back.
+    fn in_groups(
+        &self,
+        edit: &mut GraphEdit,
+        part: &Matrix,
+        [inputs, outputs]: &[Vec<usize>; 2],
+        bias: Option<&[f64]>,
+    ) -> Result<ValueId, RebuildError> {
+        let Self { layer, .. } = *self;
+        let [sorted, back] = [1, 2].map(|at| self.value(edit, at));
+        let mut places = vec![0; outputs.len()];
+        for (place, output) in outputs.iter().enumerate() {
+            places[*output] = place;
+        }
+        let input = self.input(edit);
+        self.reorder(edit, input, sorted, inputs, "_1")?;
+        let (op, weight) = self.factor(edit, 0, part)?;
+        edit.set_op(layer.node, op);
+        edit.set_input(layer.node, 0, Some(sorted));
+        edit.set_input(layer.node, 1, Some(weight));
+        let old = layer.bias(self.graph);
+        let bias = bias.map_or(old.as_slice(), |b| b);
+        let bias: Vec<f64> = outputs.iter().map(|o| bias[*o]).collect();
+        let bias = self.bias(edit, Some(&bias))?;
+        edit.set_input(layer.node, 2, bias);
+        edit.replace_uses(layer.output, back);
+        self.reorder(edit, layer.output, back, &places, "_2")?;
+        Ok(layer.output)
+    }
+
+    fn reorder(
+        &self,
+        edit: &mut GraphEdit,
+        from: ValueId,
+        to: ValueId,
+        order: &[usize],
+        end: &str,
+    ) -> Result<(), RebuildError> {
+        let name = &self.graph.value(self.layer.output).name;
+        let indices: Vec<u8> = order
+            .iter()
+            .flat_map(|i| (*i as i64).to_le_bytes())
+            .collect();
+        let indices = Tensor::from_le_bytes(DType::I64, vec![order.len()], indices)?;
+        let indices = edit.add_initializer(&format!("{name}{end}_order"), indices);
+        let gather = Op::Gather {
+            axis: super::CHANNELS as i64,
+        };
+        let node = edit.add_op(gather, vec![Some(from), Some(indices)], vec![Some(to)]);
+        self.name(edit, node, end);
+        Ok(())
     }
 
     fn value(&self, edit: &mut GraphEdit, at: usize) -> ValueId {
@@ -163,7 +226,14 @@ fn op_of(
                 .tensor(layer.weight)
                 .and_then(|t| t.shape().get(2..))
                 .unwrap_or(&[]);
-            let (conv, kernel) = conv_of(conv, spatial, layer.n_in(), scheme, at);
+            let groups = match scheme {
+                Scheme::Grouped => {
+                    let taps = spatial.iter().product::<usize>().max(1);
+                    layer.n_in() * taps / part.cols.max(1)
+                }
+                _ => layer.n_in(),
+            };
+            let (conv, kernel) = conv_of(conv, spatial, groups, scheme, at);
             let taps = kernel.iter().product::<usize>().max(1);
             let mut shape = vec![rows, part.cols / taps];
             shape.extend(kernel);
@@ -186,7 +256,7 @@ fn op_of(
 fn conv_of(
     conv: &Conv,
     kernel: &[usize],
-    n_in: usize,
+    groups: usize,
     scheme: Scheme,
     at: usize,
 ) -> (Conv, Vec<usize>) {
@@ -210,10 +280,10 @@ fn conv_of(
             };
             (whole, kernel.to_vec())
         }
-        (Scheme::Separable, 0) => {
+        (Scheme::Separable | Scheme::Grouped, 0) => {
             let alone = Conv {
                 kernel_shape: kernel.to_vec(),
-                group: n_in,
+                group: groups,
                 ..conv.clone()
             };
             (alone, kernel.to_vec())

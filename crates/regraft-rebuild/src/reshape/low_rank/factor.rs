@@ -7,7 +7,7 @@ use std::rc::Rc;
 use regraft_graph::cost::packed_bytes;
 use regraft_graph::infer::Facts;
 use regraft_graph::{Dim, Graph, Op};
-use regraft_solve::low_rank::{Spectrum, best_outer, output_spectrum};
+use regraft_solve::low_rank::{Spectrum, best_outer, grouped, output_spectrum};
 use regraft_solve::{LeastSquares, Matrix, SolveError};
 
 use super::Scheme;
@@ -92,6 +92,7 @@ impl Geometry {
             Scheme::Output | Scheme::Sparse | Scheme::SparseLowRank => true,
             Scheme::Spatial => self.splits && self.kernel.iter().all(|k| *k > 1),
             Scheme::Tucker | Scheme::Separable => self.splits && self.taps() > 1,
+            Scheme::Grouped => self.splits,
         }
     }
 
@@ -119,6 +120,15 @@ impl Geometry {
                 (outer * inner * self.taps(), behind),
                 (self.n_out * outer, behind),
             ]),
+            Scheme::Grouped => {
+                let each = self.n_in / inner.max(1);
+                let cost = Cost::of([(self.n_out * each * self.taps(), behind)]);
+                // The two orders are 64-bit indices.
+                Cost {
+                    bytes: cost.bytes + 8 * (self.n_in + self.n_out) as u64,
+                    ..cost
+                }
+            }
             Scheme::Sparse | Scheme::SparseLowRank => {
                 let whole = self.dense();
                 let (d, kept) = (self.n_in * self.taps(), inner);
@@ -164,7 +174,7 @@ impl Cost {
 pub(super) struct Candidate {
     pub(super) scheme: Scheme,
     /// Channels between the factors; the first counts for [`Scheme::Tucker`] alone, and is the number of
-    /// single weights where there are some.
+    /// groups or of single weights where there are some.
     pub(super) ranks: [usize; 2],
     pub(super) cost: Cost,
     /// Relative squared error of the layer's outputs.
@@ -178,6 +188,18 @@ pub(super) struct Factors {
     pub(super) parts: Vec<Matrix>,
     /// What they amount to, `n_out × d` of the layer.
     pub(super) composed: Matrix,
+    /// In groups: inputs and outputs, group after group.
+    pub(super) orders: Option<[Vec<usize>; 2]>,
+}
+
+impl Factors {
+    pub(super) fn in_order(parts: Vec<Matrix>, composed: Matrix) -> Self {
+        Self {
+            parts,
+            composed,
+            orders: None,
+        }
+    }
 }
 
 /// A layer that is factored: its weights and the inputs they see.
@@ -240,6 +262,10 @@ fn once<T>(
 const RANKS: usize = 16;
 /// Ranks tried along each of two axes.
 const RANKS_EACH: usize = 8;
+/// Numbers of groups tried.
+const GROUPS: [usize; 4] = [2, 4, 8, 16];
+/// Channels up to which groups are tried.
+const MAX_GROUPED: usize = 512;
 
 impl Work<'_> {
     /// Returns every way to factor the layer that is cheaper than the layer by either count.
@@ -282,6 +308,12 @@ impl Work<'_> {
             Scheme::Tucker => spread(g.n_in, RANKS_EACH)
                 .flat_map(|a| spread(g.n_out, RANKS_EACH).map(move |b| [a, b]))
                 .collect(),
+            Scheme::Grouped => GROUPS
+                .into_iter()
+                .filter(|k| g.n_in.is_multiple_of(*k) && g.n_out.is_multiple_of(*k))
+                .filter(|k| g.n_in.max(g.n_out) <= MAX_GROUPED && *k < g.n_in)
+                .map(|k| [k, 0])
+                .collect(),
             Scheme::Sparse | Scheme::SparseLowRank => Vec::new(),
         }
     }
@@ -293,6 +325,7 @@ impl Work<'_> {
             Scheme::Spatial => self.by_axes(ranks[1]),
             Scheme::Tucker => self.by_channels(ranks),
             Scheme::Separable => self.by_channel(ranks[1] / self.geometry.n_in.max(1)),
+            Scheme::Grouped => self.in_groups(ranks[0]),
             Scheme::Sparse | Scheme::SparseLowRank => self.single_and_thin(ranks),
         }
     }
@@ -302,10 +335,8 @@ impl Work<'_> {
             output_spectrum(self.problem, self.weights)
         })?;
         let (outer, inner) = outputs.factors(rank)?;
-        Ok(Factors {
-            composed: outer.times(&inner),
-            parts: vec![inner, outer],
-        })
+        let composed = outer.times(&inner);
+        Ok(Factors::in_order(vec![inner, outer], composed))
     }
 
     /// A column of kernel positions, then a row of them (Jaderberg et al. 2014).
@@ -315,10 +346,8 @@ impl Work<'_> {
         let (_, inner) = columns.factors(rank)?;
         let wide = repeated(&inner, w);
         let outer = best_outer(self.problem, &wide)?.weights;
-        Ok(Factors {
-            composed: outer.times(&wide),
-            parts: vec![inner, outer],
-        })
+        let composed = outer.times(&wide);
+        Ok(Factors::in_order(vec![inner, outer], composed))
     }
 
     /// Returns the directions of the inputs apart from their innermost `places`, for which every
@@ -342,6 +371,27 @@ impl Work<'_> {
         output_spectrum(&seeing(gram), &rows)
     }
 
+    /// Each output reads the inputs of its own group alone.
+    fn in_groups(&self, groups: usize) -> Result<Factors, SolveError> {
+        let taps = self.geometry.taps();
+        let found = grouped(self.problem, self.weights, taps, groups, self.threads)?;
+        let (each_in, each_out) = (found.inputs.len() / groups, found.outputs.len() / groups);
+        let mut part = Matrix::zeros(found.outputs.len(), each_in * taps);
+        for (at, output) in found.outputs.iter().enumerate() {
+            let group = at / each_out;
+            let channels = &found.inputs[group * each_in..(group + 1) * each_in];
+            for (c, channel) in channels.iter().enumerate() {
+                let from = &found.weights.row(*output)[channel * taps..(channel + 1) * taps];
+                part.row_mut(at)[c * taps..(c + 1) * taps].copy_from_slice(from);
+            }
+        }
+        Ok(Factors {
+            parts: vec![part],
+            composed: found.weights,
+            orders: Some([found.inputs, found.outputs]),
+        })
+    }
+
     /// `count` kernels for each input channel, by how its part of the outputs varies.
     fn by_channel(&self, count: usize) -> Result<Factors, SolveError> {
         let g = &self.geometry;
@@ -361,28 +411,22 @@ impl Work<'_> {
             }
         }
         let outer = best_outer(self.problem, &wide)?.weights;
-        Ok(Factors {
-            composed: outer.times(&wide),
-            parts: vec![inner, outer],
-        })
+        let composed = outer.times(&wide);
+        Ok(Factors::in_order(vec![inner, outer], composed))
     }
 
     /// Fewer input channels, a small core, more output channels (Tucker-2; Kim et al. 2016).
     fn by_channels(&self, ranks: [usize; 2]) -> Result<Factors, SolveError> {
         let core = self.core(ranks[0])?;
         let (outer, inner) = core.outputs.factors(ranks[1])?;
-        Ok(Factors {
-            parts: vec![
-                core.inner.clone(),
-                outer.transposed().times(&core.weights),
-                outer.clone(),
-            ],
-            composed: if inner.rows < self.weights.rows {
-                outer.times(&outer.transposed().times(&core.composed))
-            } else {
-                core.composed.clone()
-            },
-        })
+        let composed = if inner.rows < self.weights.rows {
+            outer.times(&outer.transposed().times(&core.composed))
+        } else {
+            core.composed.clone()
+        };
+        let middle = outer.transposed().times(&core.weights);
+        let parts = vec![core.inner.clone(), middle, outer];
+        Ok(Factors::in_order(parts, composed))
     }
 
     fn core(&self, rank: usize) -> Result<Rc<Core>, SolveError> {

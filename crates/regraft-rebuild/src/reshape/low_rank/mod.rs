@@ -19,6 +19,7 @@ use self::allocate::{Choices, allocate};
 use self::factor::{Candidate, Cost, Geometry, Work};
 use super::{Change, Edited, Network, Selection};
 use crate::ablation::{Ablation, ablate};
+use crate::rebuild::KeptAxes;
 use crate::squared_error::SquaredError;
 use crate::{Activations, Layer, LayerKind, Monitor, RebuildError, Stage};
 
@@ -34,6 +35,9 @@ pub enum Scheme {
     /// A few kernels for each input channel alone, then all outputs by 1x1 (depthwise separable; Howard
     /// et al. 2017).
     Separable,
+    /// Inputs and outputs in groups by what they share, each output reads its own group: a grouped
+    /// convolution between two reorderings.
+    Grouped,
     /// The layer with zeros: fewer bytes, and fewer multiplications only in a runtime that skips them.
     Sparse,
     /// Fewer outputs, then 1x1 to all of them, plus the layer with zeros (Li et al. 2023, `LoSparse`).
@@ -42,14 +46,21 @@ pub enum Scheme {
 
 impl Scheme {
     /// Thin layers alone.
-    pub const THIN: [Self; 4] = [Self::Output, Self::Spatial, Self::Tucker, Self::Separable];
-
-    /// Every way.
-    pub const ALL: [Self; 6] = [
+    pub const THIN: [Self; 5] = [
         Self::Output,
         Self::Spatial,
         Self::Tucker,
         Self::Separable,
+        Self::Grouped,
+    ];
+
+    /// Every way.
+    pub const ALL: [Self; 7] = [
+        Self::Output,
+        Self::Spatial,
+        Self::Tucker,
+        Self::Separable,
+        Self::Grouped,
         Self::Sparse,
         Self::SparseLowRank,
     ];
@@ -233,6 +244,9 @@ fn parts<'a>(
             threads: config.exec.threads,
         };
         part.candidates = part.work().candidates(&config.schemes).map_err(solve)?;
+        if order_is_fixed(graph, layer.output) {
+            part.candidates.retain(|c| c.scheme != Scheme::Grouped);
+        }
         if part.candidates.is_empty() {
             left.push((label, "no product of thin layers is cheaper".to_owned()));
             continue;
@@ -240,6 +254,13 @@ fn parts<'a>(
         parts.push(part);
     }
     Ok(parts)
+}
+
+/// Returns true if the order of a value's channels cannot change: what the network gives, and what a
+/// subgraph reads from outside.
+fn order_is_fixed(graph: &Graph, value: ValueId) -> bool {
+    let mut nodes = graph.nodes();
+    graph.outputs().contains(&value) || nodes.any(|(_, n)| n.captures.contains(&value))
 }
 
 /// The error at which a layer's weight in the network is measured: small enough to stay linear.
@@ -310,6 +331,9 @@ impl Part<'_> {
     }
 }
 
+/// The channels' axis of what a convolution gives.
+const CHANNELS: usize = 1;
+
 fn write(
     network: &Network,
     parts: &[Part<'_>],
@@ -319,7 +343,7 @@ fn write(
     let graph = &network.graph;
     let mut edit = graph.edit();
     let mut changes = Vec::new();
-    let mut sparse = BTreeMap::new();
+    let (mut sparse, mut kept) = (BTreeMap::new(), KeptAxes::new());
     for (part, choice) in parts.iter().zip(chosen) {
         let Some(candidate) = choice.and_then(|i| part.candidates.get(i)) else {
             continue;
@@ -341,6 +365,9 @@ fn write(
         if candidate.scheme.has_zeros() {
             sparse.insert(holder, candidate.ranks[0]);
         }
+        if let Some([_, outputs]) = factors.orders {
+            kept.insert((part.layer.output, CHANNELS), outputs);
+        }
         let dense = part.geometry.dense();
         changes.push(Change {
             node: label,
@@ -352,6 +379,7 @@ fn write(
     }
     Ok(Edited {
         sparse,
+        kept,
         ..Edited::new(edit.finish()?, changes, left, false)
     })
 }
@@ -370,6 +398,7 @@ fn in_words(geometry: &Geometry, candidate: &Candidate) -> String {
         Scheme::Tucker => {
             format!("{from} to {inner} by 1x1, to {outer} by {h}x{w}, to {to} by 1x1")
         }
+        Scheme::Grouped => format!("{from} to {to} by {h}x{w} in {inner} groups"),
         Scheme::Sparse => format!("{inner} of {} weights", from * to * geometry.taps()),
         Scheme::SparseLowRank => {
             let all = from * to * geometry.taps();

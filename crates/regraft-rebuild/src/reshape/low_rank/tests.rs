@@ -144,6 +144,7 @@ fn all_ranks_leave_no_error() {
         (Scheme::Spatial, [0, 18]),
         (Scheme::Tucker, [6, 10]),
         (Scheme::Separable, [0, 60]),
+        (Scheme::Grouped, [1, 0]),
         (Scheme::Sparse, [900, 0]),
         (Scheme::SparseLowRank, [0, 10]),
     ] {
@@ -226,4 +227,44 @@ fn nothing_is_factored_blindly() {
         &Silent,
     );
     assert!(matches!(found, Err(RebuildError::OverBudget { .. })));
+}
+
+#[test]
+fn layers_in_groups_one_behind_the_other_compute_what_their_weights_say() {
+    for (name, network) in all() {
+        let network = calibrated(network);
+        let grouped = LowRankConfig {
+            schemes: vec![Scheme::Grouped],
+            ..config(Limit::Macs(0.8))
+        };
+        let mut left = Vec::new();
+        let parts = parts(
+            &network,
+            &Selection::default(),
+            &grouped,
+            &mut left,
+            &Silent,
+        )
+        .unwrap();
+        let chosen: Vec<Option<usize>> = parts.iter().map(|_| Some(0)).collect();
+        let thin = write(&network, &parts, &chosen, Vec::new()).unwrap();
+        let mut edit = network.graph.edit();
+        for part in &parts {
+            let first = part.candidates[0];
+            let factors = part.work().factors(first.scheme, first.ranks).unwrap();
+            let bias = part.bias(&network, &factors.composed);
+            let bias = bias.unwrap_or_else(|| part.layer.bias(&network.graph));
+            let tensors = part.layer.tensors(&network.graph, &factors.composed, &bias);
+            for (id, tensor) in tensors.unwrap() {
+                edit.set_initializer(id, tensor);
+            }
+        }
+        let wanted = edit.finish().unwrap();
+        assert!(!parts.is_empty() || name != "residual");
+        let has_biases = parts.iter().all(|p| p.layer.bias.is_some());
+        if has_biases {
+            check_same(&wanted, &thin.graph);
+        }
+        assert_eq!(thin.kept.len(), parts.len(), "{name}");
+    }
 }

@@ -77,6 +77,6 @@ impl Work<'_> {
         } else {
             vec![found.inner, found.outer, found.sparse]
         };
-        Ok(Factors { parts, composed })
+        Ok(Factors::in_order(parts, composed))
     }
 }
