@@ -3,9 +3,9 @@
 //! Inputs and outputs are shared out evenly over the groups so that what is cut off matters least. The value of
 //! a channel to an output is what it adds to that output alone, `w_oc G_cc w_ocᵀ` over its taps; for given
 //! groups of inputs the best groups of outputs are a linear assignment of outputs to places, and the other way
-//! round, so that turns never lower the value that is kept. They start from the two ways that the layer's own
-//! inputs suggest: neighbours along the smoothest eigenvector of the channels' correlations (spectral
-//! clustering; Fiedler 1973), and the order as it is. Weights inside are then refitted exactly, which also sees
+//! round, so that turns never lower the value that is kept. They start from the order as it is and from neighbours
+//! along the smoothest eigenvector of two likenesses of channels (Fiedler 1973): their correlation on the layer's
+//! inputs, and which outputs they matter to (Dhillon 2001). The best of the three is taken. Weights inside are then refitted exactly, which also sees
 //! what the inputs have in common.
 //!
 //! # Reference
@@ -14,7 +14,7 @@
 
 use crate::assign::assign;
 use crate::error::{SolveError, same};
-use crate::factor::symmetric_eigen;
+use crate::factor::{product, symmetric_eigen};
 use crate::sparse::{Mask, Objective, ObjectiveConfig, refit_support};
 use crate::{LeastSquares, Matrix};
 
@@ -50,8 +50,8 @@ pub fn grouped(
     same("weights' inputs", problem.n_in(), weights.cols)?;
     let taps = taps.max(1);
     let (n_in, n_out) = (weights.cols / taps, weights.rows);
-    let divides = groups > 0 && n_in % groups == 0 && n_out % groups == 0;
-    if !divides || weights.cols % taps != 0 || n_in.max(n_out) > MAX_CHANNELS {
+    let divides = groups > 0 && n_in.is_multiple_of(groups) && n_out.is_multiple_of(groups);
+    if !divides || !weights.cols.is_multiple_of(taps) || n_in.max(n_out) > MAX_CHANNELS {
         return Err(SolveError::Option {
             option: "groups",
             value: groups as f64,
@@ -60,7 +60,11 @@ pub fn grouped(
     }
     let objective = Objective::new(problem, Some(weights), &ObjectiveConfig::default())?;
     let value = values(problem, weights, taps);
-    let starts = [(0..n_in).collect(), spectral(problem, taps, n_in)?];
+    let starts = [
+        (0..n_in).collect(),
+        smoothest(&correlation(problem, taps, n_in))?,
+        smoothest(&common_outputs(&value))?,
+    ];
     let mut best: Option<(f64, Grouped)> = None;
     for order in starts {
         let (inputs, outputs) = settle(&value, order, groups)?;
@@ -101,36 +105,54 @@ fn values(problem: &LeastSquares, weights: &Matrix, taps: usize) -> Matrix {
     value
 }
 
-/// Returns the channels along the second smoothest eigenvector of their correlations.
-fn spectral(problem: &LeastSquares, taps: usize, n_in: usize) -> Result<Vec<usize>, SolveError> {
-    let energy: Vec<f64> = (0..n_in)
-        .map(|c| {
-            (0..taps)
-                .map(|t| problem.gram.at(c * taps + t, c * taps + t))
-                .sum()
-        })
-        .collect();
-    let mut laplacian = Matrix::zeros(n_in, n_in);
-    for a in 0..n_in {
-        for b in 0..n_in {
+/// Returns how alike channels are on the inputs, over all taps.
+fn correlation(problem: &LeastSquares, taps: usize, n_in: usize) -> Matrix {
+    let common = |a: usize, b: usize| -> f64 {
+        let at = |t: usize| problem.gram.at(a * taps + t, b * taps + t);
+        (0..taps).map(at).sum()
+    };
+    let energy: Vec<f64> = (0..n_in).map(|c| common(c, c)).collect();
+    alike(n_in, common, &energy)
+}
+
+/// Returns how alike channels are in the outputs that they matter to.
+fn common_outputs(value: &Matrix) -> Matrix {
+    let products = product(&value.transposed(), value);
+    alike(value.cols, |a, b| products.at(a, b), &products.diagonal())
+}
+
+/// Returns magnitudes relative to both diagonals; 0 where one of them is.
+fn alike(n: usize, common: impl Fn(usize, usize) -> f64, energy: &[f64]) -> Matrix {
+    let mut likeness = Matrix::zeros(n, n);
+    for a in 0..n {
+        for b in 0..n {
             let scale = (energy[a] * energy[b]).sqrt();
-            if a == b || scale <= 0.0 {
-                continue;
+            if a != b && scale > 0.0 {
+                likeness.set(a, b, (common(a, b) / scale).abs());
             }
-            let common = |t: usize| problem.gram.at(a * taps + t, b * taps + t);
-            let likeness = ((0..taps).map(common).sum::<f64>() / scale).abs();
-            laplacian.set(a, b, -likeness);
-            laplacian.set(a, a, laplacian.at(a, a) + likeness);
         }
     }
-    laplacian.check_finite("correlations")?;
+    likeness
+}
+
+/// Returns the channels along the second smoothest eigenvector of their likeness.
+fn smoothest(likeness: &Matrix) -> Result<Vec<usize>, SolveError> {
+    let n = likeness.rows;
+    let mut laplacian = Matrix::zeros(n, n);
+    for a in 0..n {
+        for b in 0..n {
+            laplacian.set(a, b, -likeness.at(a, b));
+        }
+        laplacian.set(a, a, likeness.row(a).iter().sum());
+    }
+    laplacian.check_finite("likeness of channels")?;
     let (_, vectors) = symmetric_eigen(&laplacian).ok_or(SolveError::NotFinite {
         what: "eigenvectors",
         row: 0,
         col: 0,
     })?;
-    let along = |c: &usize| vectors.at(*c, 1.min(n_in - 1));
-    let mut order: Vec<usize> = (0..n_in).collect();
+    let along = |c: &usize| vectors.at(*c, 1.min(n - 1));
+    let mut order: Vec<usize> = (0..n).collect();
     order.sort_by(|a, b| along(a).total_cmp(&along(b)).then(a.cmp(b)));
     Ok(order)
 }
