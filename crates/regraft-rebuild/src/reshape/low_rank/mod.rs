@@ -378,8 +378,8 @@ fn write(
         });
     }
     Ok(Edited {
-        sparse,
         kept,
+        sparse,
         ..Edited::new(edit.finish()?, changes, left, false)
     })
 }
