@@ -245,8 +245,9 @@ pub(crate) struct ApplyArgs {
 /// Both networks must have the same nodes; only widths may differ.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
-  regraft rebuild pruned.onnx --teacher resnet20.onnx --data cifar10/ -o rebuilt.onnx")]
+Examples:
+  regraft rebuild pruned.onnx --teacher resnet20.onnx --data cifar10/ -o rebuilt.onnx
+  regraft rebuild pruned.onnx --teacher resnet20.onnx --data cifar10/ --topology auto --latency 0.9")]
 pub(crate) struct RebuildArgs {
     /// The pruned network, an ONNX file
     #[arg(value_hint = ValueHint::FilePath)]
@@ -258,6 +259,10 @@ pub(crate) struct RebuildArgs {
     /// [default: given]
     #[arg(long, value_name = "HOW", help_heading = "Rebuild")]
     pub(crate) topology: Option<Topology>,
+    /// With --topology: the most time, as a share of the dense network's measured time
+    #[arg(long, value_name = "SHARE", value_parser = options::share, requires = "topology",
+          help_heading = "Rebuild")]
+    pub(crate) latency: Option<f64>,
     #[command(flatten)]
     pub(crate) data: DataOptions,
     #[command(flatten)]

@@ -84,6 +84,7 @@ fn rebuild(args: &RebuildArgs, talk: TalkOptions) -> Result<(), Failure> {
     if let Some(given) = args.topology {
         recipe.topology = topology(given);
     }
+    set(&mut recipe.latency, args.latency);
     set(&mut recipe.output, args.output.output.clone());
     let options = run_options(&args.run, &args.judge, &args.output, Some(&args.keep));
     let run = |p: &Reporter| regraft::rebuild(&args.pruned, &recipe, &options, p);

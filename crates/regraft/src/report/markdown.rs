@@ -187,9 +187,10 @@ fn reshaped(sheet: &mut Sheet, report: &Report) {
         sheet.put(format_args!("- Topology: {}.\n", esc(&topology.in_words())));
         for trial in topology.trials.iter().take(MAX_ROWS) {
             sheet.put(format_args!(
-                "  - {}: {} MACs, error {}\n",
+                "  - {}: {} MACs, time {}, error {}\n",
                 esc(&trial.what),
                 format::si(trial.macs),
+                trial.time_in_words(),
                 format::percent(trial.error, 2)
             ));
         }

@@ -133,8 +133,19 @@ pub struct TopologyTrial {
     pub what: String,
     /// Multiply-accumulates for one sample.
     pub macs: u64,
+    /// Time it takes as a share of the dense network's, measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time: Option<f64>,
     /// Squared error of the output on held-out samples after a closed-form rebuild, relative to its energy.
     pub error: f64,
+}
+
+impl TopologyTrial {
+    /// Returns the time in words: `0.66×`.
+    pub(super) fn time_in_words(&self) -> String {
+        self.time
+            .map_or_else(|| "–".to_owned(), |t| format!("{t:.2}×"))
+    }
 }
 
 impl TopologyFigures {

@@ -2,8 +2,9 @@
 //!
 //! A network that lost channels is one way to meet its cost. Others are to give channels back and to make
 //! layers thin instead, all the way to the dense network in thin layers. Each is rebuilt in closed
-//! form on some of the samples and judged on samples that were held out; the best is the one that the whole
-//! rebuild goes on with.
+//! form and judged on samples that were held out; the best is the one that the whole rebuild goes on with. Thin
+//! layers spend their time elsewhere than in multiplications, so each is also timed, and one that takes longer
+//! than a budget of time allows is not taken.
 
 use regraft_exec::ExecOptions;
 use regraft_graph::Graph;
@@ -12,6 +13,9 @@ use regraft_rebuild::rebuild::{KeptAxes, NoJournal, Pair, RebuildConfig, kept_ax
 
 use super::apply::{Context, Topology};
 use super::step::{LowRankStep, ReshapeStep};
+use crate::bench::LatencyOf;
+use crate::inspect::thousands;
+use crate::latency::MeasureConfig;
 use crate::model::{Model, ModelInput};
 use crate::pipeline::{Log, cost_of, rebuild_config};
 use crate::progress::{Adapter, Progress};
@@ -23,6 +27,9 @@ use crate::{Error, Recipe, RunOptions};
 /// Shares of the way from the pruned network's cost to the dense one's, on a logarithmic scale, at
 /// which channels are given back before layers become thin.
 const WAYS: [f64; 3] = [0.33, 0.67, 1.0];
+
+/// Seconds that timing a trial takes at most.
+const TIMED_SECONDS: f64 = 5.0;
 
 /// What trials work with.
 pub(crate) struct Search<'a> {
@@ -63,9 +70,8 @@ impl Search<'_> {
                 Err(error) => self.log.note(&format!("  {what}: {error}")),
             }
         }
-        let errors = tried.iter().map(|(_, trial)| trial.error).enumerate();
-        let least = errors.min_by(|a, b| a.1.total_cmp(&b.1));
-        let chosen = least.map_or(0, |(at, _)| at);
+        let all: Vec<&TopologyTrial> = tried.iter().map(|(_, trial)| trial).collect();
+        let chosen = self.chosen(&all);
         let (mut topologies, trials): (Vec<Topology>, Vec<TopologyTrial>) =
             tried.into_iter().unzip();
         let figures = TopologyFigures {
@@ -76,15 +82,60 @@ impl Search<'_> {
         Ok((topologies.swap_remove(chosen), figures))
     }
 
+    /// Returns the trial of the least error that is fast enough; the fastest where none is.
+    fn chosen(&self, trials: &[&TopologyTrial]) -> usize {
+        let limit = self.recipe.latency.unwrap_or(f64::INFINITY);
+        // A trial without a time counts as fast only where no time was asked for.
+        let time = |trial: &TopologyTrial| trial.time.unwrap_or(f64::MAX);
+        let numbered = || trials.iter().enumerate();
+        let fast = numbered().filter(|(_, t)| time(t) <= limit);
+        if let Some((at, _)) = fast.min_by(|a, b| a.1.error.total_cmp(&b.1.error)) {
+            return at;
+        }
+        self.log.warn(format!(
+            "no topology takes at most {limit} of the dense network's time: the fastest is kept"
+        ));
+        let fastest = numbered().min_by(|a, b| time(a.1).total_cmp(&time(b.1)));
+        fastest.map_or(0, |(at, _)| at)
+    }
+
+    /// Returns the time that a network takes as a share of the dense one's; nothing where it cannot be
+    /// measured.
+    fn time(&self, graph: &Graph) -> Option<f64> {
+        let latency = LatencyOf {
+            dense: self.teacher,
+            input: self.input,
+            samples: Some(&self.samples.calibration),
+            recipe: self.recipe,
+            threads: 1,
+            options: self.options,
+        };
+        let config = MeasureConfig {
+            max_seconds: TIMED_SECONDS,
+            ..MeasureConfig::default()
+        };
+        let bytes = regraft_onnx::write_bytes(graph).ok()?;
+        Some(latency.small(graph, &bytes, &config).ok()?.ratio)
+    }
+
     /// Judges a topology.
     fn tried(&self, what: String, topology: Topology) -> Result<(Topology, TopologyTrial), Error> {
         self.log.stage("topology");
         let error = self.judge(&topology)?;
         let macs = cost_of(&topology.graph)?.macs;
+        let time = self.time(&topology.graph);
+        let timed = time.map_or_else(String::new, |t| format!(", {t:.2} of the dense time"));
         self.log.note(&format!(
-            "  {what}: {macs} MACs, output error {error:.4} after the closed form"
+            "  {what}: {} MACs{timed}, output error {error:.4} after the closed form",
+            thousands(macs)
         ));
-        Ok((topology, TopologyTrial { what, macs, error }))
+        let trial = TopologyTrial {
+            what,
+            macs,
+            time,
+            error,
+        };
+        Ok((topology, trial))
     }
 
     /// Returns the dense network with channels for a share of its cost.

@@ -152,6 +152,19 @@ fn the_topology_is_chosen_within_the_cost_of_what_was_pruned() {
         .fold(f64::INFINITY, f64::min);
     assert!(topology.trials[topology.chosen].error <= least);
     assert!(found.report.small.macs <= topology.budget);
+    // Where nothing is fast enough, the fastest it is, and the report says so.
+    let hurried = Recipe {
+        latency: Some(1e-6),
+        output: Some(folder.path().join("fastest.onnx")),
+        ..auto
+    };
+    let found = rebuild(&small.files.model, &hurried, &RunOptions::default(), &Quiet).unwrap();
+    let topology = found.report.topology.unwrap();
+    let fastest = topology.trials.iter().filter_map(|t| t.time);
+    let fastest = fastest.fold(f64::INFINITY, f64::min);
+    assert_eq!(topology.trials[topology.chosen].time, Some(fastest));
+    let warned = |w: &String| w.contains("the fastest is kept");
+    assert!(found.report.warnings.iter().any(warned));
 }
 
 #[test]

@@ -81,15 +81,16 @@ fn trials(page: &mut Page, topology: &TopologyFigures) {
     let errors = topology.trials.iter().map(|t| t.error);
     let most = errors.fold(f64::MIN_POSITIVE, f64::max);
     page.put(format_args!(
-        "<div class=\"scroll\"><table>\n<thead><tr><th>Topology</th><th>MACs</th><th>Error of the output</th><th></th></tr></thead>\n<tbody>\n"
+        "<div class=\"scroll\"><table>\n<thead><tr><th>Topology</th><th>MACs</th><th>Time</th><th>Error of the output</th><th></th></tr></thead>\n<tbody>\n"
     ));
     for (at, trial) in topology.trials.iter().enumerate() {
         let kept = if at == topology.chosen { ", kept" } else { "" };
         let width = (trial.error / most * WIDTH).clamp(1.0, WIDTH);
         page.put(format_args!(
-            "<tr><th>{}{kept}</th><td>{}</td><td><svg class=\"inline\" width=\"{WIDTH}\" height=\"10\" role=\"img\" aria-label=\"{}\"><rect class=\"is\" width=\"{width:.1}\" height=\"10\"/></svg></td><td>{}</td></tr>\n",
+            "<tr><th>{}{kept}</th><td>{}</td><td>{}</td><td><svg class=\"inline\" width=\"{WIDTH}\" height=\"10\" role=\"img\" aria-label=\"{}\"><rect class=\"is\" width=\"{width:.1}\" height=\"10\"/></svg></td><td>{}</td></tr>\n",
             esc(&trial.what),
             format::si(trial.macs),
+            trial.time_in_words(),
             format::percent(trial.error, 2),
             format::percent(trial.error, 2),
         ));
