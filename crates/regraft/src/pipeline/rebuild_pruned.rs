@@ -98,6 +98,7 @@ impl Work<'_> {
         let said = (log.fallbacks.borrow().len(), log.warnings.borrow().len());
         let (plan, kept) = kept_channels(teacher, &graph, log)?;
         let zeros = held_zeros(&graph, log)?;
+        let of_given = said.1..log.warnings.borrow().len();
         let before = graph.clone();
         let run_dir = open_run(self.options, self.student, self.samples, recipe)?;
         let journal = RunJournal::new(run_dir, recipe)?;
@@ -111,7 +112,7 @@ impl Work<'_> {
         if !is_given {
             // What could not be told of the given network is nothing that was done.
             log.fallbacks.borrow_mut().truncate(said.0);
-            log.warnings.borrow_mut().truncate(said.1);
+            log.warnings.borrow_mut().drain(of_given);
         }
         let plan = is_given.then_some(&plan);
         let context = self.context(plan);
