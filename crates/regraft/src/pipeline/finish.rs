@@ -26,7 +26,7 @@ use crate::report::{
 use crate::samples::Samples;
 use crate::selection::{Selection, TimeSelection};
 use crate::storage::{peak_rss_bytes, write_atomic};
-use crate::{Error, Recipe};
+use crate::{Error, Recipe, ReshapeStep};
 
 /// Quality of the three models.
 pub(crate) struct Judged {
@@ -143,12 +143,19 @@ fn without_plan(graph: &Graph) -> Result<Graph, Error> {
 /// Returns the graph with what was done written into its metadata.
 pub(crate) fn metadata(graph: &Graph, model: &Model, recipe: &Recipe) -> Result<Graph, Error> {
     let mut edit = graph.edit();
+    let entry = |key: &str| graph.header().metadata.iter().find(|(k, _)| k == key);
+    if entry(BASE).is_none_or(|(_, base)| *base != model.sha256) {
+        // A plan in the file speaks of another dense network.
+        edit.remove_metadata(PLAN);
+    }
     edit.set_metadata("regraft.version", env!("CARGO_PKG_VERSION"));
     edit.set_metadata(BASE, &model.sha256);
+    let edits: Vec<&str> = recipe.reshape.iter().map(ReshapeStep::name).collect();
     let budget = match (recipe.macs, recipe.params, recipe.latency) {
         (Some(share), _, _) => format!("macs {share}"),
         (None, Some(share), _) => format!("params {share}"),
         (None, None, Some(share)) => format!("latency {share}"),
+        (None, None, None) if !edits.is_empty() => format!("reshaped: {}", edits.join(", ")),
         (None, None, None) => "given by a plan".to_owned(),
     };
     edit.set_metadata("regraft.budget", &budget);

@@ -194,6 +194,25 @@ fn a_network_that_shrink_rebuilt_says_which_channels_it_kept() {
             .iter()
             .all(|w| !w.contains("cannot be told"))
     );
+    // Pruned again, it has a plan of its own that speaks of the network before.
+    let again = Recipe {
+        model: Some(small.files.model.clone()),
+        macs: Some(0.8),
+        output: Some(folder.path().join("again.onnx")),
+        ..pruned
+    };
+    let twice = shrink(&again, &RunOptions::default(), &Quiet).unwrap();
+    let entry = |path: &Path, key: &str| {
+        let graph = regraft_onnx::read(path, &regraft_onnx::Limits::default()).unwrap();
+        let mut entries = graph.header().metadata.clone().into_iter();
+        entries.find(|(k, _)| k == key).map(|(_, text)| text)
+    };
+    let plan = |path: &Path| entry(path, "regraft.plan").unwrap();
+    assert_ne!(plan(&small.files.model), plan(&twice.files.model));
+    assert_eq!(
+        entry(&found.files.model, "regraft.budget").unwrap(),
+        "reshaped: reconnect"
+    );
     // The channels are others now: the plan is no longer true and gone.
     let graph = regraft_onnx::read(&found.files.model, &regraft_onnx::Limits::default()).unwrap();
     assert!(
