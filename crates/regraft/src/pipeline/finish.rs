@@ -213,7 +213,8 @@ pub(crate) fn figures(found: &Latency) -> LatencyFigures {
 
 /// A runtime that multiplies by zeros gains nothing from them.
 fn zeros_warning(report: &mut Report, recipe: &Recipe) {
-    if !recipe.is_sparse() {
+    let by_edit = report.reshape.iter().any(|step| step.packed.is_some());
+    if !recipe.is_sparse() && !by_edit {
         return;
     }
     let measured = report

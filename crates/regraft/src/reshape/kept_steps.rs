@@ -168,7 +168,11 @@ pub fn undo(
     options: &RunOptions,
 ) -> Result<Undone, Error> {
     crate::outputs::check(&[output], &[], &Recipe::default(), options)?;
-    let run = RunDir::existing(run_dir)?;
+    let not_kept = |what: &str| {
+        Error::usage(format!("{} {what}", run_dir.display()))
+            .with_hint("name the folder that `reshape` was given with --run")
+    };
+    let run = RunDir::existing(run_dir)?.ok_or_else(|| not_kept("is no run directory"))?;
     // Everything of one target has the same beginning; a run directory of edits has one target.
     let keys: Vec<String> = run
         .keys()
@@ -179,10 +183,7 @@ pub fn undo(
     let numbers = 1..=keys.len();
     let steps = numbers.take_while(|n| named(*n).is_some()).count();
     if steps == 0 {
-        return Err(
-            Error::usage(format!("{} keeps no edits", run_dir.display()))
-                .with_hint("name the folder that `reshape` was given with --run"),
-        );
+        return Err(not_kept("keeps no edits"));
     }
     let wanted = step.unwrap_or(steps);
     let Some(one_before) = wanted.checked_sub(1).filter(|_| wanted <= steps) else {

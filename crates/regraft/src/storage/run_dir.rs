@@ -136,22 +136,20 @@ impl RunDir {
         })
     }
 
-    /// Returns a run directory as it is, whatever it was made for.
+    /// Returns a run directory as it is, whatever it was made for; `None` for a folder that is none.
     ///
     /// # Errors
-    /// As [`RunDir::open`]; a folder without a manifest is no run directory.
-    pub(crate) fn existing(dir: &Path) -> Result<Self, StorageError> {
-        let manifest = dir.join(MANIFEST);
-        if read_manifest(dir, &manifest)?.is_none() {
-            let missing = io::Error::from(io::ErrorKind::NotFound);
-            return Err(StorageError::io("read", &manifest, missing));
+    /// As [`RunDir::open`].
+    pub(crate) fn existing(dir: &Path) -> Result<Option<Self>, StorageError> {
+        if read_manifest(dir, &dir.join(MANIFEST))?.is_none() {
+            return Ok(None);
         }
         let lock = lock(dir)?;
-        Ok(Self {
+        Ok(Some(Self {
             dir: dir.to_path_buf(),
             journal: Journal::open(dir)?,
             _lock: lock,
-        })
+        }))
     }
 
     /// Returns the keys of the finished units, sorted.
