@@ -72,14 +72,7 @@ pub fn attend(
     let convolutions: Vec<&Layer> = chosen
         .filter(|l| matches!(l.kind, LayerKind::Conv { .. }))
         .collect();
-    let ends = |l: &&Layer| {
-        graph.consumers(l.output).iter().any(|n| {
-            matches!(
-                graph.node(*n).op,
-                Op::Binary(regraft_graph::op::BinaryOp::Add)
-            )
-        })
-    };
+    let ends = |l: &&Layer| ends_branch(network, l);
     let wide = |l: &&Layer| l.taps > 1;
     let picked: Vec<&Layer> = if !selection.only.is_empty() {
         convolutions
@@ -105,6 +98,23 @@ pub fn attend(
     let graph = edit.finish()?;
     let changes = changes(network, &graph, &made, config.attention)?;
     Ok(Edited::new(graph, changes, left, true))
+}
+
+/// Returns true if a layer's output is added to something else than another part of the same layer: thin
+/// layers beside single weights read what it reads, with nothing but layers between.
+fn ends_branch(network: &Network, layer: &Layer) -> bool {
+    let graph = &network.graph;
+    let behind = |value: ValueId| network.layers.iter().find(|l| l.output == value);
+    let is_part = |other: ValueId| {
+        let chain = std::iter::successors(behind(other), |l| behind(l.input));
+        chain.last().is_some_and(|first| first.input == layer.input)
+    };
+    graph.consumers(layer.output).iter().any(|n| {
+        let node = graph.node(*n);
+        let others = node.inputs.iter().flatten().copied();
+        let mut others = others.filter(|v| *v != layer.output);
+        matches!(node.op, Op::Binary(regraft_graph::op::BinaryOp::Add)) && !others.any(is_part)
+    })
 }
 
 fn space(network: &Network, value: ValueId) -> Option<[usize; 2]> {

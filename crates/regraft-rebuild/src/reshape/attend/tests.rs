@@ -2,7 +2,7 @@
 
 use super::{AttendConfig, Attention, attend};
 use crate::RebuildError;
-use crate::reshape::toy::{check_same, perceptron, residual};
+use crate::reshape::toy::{Toy, check_same, perceptron, residual};
 use crate::reshape::{Network, Selection};
 
 fn put(network: &Network, attention: Attention) -> Result<super::Edited, RebuildError> {
@@ -52,5 +52,25 @@ fn a_network_without_maps_is_left() {
     let network = perceptron();
     let edited = put(&network, Attention::SqueezeExcite { reduction: 4 }).unwrap();
     assert!(edited.changes.is_empty());
+    check_same(&network.graph, &edited.graph);
+}
+
+#[test]
+fn parts_of_one_layer_are_not_the_end_of_a_branch() {
+    let mut t = Toy::new(&[4, 6, 6]);
+    t.conv("x", "a", (4, 8, 3));
+    t.relu("a", "ar");
+    t.conv("ar", "narrow", (8, 2, 3));
+    t.conv("narrow", "thin", (2, 8, 1));
+    t.conv("ar", "single", (8, 8, 3));
+    t.add("single", "thin", "s");
+    t.relu("s", "sr");
+    t.conv("sr", "b", (8, 8, 3));
+    t.add("b", "ar", "sum");
+    t.head("sum", 8);
+    let network = t.done();
+    let edited = put(&network, Attention::SqueezeExcite { reduction: 4 }).unwrap();
+    let nodes: Vec<&str> = edited.changes.iter().map(|c| c.node.as_str()).collect();
+    assert_eq!(nodes, ["b"]);
     check_same(&network.graph, &edited.graph);
 }
