@@ -112,13 +112,8 @@ impl GraphBuilder {
         let inputs = inputs.iter().map(&mut port).collect();
         let outputs = outputs.iter().map(&mut port).collect();
         self.nodes.push(Node {
-            name: name.to_owned(),
-            op,
-            inputs,
-            outputs,
-            captures: Vec::new(),
-            source: None,
             edited: false,
+            ..Node::new(name, op, inputs, outputs)
         });
     }
 

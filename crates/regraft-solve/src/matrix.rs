@@ -123,7 +123,6 @@ impl Matrix {
         self.data.iter().map(|&v| v as f32).collect()
     }
 
-    /// Returns an error naming the first value that is not finite.
     /// Returns the product with a matrix of as many rows as this one has columns.
     ///
     /// Panics if it has another number of rows.
@@ -132,6 +131,7 @@ impl Matrix {
         crate::factor::product(self, right)
     }
 
+    /// Returns an error naming the first value that is not finite.
     pub(crate) fn check_finite(&self, what: &'static str) -> Result<(), SolveError> {
         match self.data.iter().position(|v| !v.is_finite()) {
             None => Ok(()),

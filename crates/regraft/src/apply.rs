@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::evaluate::{metrics, outputs};
 use crate::model::{Model, ModelInput};
-use crate::pipeline::{RunOptions, Stages, metadata, with_plan};
+use crate::pipeline::{Channels, RunOptions, Stages, metadata};
 use crate::plan_file::PlanFile;
 use crate::progress::Progress;
 use crate::report::{Metrics, ModelFigures, TerminalStyle, VerifyFigures};
@@ -92,10 +92,16 @@ pub fn apply(
         None => Ok(None),
     };
     let (dense_metrics, small_metrics) = (quality(&model.graph)?, quality(&removed.pruned)?);
-    let small = with_plan(&metadata(&removed.pruned, &model, recipe)?, &removed.plan)?;
+    let channels = Channels::Of(&removed.plan);
+    let small = metadata(&removed.pruned, &model, recipe, channels)?;
     let bytes = regraft_onnx::write_bytes(&small)?;
     if let Some(path) = &wanted.masked {
-        let bytes = regraft_onnx::write_bytes(&metadata(&removed.masked, &model, recipe)?)?;
+        let bytes = regraft_onnx::write_bytes(&metadata(
+            &removed.masked,
+            &model,
+            recipe,
+            Channels::AsGiven,
+        )?)?;
         write_atomic(path, &bytes)?;
     }
     write_atomic(&out, &bytes)?;

@@ -88,14 +88,7 @@ impl Decomposition {
         self.aim_beside(&outer, &inner);
         let traces = self.traces()?;
         for &keep in kept {
-            let mask = self.mask(traces.as_ref(), keep)?;
-            let sparse = refit_support(&self.objective, &mask, self.threads)?.weights;
-            let (outer, inner) = self.product_beside(&sparse, rank)?;
-            each(SparseLowRank {
-                sparse,
-                outer,
-                inner,
-            })?;
+            each(self.turn(traces.as_ref(), rank, keep)?)?;
         }
         Ok(())
     }
@@ -134,14 +127,8 @@ impl Decomposition {
         for _ in 0..turns.max(1) {
             self.aim_beside(&outer, &inner);
             let traces = self.traces()?;
-            let mask = self.mask(traces.as_ref(), keep)?;
-            let sparse = refit_support(&self.objective, &mask, self.threads)?.weights;
-            (outer, inner) = self.product_beside(&sparse, rank)?;
-            let found = SparseLowRank {
-                sparse,
-                outer: outer.clone(),
-                inner: inner.clone(),
-            };
+            let found = self.turn(traces.as_ref(), rank, keep)?;
+            (outer, inner) = (found.outer.clone(), found.inner.clone());
             let value = self.value(&found.composed());
             let before = best.as_ref().map_or(f64::INFINITY, |(v, _)| *v);
             if value < before {
@@ -172,12 +159,26 @@ impl Decomposition {
         objective.constant = self.base + dot(&objective.g.data, &objective.target.data);
     }
 
-    fn product_beside(&self, sparse: &Matrix, rank: usize) -> Result<(Matrix, Matrix), SolveError> {
-        if rank == 0 {
-            return self.whole.factors(0);
-        }
-        let rest = plus(&self.target, sparse, -1.0);
-        spectrum(&self.objective.h, &rest)?.factors(rank)
+    /// Returns the single weights that the objective aims at by now, then the product beside them.
+    fn turn(
+        &self,
+        traces: Option<&Traces>,
+        rank: usize,
+        keep: usize,
+    ) -> Result<SparseLowRank, SolveError> {
+        let mask = self.mask(traces, keep)?;
+        let sparse = refit_support(&self.objective, &mask, self.threads)?.weights;
+        let (outer, inner) = if rank == 0 {
+            self.whole.factors(0)?
+        } else {
+            let rest = plus(&self.target, &sparse, -1.0);
+            spectrum(&self.objective.h, &rest)?.factors(rank)?
+        };
+        Ok(SparseLowRank {
+            sparse,
+            outer,
+            inner,
+        })
     }
 
     /// Removals in their order, where the layer is not too wide for them.

@@ -26,7 +26,9 @@ pub use recipe::{DEFAULT_HELD_OUT, FitRecipe};
 
 use crate::evaluate::{metrics, outputs};
 use crate::model::Model;
-use crate::pipeline::{Files, Log, Outcome, RunOptions, Stages, cost_of, count_weights, write_all};
+use crate::pipeline::{
+    Channels, Files, Log, Outcome, RunOptions, Stages, cost_of, count_weights, metadata, write_all,
+};
 use crate::progress::Progress;
 use crate::report::{
     DataInfo, EpochFigures, ModelFigures, ModelInfo, Report, StatisticsFigures, TrainingFigures,
@@ -149,7 +151,7 @@ fn one(recipe: &FitRecipe, options: &RunOptions, log: &Log<'_>) -> Result<Done, 
     log.check()?;
     log.stage("judge");
     let mut report = parts.report(&fitted, &set, options)?;
-    let small = crate::pipeline::metadata(&fitted.graph, &model, &reading)?;
+    let small = metadata(&fitted.graph, &model, &reading, Channels::AsGiven)?;
     let bytes = regraft_onnx::write_bytes(&small)?;
     report.small.bytes = bytes.len() as u64;
     Ok(Done {

@@ -5,15 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use regraft_graph::cost::node_macs;
 use regraft_graph::{Graph, Node, NodeId, Op, Tensor, ValueId};
 
+use super::layers::sparsity;
+use super::rebuild_pruned::LEAST_ZEROS;
 use super::shrink::facts_of;
 use crate::Error;
 use crate::report::{DrawnNode, GraphDrawing};
 
 /// A larger network is not drawn: its report would be all drawing.
 const MAX_NODES: usize = 2000;
-
-/// Zeros below this share are not told: they are there by chance.
-const TOLD_ZEROS: f64 = 0.01;
 
 /// Returns both networks as the report draws them; nothing for very large ones.
 pub(super) fn drawing(before: &Graph, after: &Graph) -> Result<Option<GraphDrawing>, Error> {
@@ -131,12 +130,8 @@ fn in_words(graph: &Graph, id: NodeId) -> String {
 }
 
 fn zeros(weight: Option<&Tensor>) -> String {
-    let Some(data) = weight.and_then(Tensor::as_f32).filter(|d| !d.is_empty()) else {
-        return String::new();
-    };
-    let share = data.iter().filter(|w| **w == 0.0).count() as f64 / data.len() as f64;
-    if share < TOLD_ZEROS {
-        return String::new();
+    match weight.and_then(sparsity) {
+        Some(share) if share >= LEAST_ZEROS => format!(", {:.0} % zeros", 100.0 * share),
+        _ => String::new(),
     }
-    format!(", {:.0} % zeros", 100.0 * share)
 }

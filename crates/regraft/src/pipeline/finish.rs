@@ -62,12 +62,12 @@ pub(crate) fn finish(
     options: &RunOptions,
     log: &Log<'_>,
 ) -> Result<Outcome, Error> {
-    let mut small = metadata(&parts.rebuilt.graph, parts.model, parts.recipe)?;
-    if let Some(selection) = parts.selection {
-        small = with_plan(&small, &selection.plan)?;
-    } else if !parts.reshape.is_empty() {
-        small = without_plan(&small)?;
-    }
+    let channels = match parts.selection {
+        Some(selection) => Channels::Of(&selection.plan),
+        None if parts.reshape.is_empty() => Channels::AsGiven,
+        None => Channels::Others,
+    };
+    let small = metadata(&parts.rebuilt.graph, parts.model, parts.recipe, channels)?;
     let bytes = regraft_onnx::write_bytes(&small)?;
     log.stage("latency");
     let latency = measure(parts, &bytes, options, log);
@@ -125,28 +125,31 @@ pub(crate) const BASE: &str = "regraft.base_sha256";
 /// Key of the plan that says which channels of the dense network are there.
 pub(crate) const PLAN: &str = "regraft.plan";
 
-/// Returns the graph with the plan that it was pruned by in its metadata, so that a rebuild knows its
-/// channels however its weights change.
-pub(crate) fn with_plan(graph: &Graph, plan: &Plan) -> Result<Graph, Error> {
-    let mut edit = graph.edit();
-    edit.set_metadata(PLAN, &PlanFile::from_plan(plan).to_toml()?);
-    Ok(edit.finish()?)
-}
-
-/// The same without: edits made other channels.
-fn without_plan(graph: &Graph) -> Result<Graph, Error> {
-    let mut edit = graph.edit();
-    edit.remove_metadata(PLAN);
-    Ok(edit.finish()?)
+/// Which channels of the dense network a written one has.
+#[derive(Clone, Copy)]
+pub(crate) enum Channels<'a> {
+    /// Those of the file that was read: a plan in it stays true if it speaks of the same dense network.
+    AsGiven,
+    /// Those of a plan, which the metadata then say, so that a rebuild knows them however weights change.
+    Of(&'a Plan),
+    /// Others, that edits made.
+    Others,
 }
 
 /// Returns the graph with what was done written into its metadata.
-pub(crate) fn metadata(graph: &Graph, model: &Model, recipe: &Recipe) -> Result<Graph, Error> {
+pub(crate) fn metadata(
+    graph: &Graph,
+    model: &Model,
+    recipe: &Recipe,
+    channels: Channels<'_>,
+) -> Result<Graph, Error> {
     let mut edit = graph.edit();
     let entry = |key: &str| graph.header().metadata.iter().find(|(k, _)| k == key);
-    if entry(BASE).is_none_or(|(_, base)| *base != model.sha256) {
-        // A plan in the file speaks of another dense network.
-        edit.remove_metadata(PLAN);
+    let same_base = entry(BASE).is_some_and(|(_, base)| *base == model.sha256);
+    match channels {
+        Channels::AsGiven if same_base => {}
+        Channels::AsGiven | Channels::Others => edit.remove_metadata(PLAN),
+        Channels::Of(plan) => edit.set_metadata(PLAN, &PlanFile::from_plan(plan).to_toml()?),
     }
     edit.set_metadata("regraft.version", env!("CARGO_PKG_VERSION"));
     edit.set_metadata(BASE, &model.sha256);

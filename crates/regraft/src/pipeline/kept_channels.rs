@@ -1,5 +1,6 @@
 //! Which channels of the dense network a pruned one kept.
 
+use regraft_graph::infer::Facts;
 use regraft_graph::{Dim, Graph, Tensor};
 use regraft_prune::plan::GroupPlan;
 use regraft_prune::{Group, Groups, Kept, Plan, Producer};
@@ -23,20 +24,28 @@ pub(super) fn kept_channels(
     log: &Log<'_>,
 ) -> Result<(Plan, KeptAxes), Error> {
     let groups = teacher.groups()?;
-    if let Some((plan, kept)) = told(teacher, graph, &groups)? {
+    let facts = facts_of(graph)?;
+    let (plan, kept) = if let Some(found) = told(teacher, graph, &facts, &groups)? {
         log.note("the network says which channels it kept");
-        return Ok((plan, explained(graph, &kept)?));
-    }
-    let plan = by_biases(teacher, graph, &groups, log)?;
-    let kept = plan.resolve(&teacher.graph, &groups)?;
+        found
+    } else {
+        let plan = by_biases(teacher, graph, &facts, &groups, log);
+        let kept = plan.resolve(&teacher.graph, &groups)?;
+        (plan, kept)
+    };
     // What was found must also explain the network's shapes; where it does not, nothing is claimed.
-    let axes = explained(graph, &kept)?;
+    let axes = explained(&facts, &kept);
     Ok((plan, axes))
 }
 
 /// Returns the plan of the network's metadata, if it was pruned from this teacher and every axis that
 /// the plan shortens has the length that it says.
-fn told(teacher: &Model, graph: &Graph, groups: &Groups) -> Result<Option<(Plan, Kept)>, Error> {
+fn told(
+    teacher: &Model,
+    graph: &Graph,
+    facts: &Facts,
+    groups: &Groups,
+) -> Result<Option<(Plan, Kept)>, Error> {
     let entry = |key: &str| {
         let mut entries = graph.header().metadata.iter();
         entries
@@ -54,7 +63,6 @@ fn told(teacher: &Model, graph: &Graph, groups: &Groups) -> Result<Option<(Plan,
     let Ok(kept) = plan.resolve(&teacher.graph, groups) else {
         return Ok(None);
     };
-    let facts = facts_of(graph)?;
     let fits = kept.iter().all(|(v, axis, list)| {
         let extent = facts.shape(v).and_then(|s| s.get(axis));
         // Values of blocks that went whole are not there.
@@ -64,8 +72,7 @@ fn told(teacher: &Model, graph: &Graph, groups: &Groups) -> Result<Option<(Plan,
 }
 
 /// Returns the kept indices of the axes that have as many in the network.
-fn explained(graph: &Graph, kept: &Kept) -> Result<KeptAxes, Error> {
-    let facts = facts_of(graph)?;
+fn explained(facts: &Facts, kept: &Kept) -> KeptAxes {
     let fits = |v, axis: usize, n: usize| {
         let extent = facts.shape(v).and_then(|s| s.get(axis));
         extent.and_then(Dim::fixed) == Some(n)
@@ -73,20 +80,20 @@ fn explained(graph: &Graph, kept: &Kept) -> Result<KeptAxes, Error> {
     let found = kept
         .iter()
         .filter(|(v, axis, list)| fits(*v, *axis, list.len()));
-    Ok(found
+    found
         .map(|(v, axis, list)| ((v, axis), list.to_vec()))
-        .collect())
+        .collect()
 }
 
 fn by_biases(
     teacher: &Model,
     graph: &Graph,
+    facts: &Facts,
     groups: &Groups,
     log: &Log<'_>,
-) -> Result<Plan, Error> {
-    let facts = facts_of(graph)?;
+) -> Plan {
     let dense_layers = find_layers(&teacher.graph, &teacher.facts);
-    let layers = find_layers(graph, &facts);
+    let layers = find_layers(graph, facts);
     let mut plan = Plan::dense(groups);
     for (group, wanted) in groups.groups.iter().zip(&mut plan.groups) {
         let mut narrower = None;
@@ -122,7 +129,7 @@ fn by_biases(
             ));
         }
     }
-    Ok(plan)
+    plan
 }
 
 /// Takes the units out of the plan whose channel of `producer` is not in `found`.

@@ -13,7 +13,7 @@ use super::weights::distributions;
 use crate::report::{Change, LayerFigures};
 
 /// Share of a tensor's elements that are zero.
-fn sparsity(tensor: &regraft_graph::Tensor) -> Option<f64> {
+pub(super) fn sparsity(tensor: &regraft_graph::Tensor) -> Option<f64> {
     let data = tensor.as_f32()?;
     let zeros = data.iter().filter(|w| **w == 0.0).count();
     Some(zeros as f64 / data.len().max(1) as f64)

@@ -22,8 +22,8 @@ use crate::report::{Fallback, Report, StageTime};
 use crate::samples::Samples;
 
 pub(crate) use finish::{
-    Judged, Parts, count_weights, figures as latency_figures, finish, frozen as frozen_figures,
-    metadata, with_plan, write_all,
+    Channels, Judged, Parts, count_weights, figures as latency_figures, finish,
+    frozen as frozen_figures, metadata, write_all,
 };
 pub(crate) use journal::RunJournal;
 pub use rebuild_pruned::rebuild;

@@ -303,7 +303,7 @@ fn still_there(mut zeros: Sparsity, before: &Graph, after: &Graph) -> Sparsity {
 }
 
 /// A layer with fewer zeros than this share was not pruned: they are there by chance.
-const LEAST_ZEROS: f64 = 0.01;
+pub(super) const LEAST_ZEROS: f64 = 0.01;
 
 /// Returns how zeros are held in the layers that have lost single connections, if there are any.
 pub(crate) fn held_zeros(graph: &Graph, log: &Log<'_>) -> Result<Option<Sparsity>, Error> {

@@ -283,17 +283,22 @@ impl AttendStep {
     }
 }
 
+impl From<SchemeName> for Scheme {
+    fn from(name: SchemeName) -> Self {
+        match name {
+            SchemeName::Output => Self::Output,
+            SchemeName::Spatial => Self::Spatial,
+            SchemeName::Tucker => Self::Tucker,
+            SchemeName::Separable => Self::Separable,
+            SchemeName::Grouped => Self::Grouped,
+            SchemeName::Sparse => Self::Sparse,
+            SchemeName::SparseLowRank => Self::SparseLowRank,
+        }
+    }
+}
+
 impl LowRankStep {
     fn config(&self, exec: ExecOptions) -> LowRankConfig {
-        let scheme = |s: &SchemeName| match s {
-            SchemeName::Output => Scheme::Output,
-            SchemeName::Spatial => Scheme::Spatial,
-            SchemeName::Tucker => Scheme::Tucker,
-            SchemeName::Separable => Scheme::Separable,
-            SchemeName::Grouped => Scheme::Grouped,
-            SchemeName::Sparse => Scheme::Sparse,
-            SchemeName::SparseLowRank => Scheme::SparseLowRank,
-        };
         LowRankConfig {
             limit: match (self.macs, self.bytes) {
                 (Some(share), _) => Limit::Macs(share),
@@ -303,7 +308,7 @@ impl LowRankStep {
             schemes: match (self.schemes.is_empty(), self.bytes) {
                 (true, Some(_)) => Scheme::ALL.to_vec(),
                 (true, None) => Scheme::THIN.to_vec(),
-                (false, _) => self.schemes.iter().map(scheme).collect(),
+                (false, _) => self.schemes.iter().map(|s| (*s).into()).collect(),
             },
             exec,
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use regraft_rebuild::reshape::low_rank::Scheme;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -310,7 +311,7 @@ impl LowRankStep {
                     .with_hint("--macs 0.7 keeps 70 % of the multiply-accumulates"),
             );
         };
-        let zeros = |s: &SchemeName| matches!(s, SchemeName::Sparse | SchemeName::SparseLowRank);
+        let zeros = |s: &SchemeName| Scheme::from(*s).has_zeros();
         if self.bytes.is_none() && self.schemes.iter().any(zeros) {
             return Err(Error::usage(
                 "layers with zeros save bytes, no multiply-accumulates or parameters",

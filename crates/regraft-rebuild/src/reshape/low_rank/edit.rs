@@ -23,14 +23,12 @@ pub(super) fn replace(
         layer,
         scheme,
     };
-    match (scheme, &factors.parts[..]) {
-        (Scheme::SparseLowRank, [inner, outer, sparse]) => {
+    match (scheme, &factors.orders, &factors.parts[..]) {
+        (Scheme::SparseLowRank, _, [inner, outer, sparse]) => {
             place.side_by_side(edit, [inner, outer, sparse], bias)
         }
-        _ => match (&factors.orders, &factors.parts[..]) {
-            (Some(orders), [part]) => place.in_groups(edit, part, orders, bias),
-            _ => place.in_a_row(edit, &factors.parts, bias),
-        },
+        (_, Some(orders), [part]) => place.in_groups(edit, part, orders, bias),
+        (_, _, parts) => place.in_a_row(edit, parts, bias),
     }
 }
 
@@ -226,13 +224,9 @@ fn op_of(
                 .tensor(layer.weight)
                 .and_then(|t| t.shape().get(2..))
                 .unwrap_or(&[]);
-            let groups = match scheme {
-                Scheme::Grouped => {
-                    let taps = spatial.iter().product::<usize>().max(1);
-                    layer.n_in() * taps / part.cols.max(1)
-                }
-                _ => layer.n_in(),
-            };
+            // Where there are groups, each row holds the inputs of one.
+            let taps = spatial.iter().product::<usize>().max(1);
+            let groups = layer.n_in() * taps / part.cols.max(1);
             let (conv, kernel) = conv_of(conv, spatial, groups, scheme, at);
             let taps = kernel.iter().product::<usize>().max(1);
             let mut shape = vec![rows, part.cols / taps];

@@ -6,8 +6,8 @@ use std::rc::Rc;
 
 use regraft_graph::cost::packed_bytes;
 use regraft_graph::infer::Facts;
-use regraft_graph::{Dim, Graph, Op};
-use regraft_solve::low_rank::{Spectrum, best_outer, grouped, output_spectrum};
+use regraft_graph::{Dim, Graph, Op, ValueId};
+use regraft_solve::low_rank::{Decomposition, Spectrum, best_outer, grouped, output_spectrum};
 use regraft_solve::{LeastSquares, Matrix, SolveError};
 
 use super::Scheme;
@@ -28,6 +28,8 @@ pub(super) struct Geometry {
     pub(super) behind: [usize; 2],
     /// True if a kernel of two axes can be split.
     splits: bool,
+    /// True if the outputs can be put in another order.
+    sorts: bool,
 }
 
 impl Geometry {
@@ -40,6 +42,7 @@ impl Geometry {
             before: [1, 1],
             behind: [1, rows.max(1)],
             splits: false,
+            sorts: !order_is_fixed(graph, layer.output),
         };
         match layer.kind {
             LayerKind::Gemm { .. } | LayerKind::MatMul => Some(plain),
@@ -92,7 +95,7 @@ impl Geometry {
             Scheme::Output | Scheme::Sparse | Scheme::SparseLowRank => true,
             Scheme::Spatial => self.splits && self.kernel.iter().all(|k| *k > 1),
             Scheme::Tucker | Scheme::Separable => self.splits && self.taps() > 1,
-            Scheme::Grouped => self.splits,
+            Scheme::Grouped => self.splits && self.sorts,
         }
     }
 
@@ -141,6 +144,13 @@ impl Geometry {
             }
         }
     }
+}
+
+/// Returns true if the order of a value's channels cannot change: what the network gives, and what a
+/// subgraph reads from outside.
+fn order_is_fixed(graph: &Graph, value: ValueId) -> bool {
+    let mut nodes = graph.nodes();
+    graph.outputs().contains(&value) || nodes.any(|(_, n)| n.captures.contains(&value))
 }
 
 fn area(space: [usize; 2]) -> usize {
@@ -213,6 +223,7 @@ pub(super) struct Work<'a> {
     columns: OnceCell<Spectrum>,
     inputs: OnceCell<Spectrum>,
     cores: RefCell<BTreeMap<usize, Rc<Core>>>,
+    pub(super) decomposition: RefCell<Option<Decomposition>>,
 }
 
 /// What a number of input channels allows.
@@ -242,6 +253,7 @@ impl<'a> Work<'a> {
             columns: OnceCell::new(),
             inputs: OnceCell::new(),
             cores: RefCell::default(),
+            decomposition: RefCell::default(),
         }
     }
 }

@@ -244,9 +244,6 @@ fn parts<'a>(
             threads: config.exec.threads,
         };
         part.candidates = part.work().candidates(&config.schemes).map_err(solve)?;
-        if order_is_fixed(graph, layer.output) {
-            part.candidates.retain(|c| c.scheme != Scheme::Grouped);
-        }
         if part.candidates.is_empty() {
             left.push((label, "no product of thin layers is cheaper".to_owned()));
             continue;
@@ -254,13 +251,6 @@ fn parts<'a>(
         parts.push(part);
     }
     Ok(parts)
-}
-
-/// Returns true if the order of a value's channels cannot change: what the network gives, and what a
-/// subgraph reads from outside.
-fn order_is_fixed(graph: &Graph, value: ValueId) -> bool {
-    let mut nodes = graph.nodes();
-    graph.outputs().contains(&value) || nodes.any(|(_, n)| n.captures.contains(&value))
 }
 
 /// The error at which a layer's weight in the network is measured: small enough to stay linear.

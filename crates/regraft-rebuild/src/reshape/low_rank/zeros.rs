@@ -1,7 +1,7 @@
 //! Layers with zeros: single weights alone, or beside thin layers.
 
 use regraft_solve::SolveError;
-use regraft_solve::low_rank::Decomposition;
+use regraft_solve::low_rank::{Decomposition, SparseLowRank};
 use regraft_solve::sparse::ObjectiveConfig;
 
 use super::Scheme;
@@ -30,7 +30,6 @@ impl Work<'_> {
             .filter(|k| *k > 0)
             .collect();
         kept.dedup();
-        let mut decomposition = self.decomposition()?;
         for rank in self.ranks_beside(scheme) {
             let cheaper = |k: &usize| {
                 let cost = self.geometry.cost(scheme, [*k, rank]);
@@ -38,7 +37,7 @@ impl Work<'_> {
             };
             let kept: Vec<usize> = kept.iter().copied().filter(cheaper).collect();
             let mut at = kept.iter();
-            decomposition.levels(rank, &kept, &mut |parts| {
+            let mut each = |parts: SparseLowRank| {
                 let ranks = [at.next().copied().unwrap_or(0), rank];
                 found.push(Candidate {
                     scheme,
@@ -47,7 +46,8 @@ impl Work<'_> {
                     error: self.problem.relative_error(&parts.composed(), None)?,
                 });
                 Ok(())
-            })?;
+            };
+            self.decomposed(|d| d.levels(rank, &kept, &mut each))?;
         }
         Ok(())
     }
@@ -63,14 +63,23 @@ impl Work<'_> {
         ranks
     }
 
-    fn decomposition(&self) -> Result<Decomposition, SolveError> {
+    /// Works with the layer's decomposition, which is made once: it holds factors of the Gram.
+    fn decomposed<T>(
+        &self,
+        with: impl FnOnce(&mut Decomposition) -> Result<T, SolveError>,
+    ) -> Result<T, SolveError> {
+        let mut made = self.decomposition.borrow_mut();
+        if let Some(made) = made.as_mut() {
+            return with(made);
+        }
         let config = ObjectiveConfig::default();
-        Decomposition::new(self.problem, self.weights, &config, self.threads)
+        let new = Decomposition::new(self.problem, self.weights, &config, self.threads)?;
+        with(made.insert(new))
     }
 
     /// Returns so many single weights and thin layers of that rank.
     pub(super) fn single_and_thin(&self, [kept, rank]: [usize; 2]) -> Result<Factors, SolveError> {
-        let found = self.decomposition()?.solve(rank, kept, TURNS)?;
+        let found = self.decomposed(|d| d.solve(rank, kept, TURNS))?;
         let composed = found.composed();
         let parts = if rank == 0 {
             vec![found.sparse]

@@ -34,8 +34,9 @@ struct Side<'a> {
 
 /// Writes the drawing.
 pub(super) fn figure(page: &mut Page, drawing: &GraphDrawing) {
-    let rows = visible(drawing);
-    let all = drawing.rows().len();
+    let all = drawing.rows();
+    let n_rows = all.len();
+    let rows = visible(drawing, all);
     let place = |list: &[DrawnNode], of: fn(&Row) -> Option<usize>| {
         let mut places = vec![None; list.len()];
         for (row, pair) in rows.iter().enumerate() {
@@ -88,12 +89,11 @@ pub(super) fn figure(page: &mut Page, drawing: &GraphDrawing) {
         }
     }
     page.put(format_args!("</svg></div>\n"));
-    page.left_out(rows.len(), all, "rows");
+    page.left_out(rows.len(), n_rows, "rows");
 }
 
 /// Returns the rows that are drawn.
-fn visible(drawing: &GraphDrawing) -> Vec<Row> {
-    let rows = drawing.rows();
+fn visible(drawing: &GraphDrawing, rows: Vec<Row>) -> Vec<Row> {
     if rows.len() <= ALL_ROWS {
         return rows;
     }
