@@ -9,6 +9,7 @@ use crate::error::DataError;
 use crate::file::Stream;
 use crate::limits::Budget;
 use crate::npy::{self, Header};
+use crate::numbers::Numbers;
 use crate::preprocess::{Layout, Size};
 use crate::source::Split;
 
@@ -18,6 +19,8 @@ pub(crate) struct Pair {
     pub(crate) role: Role,
     pub(crate) samples: usize,
     pub(crate) labels: Option<usize>,
+    /// An array of numbers to find, where there are no labels.
+    pub(crate) numbers: Option<usize>,
 }
 
 /// Returns a data set of an array whose first axis counts samples.
@@ -46,6 +49,7 @@ pub(crate) fn array_dataset(name: String, shape: &[usize], elements: Elements) -
         image,
         samples: Samples::Array(elements),
         labels: None,
+        numbers: None,
         class_names: Vec::new(),
     }
 }
@@ -82,6 +86,13 @@ pub(crate) fn open_npy(
             let header = npy::read_header(&mut stream, &budget.limits)?;
             data.labels = Some(npy::read_labels(&mut stream, &header, budget)?);
         }
+        if let Some(numbers) = pair.numbers {
+            let mut stream = Stream::open(files[numbers], &budget.limits)?;
+            let header = npy::read_header(&mut stream, &budget.limits)?;
+            let elements = npy::read_values(&mut stream, &header, budget)?;
+            let shape = npy::usize_shape(stream.name(), &header.shape)?;
+            data.numbers = Some(Numbers::from_elements(&shape, &elements));
+        }
         splits.push(Split {
             role: pair.role,
             data,
@@ -93,8 +104,8 @@ pub(crate) fn open_npy(
 /// Finds samples and labels among named arrays, one pair per role.
 ///
 /// Arrays without a role in their name count only when none has one. Labels are
-/// integers of shape `[n]` or `[n, 1]`; samples are what is left with at least
-/// two axes.
+/// integers of shape `[n]` or `[n, 1]`; numbers to find are floats of a name that
+/// labels have; samples are what is left with at least two axes.
 pub(crate) fn pair(
     path: &Path,
     arrays: &[(String, Header)],
@@ -180,13 +191,17 @@ fn pair_of_role(
         ([], _) => None,
         (many, _) => return Err(ambiguous(many)),
     };
+    let numbers = match labels {
+        Some(_) => None,
+        None => numbers_of_role(path, arrays, members, n)?,
+    };
     let unused = members
         .iter()
-        .filter(|&&i| i != samples && Some(i) != labels);
+        .filter(|&&i| i != samples && Some(i) != labels && Some(i) != numbers);
     for &i in unused {
         let (name, header) = &arrays[i];
         notes.push(format!(
-            "not used: array `{name}` ({} {:?}), labels are whole numbers, one per sample",
+            "not used: array `{name}` ({} {:?}), labels are whole numbers, one per sample, or floats called `y` or `targets`",
             header.descr, header.shape
         ));
     }
@@ -194,7 +209,42 @@ fn pair_of_role(
         role,
         samples,
         labels,
+        numbers,
     })
+}
+
+/// Returns the array of numbers to find for `n` samples: floats of a name that labels have.
+fn numbers_of_role(
+    path: &Path,
+    arrays: &[(String, Header)],
+    members: &[usize],
+    n: u64,
+) -> Result<Option<usize>, DataError> {
+    let fits = |i: &&usize| {
+        let (name, header) = &arrays[**i];
+        is_label_name(name) && !header.number.is_integer() && !header.shape.is_empty()
+    };
+    let found: Vec<usize> = members.iter().filter(fits).copied().collect();
+    let rows = |i: usize| arrays[i].1.shape.first().copied().unwrap_or(0);
+    match found[..] {
+        [] => Ok(None),
+        [one] if rows(one) == n => Ok(Some(one)),
+        [one] => Err(DataError::LabelCount {
+            file: format!("{}[{}]", path.display(), arrays[one].0),
+            labels: rows(one),
+            samples: n,
+        }),
+        [..] => {
+            let names: Vec<String> = found
+                .iter()
+                .map(|&i| format!("`{}`", arrays[i].0))
+                .collect();
+            Err(DataError::Ambiguous {
+                path: path.to_owned(),
+                choices: names.join(" or "),
+            })
+        }
+    }
 }
 
 fn is_label_name(name: &str) -> bool {

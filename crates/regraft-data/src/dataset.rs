@@ -7,6 +7,7 @@ use crate::elements::Elements;
 use crate::error::DataError;
 use crate::image_file;
 use crate::limits::Limits;
+use crate::numbers::Numbers;
 use crate::pixels;
 use crate::preprocess::{ChannelOrder, Color, Layout, Preprocess, Scale, Size, product};
 
@@ -43,6 +44,8 @@ pub struct Dataset {
     pub(crate) image: Option<ImageShape>,
     pub(crate) samples: Samples,
     pub(crate) labels: Option<Vec<u32>>,
+    /// Numbers to find, where there are no labels.
+    pub(crate) numbers: Option<Numbers>,
     pub(crate) class_names: Vec<String>,
 }
 

@@ -115,6 +115,7 @@ pub(crate) fn dataset(
         }),
         samples: Samples::Files(list.files, budget.limits.clone()),
         labels: (!list.classes.is_empty()).then_some(labels),
+        numbers: None,
         class_names: classes.to_vec(),
     })
 }

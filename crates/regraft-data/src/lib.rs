@@ -35,6 +35,7 @@ mod metrics;
 mod named_arrays;
 mod npy;
 mod npz;
+mod numbers;
 mod pixels;
 mod preprocess;
 mod source;
@@ -52,6 +53,7 @@ pub use metrics::{
     top_k_accuracy,
 };
 pub use named_arrays::{ArrayValues, NamedArray, read_npz};
+pub use numbers::{NumberFigures, Numbers};
 pub use preprocess::{ChannelOrder, Color, Layout, Preprocess, Scale, Size};
 pub use source::{Assignment, DataSource, OpenOptions, Split, open};
 pub use split::{CalibrationSplit, SplitMix64, split_calibration};

@@ -12,6 +12,7 @@ use crate::folder;
 use crate::idx;
 use crate::limits::{Budget, Limits};
 use crate::npz;
+use crate::numbers::Numbers;
 use crate::preprocess::{Layout, Size};
 use crate::split::{CalibrationSplit, split_calibration};
 use crate::table::{self, LabelColumn};
@@ -122,10 +123,11 @@ impl DataSource {
             if i == 0 {
                 classes = found;
                 parts.push(words);
-                parts.push(if labelled {
-                    format!("{classes} classes")
-                } else {
-                    "no labels".to_owned()
+                parts.push(match split.data.numbers() {
+                    _ if labelled => format!("{classes} classes"),
+                    Some(Numbers { width: 1, .. }) => "a number to find for each".to_owned(),
+                    Some(Numbers { width, .. }) => format!("{width} numbers to find for each"),
+                    None => "no labels".to_owned(),
                 });
             } else if labelled && found > classes {
                 parts.push(format!("+ {words} of {found} classes"));
@@ -293,6 +295,7 @@ fn open_cifar(found: &Detected, budget: &mut Budget) -> Result<Vec<Split>, DataE
                 }),
                 samples: Samples::Array(Elements::U8(pixels)),
                 labels: Some(labels),
+                numbers: None,
                 class_names: class_names.clone(),
             },
         });
@@ -323,6 +326,12 @@ fn open_npz(
                 let mut data = arrays::array_dataset(shown, &shape, elements);
                 if let Some(labels) = pair.labels {
                     data.labels = Some(archive.labels(&headers[labels].0, budget)?);
+                }
+                if let Some(numbers) = pair.numbers {
+                    let (name, header) = &headers[numbers];
+                    let shape = crate::npy::usize_shape(name, &header.shape)?;
+                    let elements = archive.values(name, budget)?;
+                    data.numbers = Some(Numbers::from_elements(&shape, &elements));
                 }
                 // Of train.npz and test.npz the file's name says what it is.
                 let role = if several { part.role } else { pair.role };
@@ -387,6 +396,7 @@ fn open_csv(
         let shape = [table.rows(), table.n_features];
         let mut data = arrays::array_dataset(name, &shape, Elements::F32(table.values));
         data.labels = table.labels;
+        data.numbers = table.numbers.map(|values| Numbers { width: 1, values });
         data.class_names.clone_from(&class_names);
         splits.push(Split { role, data });
     }

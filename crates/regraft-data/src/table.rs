@@ -37,6 +37,8 @@ pub(crate) struct Table {
     pub(crate) values: Vec<f32>,
     pub(crate) labels: Option<Vec<u32>>,
     pub(crate) label_texts: Vec<String>,
+    /// The label column as numbers, until something in it is none.
+    pub(crate) numbers: Option<Vec<f32>>,
 }
 
 impl Table {
@@ -67,6 +69,7 @@ pub(crate) fn read(
         columns: None,
         header_rows: 0,
         ids: BTreeMap::new(),
+        has_fractions: false,
         table: Table::default(),
     };
     let mut first = true;
@@ -113,6 +116,8 @@ struct Parser<'a> {
     columns: Option<usize>,
     header_rows: usize,
     ids: BTreeMap<String, u32>,
+    /// True once a label was no whole number.
+    has_fractions: bool,
     table: Table,
 }
 
@@ -221,6 +226,7 @@ impl Parser<'_> {
             self.table.n_features = features;
             if self.label_at.is_some() {
                 self.table.labels = Some(Vec::new());
+                self.table.numbers = Some(Vec::new());
             }
             if is_header {
                 self.header_rows = 1;
@@ -293,19 +299,28 @@ impl Parser<'_> {
         if text.is_empty() {
             return Err(self.value_error("an empty label".to_owned(), column));
         }
+        let number = text.parse::<f32>().ok().filter(|x| x.is_finite());
+        match (&mut self.table.numbers, number) {
+            (Some(numbers), Some(number)) => numbers.push(number),
+            (numbers, _) => *numbers = None,
+        }
         let next = self.ids.len() as u32;
         let id = self.ids.get(text).copied().unwrap_or(next);
         if id == next {
             self.ids.insert(text.to_owned(), next);
             self.table.label_texts.push(text.to_owned());
+            self.has_fractions |= whole(text).is_none();
         }
-        limits::check(
-            &self.file,
-            "number of classes",
-            self.ids.len() as u64,
-            budget.limits.max_classes,
-            "max_classes",
-        )?;
+        // Numbers with fractions are no classes, however many there are.
+        if self.table.numbers.is_none() || !self.has_fractions {
+            limits::check(
+                &self.file,
+                "number of classes",
+                self.ids.len() as u64,
+                budget.limits.max_classes,
+                "max_classes",
+            )?;
+        }
         self.table.labels.get_or_insert_default().push(id);
         Ok(())
     }
@@ -329,8 +344,15 @@ impl Parser<'_> {
     }
 }
 
+/// Returns the class that a whole number is; `1.0` is how other tools write one.
+fn whole(text: &str) -> Option<i64> {
+    let digits = text.strip_suffix(".0").unwrap_or(text);
+    digits.parse::<i64>().ok()
+}
+
 /// Returns class names for the labels of several tables, and rewrites the labels
-/// to them. Whole numbers stay what they are and need no names.
+/// to them. Whole numbers stay what they are and need no names; numbers with fractions
+/// are no classes but numbers to find, and then no table has labels.
 ///
 /// # Errors
 /// [`DataError::LabelRange`] for a whole number past `max_classes`.
@@ -339,12 +361,18 @@ pub(crate) fn unify_labels(
     max_classes: u64,
 ) -> Result<Vec<String>, DataError> {
     let texts = || tables.iter().flat_map(|(_, t)| &t.label_texts);
-    // `1.0` is how other tools write a whole-number class.
-    let whole = |text: &str| {
-        let digits = text.strip_suffix(".0").unwrap_or(text);
-        digits.parse::<i64>().ok()
-    };
     let numeric = texts().all(|t| whole(t).is_some());
+    let labelled = || tables.iter().filter(|(_, t)| t.labels.is_some());
+    if !numeric && labelled().all(|(_, t)| t.numbers.is_some()) {
+        for (_, table) in tables.iter_mut() {
+            table.labels = None;
+        }
+        return Ok(Vec::new());
+    }
+    for (_, table) in tables.iter_mut() {
+        table.numbers = None;
+    }
+    let texts = || tables.iter().flat_map(|(_, t)| &t.label_texts);
     let mut names: Vec<String> = Vec::new();
     if !numeric {
         names = texts().cloned().collect();

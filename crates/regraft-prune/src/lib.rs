@@ -22,4 +22,4 @@ pub use error::PruneError;
 pub use groups::{
     Attention, Consumer, Frozen, Group, Groups, Member, Producer, Unit, find_groups, find_groups_by,
 };
-pub use plan::{Kept, Plan};
+pub use plan::{Kept, Plan, name_matches};

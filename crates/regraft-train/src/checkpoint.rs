@@ -38,7 +38,7 @@ impl State {
         out.lists(&self.statistics.average);
         out.number(u64::from(self.best.is_some()));
         if let Some(best) = &self.best {
-            out.numbers(&[best.epoch as u64, best.accuracy.to_bits()]);
+            out.numbers(&[best.epoch as u64, best.score.to_bits()]);
             out.number(best.nonzero as u64);
             out.lists(&best.weights);
             out.lists(&best.statistics);
@@ -46,7 +46,7 @@ impl State {
         out.number(self.records.len() as u64);
         for r in &self.records {
             out.numbers(&[r.epoch as u64, r.step as u64, r.rate.to_bits()]);
-            out.numbers(&[r.loss.to_bits(), r.held_out_accuracy.to_bits()]);
+            out.numbers(&[r.loss.to_bits(), r.held_out_score.to_bits()]);
             out.numbers(&[r.nonzero as u64, r.weights as u64]);
         }
         out.0
@@ -91,7 +91,7 @@ impl State {
         } else {
             Some(Best {
                 epoch: r.count()?,
-                accuracy: r.float()?,
+                score: r.float()?,
                 nonzero: r.count()?,
                 weights: r.lists()?,
                 statistics: r.lists()?,
@@ -105,7 +105,7 @@ impl State {
                 step: r.count()?,
                 rate: r.float()?,
                 loss: r.float()?,
-                held_out_accuracy: r.float()?,
+                held_out_score: r.float()?,
                 nonzero: r.count()?,
                 weights: r.count()?,
             });
@@ -262,7 +262,7 @@ mod tests {
             },
             best: Some(Best {
                 epoch: 1,
-                accuracy: 0.75,
+                score: 0.75,
                 nonzero: 1,
                 weights: vec![vec![1.0, 0.0], vec![0.0]],
                 statistics: vec![vec![0.25], vec![1.0]],
@@ -272,7 +272,7 @@ mod tests {
                 step: 17,
                 rate: 0.1,
                 loss: 0.3,
-                held_out_accuracy: 0.75,
+                held_out_score: 0.75,
                 nonzero: 1,
                 weights: 2,
             }],

@@ -42,7 +42,7 @@ pub enum TrainError {
     ConnectionsOnly,
     /// A method that must know how much is to go.
     #[error(
-        "this method must know from the start how much is to go: its pace cannot follow held-out accuracy"
+        "this method must know from the start how much is to go: its pace cannot follow the held-out score"
     )]
     FixedShare,
     /// Weights of an op whose sums have no variance here.
@@ -65,12 +65,12 @@ pub enum TrainError {
     #[error("the network has no weights of floats that an op multiplies or adds")]
     NothingToTrain,
     /// The loss does not depend on any weight.
-    #[error(
-        "no gradient reaches a weight: an op between `{logits}` and the weights has none, or its inputs are dead"
-    )]
+    #[error("no gradient reaches a weight: {}", no_gradient(.scores, .op.as_ref()))]
     NoGradient {
         /// The value that the loss is taken of.
-        logits: String,
+        scores: String,
+        /// A node on the way to the weights that lets none through, and its op.
+        op: Option<(String, String)>,
     },
     /// The scores of the classes do not depend on the input that an attack changes.
     #[error(
@@ -102,6 +102,32 @@ pub enum TrainError {
         label: u32,
         /// Outputs of the network.
         n_classes: usize,
+    },
+    /// The samples' targets are of a kind that the loss or the network does not take.
+    #[error("the targets do not fit: {reason}")]
+    Targets {
+        /// Why not.
+        reason: String,
+    },
+    /// Nobody says what the samples are.
+    #[error("the samples have no labels, and no teacher says what they are")]
+    NoTargets,
+    /// The network has no input or no output.
+    #[error("the network has no input or no output")]
+    NoInput,
+    /// A teacher takes an input that the network has not.
+    #[error("the teacher takes an input `{input}`, which the network that trains does not have")]
+    TeacherInput {
+        /// The input.
+        input: String,
+    },
+    /// A teacher's answer is of another shape than the network's.
+    #[error("the teacher answers with {teacher} numbers for a sample, the network with {own}")]
+    TeacherWidth {
+        /// Numbers of a sample's answer.
+        teacher: usize,
+        /// Those of the network.
+        own: usize,
     },
     /// There are fewer samples than one batch holds.
     #[error("a batch of {batch} samples is larger than the {found} samples to train on")]
@@ -174,4 +200,13 @@ pub enum TrainError {
     /// Somebody asked to stop.
     #[error("training was stopped")]
     Interrupted,
+}
+
+fn no_gradient(scores: &str, op: Option<&(String, String)>) -> String {
+    match op {
+        Some((node, op)) => {
+            format!("`{node}` ({op}) between `{scores}` and the weights lets none through")
+        }
+        None => format!("what lies between `{scores}` and the weights is dead"),
+    }
 }

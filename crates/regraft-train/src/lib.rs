@@ -10,19 +10,23 @@
 //! it does, and an [`Adversary`] trains it on such batches.
 
 mod attack;
+mod blocking;
 mod checkpoint;
 mod config;
 mod error;
 mod fit;
+mod measure;
 mod network;
 pub mod new;
 mod objective;
 mod optimizer;
 mod parameters;
 mod penalty;
+mod samples;
 mod schedule;
 mod soft;
 mod state;
+mod targets;
 mod variation;
 
 pub use attack::{
@@ -31,11 +35,13 @@ pub use attack::{
 };
 pub use config::FitConfig;
 pub use error::TrainError;
-pub use fit::{EpochRecord, Fitted, REESTIMATION_BATCHES, Reestimation, Samples, Watch, fit};
+pub use fit::{EpochRecord, Feature, Fitted, REESTIMATION_BATCHES, Reestimation, Task, Watch, fit};
+pub use measure::Measure;
 pub use network::TrainingMode;
 pub use objective::{LabelLoss, Objective, logits};
 pub use optimizer::Optimizer;
 pub use parameters::{Trained, trained};
+pub use samples::{Inputs, Samples, Targets};
 pub use schedule::{Decay, Schedule};
 pub use soft::{Allocation, Goal, Method, Pace, Saliency, SoftPruning};
 pub use state::State;

@@ -1,11 +1,13 @@
 //! What training minimises.
 
 use regraft_exec::{HostData, HostTensor, LossKind, LossTerm};
+use regraft_graph::op::UnaryOp;
 use regraft_graph::{Graph, Op, ValueId};
 
 use crate::TrainError;
+use crate::targets::{Truth, Wanted};
 
-/// The loss of a batch: its labels, and the answers of a teacher.
+/// The loss of a batch: its targets, and the answers of a teacher.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Objective {
     /// Share of a label's probability that goes to all classes alike (Szegedy et al., CVPR 2016,
@@ -15,54 +17,25 @@ pub struct Objective {
     pub teacher: f32,
     /// Both softmaxes are taken of logits divided by this (Hinton et al. 2015, section 2).
     pub temperature: f32,
-    /// What the labels say.
+    /// How targets are compared.
     pub loss: LabelLoss,
+    /// Factor of the mean, over values inside of the network, of their squared difference from the
+    /// teacher's relative to the teacher's mean square (hints, Romero et al., ICLR 2015, at places of the
+    /// same width); 0 without.
+    pub features: f32,
 }
 
-/// How the scores are compared with the labels.
+/// How the scores are compared with the targets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LabelLoss {
     /// The cross-entropy of their softmax: one class a sample.
     #[default]
     CrossEntropy,
-    /// Their squared difference to 1 for the label and 0 for the others (Hui and Belkin, ICLR 2021).
+    /// Their squared difference to numbers; with classes to 1 for the label and 0 for the others (Hui
+    /// and Belkin, ICLR 2021).
     SquaredError,
-    /// The cross-entropy of the sigmoid of each: every class for itself.
+    /// The cross-entropy of the sigmoid of each: every class, or every number from 0 to 1, for itself.
     Binary,
-}
-
-/// The labels of a batch.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Labels<'a> {
-    pub(crate) of: &'a [usize],
-    /// What each sample was mixed with, and its share; empty if nothing was.
-    pub(crate) partners: &'a [(usize, f32)],
-    pub(crate) n_classes: usize,
-}
-
-impl Labels<'_> {
-    /// True if every sample has the one class of its label.
-    fn are_plain(self) -> bool {
-        self.partners.iter().all(|(_, share)| *share == 0.0)
-    }
-
-    /// Returns the probability of each class, samples by classes; `smoothing` goes to all alike.
-    fn probabilities(self, smoothing: f32) -> HostTensor {
-        let n = self.n_classes;
-        let mut all = vec![smoothing / n.max(1) as f32; self.of.len() * n];
-        let mut add = |row: usize, label: Option<&usize>, share: f32| {
-            let at = label.map(|l| row * n + l);
-            if let Some(p) = at.and_then(|at| all.get_mut(at)) {
-                *p += (1.0 - smoothing) * share;
-            }
-        };
-        for (row, label) in self.of.iter().enumerate() {
-            let (partner, share) = self.partners.get(row).copied().unwrap_or((row, 0.0));
-            add(row, Some(label), 1.0 - share);
-            add(row, self.of.get(partner), share);
-        }
-        HostTensor::f32(vec![self.of.len(), n], all)
-    }
 }
 
 impl Default for Objective {
@@ -72,6 +45,7 @@ impl Default for Objective {
             teacher: 0.0,
             temperature: 4.0,
             loss: LabelLoss::default(),
+            features: 0.0,
         }
     }
 }
@@ -91,6 +65,13 @@ impl Objective {
         };
         share("label_smoothing", self.label_smoothing, true)?;
         share("teacher", self.teacher, false)?;
+        if !(self.features >= 0.0 && self.features.is_finite()) {
+            return Err(TrainError::Setting {
+                name: "feature_weight",
+                value: f64::from(self.features),
+                range: "should be at least 0",
+            });
+        }
         if !(self.temperature > 0.0 && self.temperature.is_finite()) {
             return Err(TrainError::Setting {
                 name: "temperature",
@@ -101,62 +82,112 @@ impl Objective {
         Ok(())
     }
 
-    /// Returns the terms for one batch.
+    /// Returns the terms for one batch: what its samples should become, and what a teacher says.
     pub(crate) fn terms(
         &self,
-        logits: ValueId,
-        labels: Option<Labels<'_>>,
+        scores: ValueId,
+        wanted: &Wanted<'_>,
         teacher: Option<HostTensor>,
     ) -> Vec<LossTerm> {
         let mut terms = Vec::new();
         let taught = if teacher.is_some() { self.teacher } else { 0.0 };
-        if let Some(labels) = labels.filter(|_| taught < 1.0) {
+        if wanted.truth != Truth::Unknown && taught < 1.0 {
             terms.push(LossTerm {
-                value: logits,
-                kind: self.of_labels(labels),
+                value: scores,
+                kind: self.of_wanted(wanted),
                 weight: 1.0 - taught,
             });
         }
-        if let Some(target) = teacher.filter(|_| taught > 0.0) {
+        if let Some(answers) = teacher.filter(|_| taught > 0.0) {
             terms.push(LossTerm {
-                value: logits,
-                kind: LossKind::KlDivergence {
-                    target,
-                    temperature: self.temperature,
-                },
+                value: scores,
+                kind: self.of_teacher(wanted, answers),
                 weight: taught,
             });
         }
         terms
     }
 
-    fn of_labels(&self, labels: Labels<'_>) -> LossKind {
-        let smoothing = self.label_smoothing;
-        match self.loss {
-            LabelLoss::CrossEntropy if smoothing == 0.0 && labels.are_plain() => {
+    /// Returns the terms of values inside of the network, and what a teacher has there.
+    pub(crate) fn of_features(
+        &self,
+        features: Vec<(ValueId, HostTensor)>,
+    ) -> impl Iterator<Item = LossTerm> {
+        let share = self.features / features.len().max(1) as f32;
+        features.into_iter().filter_map(move |(value, target)| {
+            let all = target.as_f32().unwrap_or_default();
+            let squares: f64 = all.iter().map(|x| f64::from(*x) * f64::from(*x)).sum();
+            let mean = squares / all.len().max(1) as f64;
+            // A teacher that is silent there says nothing.
+            (mean > 0.0).then(|| LossTerm {
+                weight: share / mean as f32,
+                ..LossTerm::mean_squared_error(value, target)
+            })
+        })
+    }
+
+    fn of_wanted(&self, wanted: &Wanted<'_>) -> LossKind {
+        let smoothing = match wanted.truth {
+            Truth::Classes(_) => self.label_smoothing,
+            Truth::Unknown | Truth::Numbers { .. } => 0.0,
+        };
+        match (self.loss, wanted.plain_classes()) {
+            (LabelLoss::CrossEntropy, Some(classes)) if smoothing == 0.0 => {
                 LossKind::CrossEntropy {
-                    labels: labels.of.to_vec(),
+                    labels: classes.to_vec(),
                 }
             }
             // Their divergence is their cross-entropy less their entropy, which is constant.
-            LabelLoss::CrossEntropy => {
-                let mut target = labels.probabilities(smoothing);
-                if let HostData::F32(data) = &mut target.data {
-                    for p in data {
-                        *p = p.max(LEAST).ln();
-                    }
-                }
+            (LabelLoss::CrossEntropy, _) => {
+                let mut target = wanted.scores(smoothing);
+                change(&mut target, |p| p.max(LEAST).ln());
                 LossKind::KlDivergence {
                     target,
                     temperature: 1.0,
                 }
             }
-            LabelLoss::SquaredError => LossKind::MeanSquaredError {
-                target: labels.probabilities(smoothing),
+            (LabelLoss::SquaredError, _) => LossKind::MeanSquaredError {
+                target: wanted.scores(smoothing),
             },
-            LabelLoss::Binary => LossKind::BinaryCrossEntropy {
-                target: labels.probabilities(smoothing),
+            (LabelLoss::Binary, _) => LossKind::BinaryCrossEntropy {
+                target: wanted.scores(smoothing),
             },
+        }
+    }
+
+    /// A teacher's answers are compared as the samples' own are, classes by their softmax.
+    fn of_teacher(&self, wanted: &Wanted<'_>, mut answers: HostTensor) -> LossKind {
+        let has_classes = matches!(wanted.truth, Truth::Classes(_));
+        match self.loss {
+            LabelLoss::SquaredError if !has_classes => {
+                LossKind::MeanSquaredError { target: answers }
+            }
+            LabelLoss::Binary => {
+                change(&mut answers, |x| 1.0 / (1.0 + (-x).exp()));
+                LossKind::BinaryCrossEntropy { target: answers }
+            }
+            LabelLoss::CrossEntropy | LabelLoss::SquaredError => LossKind::KlDivergence {
+                target: answers,
+                temperature: self.temperature,
+            },
+        }
+    }
+
+    /// Returns the value that the loss is taken of: the network's first output, or what its last
+    /// softmax reads, which is part of a cross-entropy, or its last sigmoid, part of a binary one.
+    pub(crate) fn scores(&self, graph: &Graph, has_numbers: bool) -> Option<ValueId> {
+        match self.loss {
+            LabelLoss::SquaredError if has_numbers => graph.outputs().first().copied(),
+            LabelLoss::CrossEntropy | LabelLoss::SquaredError => logits(graph),
+            LabelLoss::Binary => before(graph, |op| matches!(op, Op::Unary(UnaryOp::Sigmoid))),
+        }
+    }
+}
+
+fn change(tensor: &mut HostTensor, to: impl Fn(f32) -> f32) {
+    if let HostData::F32(data) = &mut tensor.data {
+        for x in data {
+            *x = to(*x);
         }
     }
 }
@@ -168,32 +199,15 @@ const LEAST: f32 = 1e-9;
 ///
 /// A softmax at the end is part of the loss while training.
 pub fn logits(graph: &Graph) -> Option<ValueId> {
+    before(graph, |op| matches!(op, Op::Softmax { .. }))
+}
+
+/// Returns what the op that makes the first output reads, if it is one of those.
+fn before(graph: &Graph, is_one: impl Fn(&Op) -> bool) -> Option<ValueId> {
     let output = *graph.outputs().first()?;
     let producer = graph.producer(output).map(|id| graph.node(id));
     match producer {
-        Some(node) if matches!(node.op, Op::Softmax { .. }) => node.input(0),
+        Some(node) if is_one(&node.op) => node.input(0),
         _ => Some(output),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn labels_are_mixed_and_smoothed() {
-        let labels = Labels {
-            of: &[0, 2],
-            partners: &[(1, 0.25), (1, 0.0)],
-            n_classes: 3,
-        };
-        let near = |smoothing: f32, expected: [f32; 6]| {
-            let found = labels.probabilities(smoothing);
-            for (f, e) in found.as_f32().unwrap().iter().zip(expected) {
-                assert!((f - e).abs() < 1e-6, "{found:?}");
-            }
-        };
-        near(0.0, [0.75, 0.0, 0.25, 0.0, 0.0, 1.0]);
-        near(0.3, [0.625, 0.1, 0.275, 0.1, 0.1, 0.8]);
     }
 }

@@ -49,7 +49,7 @@ pub(crate) struct Moments {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Best {
     pub(crate) epoch: usize,
-    pub(crate) accuracy: f64,
+    pub(crate) score: f64,
     pub(crate) nonzero: usize,
     pub(crate) weights: Vec<Vec<f32>>,
     /// Running statistics that belong to them.

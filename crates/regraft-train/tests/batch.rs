@@ -7,8 +7,9 @@ use regraft_graph::op::UnaryOp;
 use regraft_graph::{Graph, Op, Tensor, ValueId};
 use regraft_onnx::Limits;
 use regraft_train::{
-    Allocation, Decay, EpochRecord, FitConfig, Fitted, Goal, Method, Objective, Optimizer, Samples,
-    Schedule, SoftPruning, State, TrainError, Trained, TrainingMode, Watch, fit,
+    Allocation, Decay, EpochRecord, FitConfig, Fitted, Goal, Inputs, Method, Objective, Optimizer,
+    Samples, Schedule, SoftPruning, State, Targets, Task, TrainError, Trained, TrainingMode, Watch,
+    fit,
 };
 
 /// Five steps in f32, sums in another order than `PyTorch`'s.
@@ -99,13 +100,23 @@ fn train(
     let fit_on: Vec<usize> = (0..n_fit).collect();
     let held_out: Vec<usize> = (n_fit..n_fit + HELD_OUT).collect();
     let samples = Samples {
-        data: &all,
-        preprocess: &Preprocess::default(),
-        input: graph.required_inputs()[0],
+        inputs: Inputs::Set {
+            data: &all,
+            preprocess: &Preprocess::default(),
+            input: graph.required_inputs()[0],
+        },
+        targets: Targets::Classes(all.labels().unwrap_or_default()),
         fit: &fit_on,
         held_out: &held_out,
     };
-    fit(graph, None, samples, config, start, watch)
+    let task = Task {
+        graph,
+        frozen: &[],
+        teacher: None,
+        features: &[],
+        samples,
+    };
+    fit(task, config, start, watch)
 }
 
 fn keep() -> Keep {
@@ -212,7 +223,7 @@ fn what_is_written_is_what_was_judged() {
     let fitted = train(&graph, &everything(), 48, None, &mut keep()).expect("trained");
     let reestimation = fitted.reestimation.expect("statistics");
     assert_eq!(reestimation.batches, 3);
-    assert!(fitted.held_out_accuracy >= reestimation.before);
+    assert!(fitted.held_out_score >= reestimation.before);
     let written = regraft_onnx::read_bytes(&bytes_of(&fitted), None, &Limits::default());
     let written = written.expect("a model");
     let ops = |graph: &Graph| -> Vec<String> {
@@ -234,7 +245,7 @@ fn what_is_written_is_what_was_judged() {
     let right = right.filter(|(c, i)| **c as usize == **i % 3).count();
     let accuracy = right as f64 / HELD_OUT as f64;
     assert!(
-        (accuracy - fitted.held_out_accuracy).abs() < 1e-9,
+        (accuracy - fitted.held_out_score).abs() < 1e-9,
         "{accuracy}"
     );
     let weights = fitted.trained.iter().filter(|t| t.is_weight);

@@ -197,8 +197,7 @@ fn quality(graph: &Graph, samples: &Samples, recipe: &Recipe) -> Result<Option<M
     }
     let exec = Stages::exec(recipe);
     let found = outputs(graph, &samples.evaluation, exec)?;
-    let labels = samples.labels.as_deref();
-    metrics(&found, None, labels, &samples.class_names).map(Some)
+    metrics(&found, None, &samples.truth, &samples.class_names).map(Some)
 }
 
 impl Applied {

@@ -287,7 +287,7 @@ impl Judged {
         let exec = Stages::exec(recipe);
         let EvaluationSamples {
             samples,
-            labels,
+            truth,
             class_names,
         } = &self.found;
         let found = outputs(&self.model.graph, samples, exec)?;
@@ -298,7 +298,7 @@ impl Judged {
             }
             None => None,
         };
-        let judged = |o, against| metrics(o, against, labels.as_deref(), class_names);
+        let judged = |o, against| metrics(o, against, truth, class_names);
         Ok(Evaluation {
             regraft: env!("CARGO_PKG_VERSION").to_owned(),
             model: self.model.name.clone(),
@@ -342,9 +342,12 @@ impl Evaluation {
         line("macro recall", &|m| m.macro_recall, true);
         line("macro F1", &|m| m.macro_f1, true);
         line("average precision", &|m| m.average_precision, true);
+        line("R²", &|m| m.r2, false);
+        line("mean absolute error", &|m| m.mean_absolute_error, false);
+        line("mean squared error", &|m| m.mean_squared_error, false);
         line("agreement with teacher", &|m| m.agreement_with_dense, true);
         line("MSE to teacher", &|m| m.mse_to_dense, false);
-        if self.metrics.accuracy.is_none() && self.teacher.is_none() {
+        if !self.metrics.has_truth() && self.teacher.is_none() {
             out.push_str(
                 "  the data has no labels: --teacher DENSE.onnx compares with another model\n",
             );

@@ -221,6 +221,10 @@ impl From<TrainError> for Error {
             TrainError::Interrupted => ErrorKind::Interrupted,
             TrainError::Data(_)
             | TrainError::Label { .. }
+            | TrainError::Targets { .. }
+            | TrainError::NoTargets
+            | TrainError::TeacherInput { .. }
+            | TrainError::TeacherWidth { .. }
             | TrainError::BatchTooLarge { .. }
             | TrainError::AttackLabels => ErrorKind::Input,
             TrainError::Setting { .. }
@@ -259,6 +263,16 @@ fn training_hint(error: &TrainError) -> Option<String> {
             return Some(format!("it takes {}", options.join(", ")));
         }
         TrainError::Label { .. } => "labels count classes from 0; is it the right data set?",
+        TrainError::Targets { .. } => {
+            "the loss is `--loss squared-error` for numbers, `--loss binary` for yes and no, `--loss cross-entropy` \
+             for classes; the numbers of a sample are as many as the network's first output has"
+        }
+        TrainError::NoTargets => {
+            "give labelled samples, or learn from a teacher alone: --teacher-share 1"
+        }
+        TrainError::TeacherInput { .. } | TrainError::TeacherWidth { .. } => {
+            "a teacher takes the inputs of the network that learns, by name, and answers as it does"
+        }
         TrainError::BatchTooLarge { .. } => "give more samples, or a smaller --batch",
         TrainError::Diverged { .. } => {
             "lower the learning rate, warm up for longer, or clip the gradient; with --run DIR the last good \

@@ -4,12 +4,12 @@ mod attack;
 
 use std::collections::BTreeMap;
 
-use regraft_data::{agreement, precision_recall_curve, softmax};
+use regraft_data::{Numbers, agreement, precision_recall_curve, softmax};
 use regraft_exec::{ExecOptions, Executor, HostTensor};
 use regraft_graph::Graph;
 
 use crate::report::{ClassMetrics, Metrics, PrPoint};
-use crate::samples::Fed;
+use crate::samples::{Fed, Truth};
 use crate::{Error, ErrorKind};
 
 pub(crate) use attack::checked_clip;
@@ -78,11 +78,11 @@ pub(crate) fn outputs(graph: &Graph, samples: &Fed, exec: ExecOptions) -> Result
     Ok(result)
 }
 
-/// Returns the quality of outputs: against labels where there are some, against the dense model's.
+/// Returns the quality of outputs: against what is known of the samples, against the dense model's.
 pub(crate) fn metrics(
     outputs: &Outputs,
     dense: Option<&Outputs>,
-    labels: Option<&[u32]>,
+    truth: &Truth,
     class_names: &[String],
 ) -> Result<Metrics, Error> {
     let mut result = Metrics {
@@ -98,8 +98,13 @@ pub(crate) fn metrics(
         result.agreement_with_dense = (outputs.width > 1).then_some(found.top1);
     }
     let classes = outputs.width;
-    let Some(labels) = labels.filter(|l| l.len() == outputs.n && classes > 1) else {
-        return Ok(result);
+    let labels = match truth {
+        Truth::Classes(labels) if labels.len() == outputs.n && classes > 1 => labels,
+        Truth::Numbers(numbers) if numbers.len() == outputs.n => {
+            compare(numbers, outputs, &mut result)?;
+            return Ok(result);
+        }
+        Truth::Unknown | Truth::Classes(_) | Truth::Numbers(_) => return Ok(result),
     };
     if let Some(at) = labels.iter().position(|c| *c as usize >= classes) {
         return Err(Error::new(
@@ -134,6 +139,25 @@ pub(crate) fn metrics(
     }
     result.pr_curve = pooled_curve(&scores, classes, labels);
     Ok(result)
+}
+
+/// Adds how far outputs are from numbers to find.
+fn compare(numbers: &Numbers, outputs: &Outputs, result: &mut Metrics) -> Result<(), Error> {
+    if numbers.width != outputs.width {
+        return Err(Error::new(
+            ErrorKind::Input,
+            format!(
+                "there are {} numbers to find for a sample, and the model's first output has {}",
+                numbers.width, outputs.width
+            ),
+        )
+        .with_hint("leave them out to compare with the dense model only"));
+    }
+    let found = numbers.figures(&outputs.data)?;
+    result.r2 = found.r2;
+    result.mean_absolute_error = Some(found.mean_absolute_error);
+    result.mean_squared_error = Some(found.mean_squared_error);
+    Ok(())
 }
 
 /// Outputs that already are probabilities stay; logits go through softmax.

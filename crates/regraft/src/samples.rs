@@ -3,6 +3,7 @@
 mod fed;
 mod named;
 mod rows;
+mod truth;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
@@ -15,9 +16,9 @@ use regraft_rebuild::Activations;
 use regraft_train::InputRange;
 
 pub(crate) use fed::Fed;
-use named::NamedSource;
-pub(crate) use named::of_declared_kind;
+pub(crate) use named::{NamedSource, of_declared_kind};
 pub(crate) use rows::{Ordered, Rows};
+pub(crate) use truth::Truth;
 
 use crate::model::{Model, ModelInput};
 use crate::{Error, Recipe};
@@ -47,8 +48,8 @@ pub(crate) struct Samples {
     pub(crate) held_out_chunks: usize,
     /// The evaluation samples.
     pub(crate) evaluation: Fed,
-    /// Their labels.
-    pub(crate) labels: Option<Vec<u32>>,
+    /// What is known of them.
+    pub(crate) truth: Truth,
     /// Class names, possibly empty.
     pub(crate) class_names: Vec<String>,
     /// All samples in their order, for a model that carries states from one to the next.
@@ -212,7 +213,7 @@ fn prepare_set(source: &DataSource, input: &ModelInput, recipe: &Recipe) -> Resu
             input.value,
             activations(assigned.evaluation, judged, &settings, chunk_len)?,
         ),
-        labels: assigned.evaluation.labels_of(judged)?,
+        truth: Truth::of(assigned.evaluation, judged)?,
         class_names: assigned.evaluation.class_names().to_vec(),
         ordered: None,
     })
@@ -266,7 +267,7 @@ fn too_few_batches(batch: usize, samples: usize) -> Error {
 /// Samples to judge a model by.
 pub(crate) struct EvaluationSamples {
     pub(crate) samples: Fed,
-    pub(crate) labels: Option<Vec<u32>>,
+    pub(crate) truth: Truth,
     pub(crate) class_names: Vec<String>,
 }
 
@@ -292,7 +293,7 @@ pub(crate) fn prepare_evaluation(
     let samples = activations(data, &indices, &settings, chunk_len)?;
     Ok(EvaluationSamples {
         samples: Fed::one(input.value, samples),
-        labels: data.labels_of(&indices)?,
+        truth: Truth::of(data, &indices)?,
         class_names: data.class_names().to_vec(),
     })
 }
@@ -366,7 +367,7 @@ pub(crate) fn prepare_training(
             input.value,
             activations(assigned.train, indices, &settings, chunk_len)?,
         ),
-        labels: assigned.train.labels_of(indices)?,
+        truth: Truth::of(assigned.train, indices)?,
         class_names: assigned.train.class_names().to_vec(),
     };
     Ok((found, notes))

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum, ValueHint};
 use regraft::{
-    DecayName, FitAugmentName, FitRecipe, MethodName, OptimizerName, SoftAllocationName,
+    DecayName, FitAugmentName, FitRecipe, LossName, MethodName, OptimizerName, PaceName,
+    SoftAllocationName,
 };
 
 use super::attack::HardenArgs;
@@ -49,9 +50,26 @@ pub(crate) struct FitArgs {
     /// Weight decay [default: 0.0005]
     #[arg(long, value_name = "FACTOR", help_heading = "Training")]
     pub(crate) l2: Option<f32>,
-    /// Share of the teacher's answers in the loss; the teacher is the given network [default: 0]
+    /// How scores are compared with what samples should be [default: cross-entropy]
+    #[arg(long, value_name = "HOW", help_heading = "Training")]
+    pub(crate) loss: Option<Loss>,
+    /// Share of what hidden linear layers read that each step drops [default: 0]
+    #[arg(long, value_name = "SHARE", help_heading = "Training")]
+    pub(crate) dropout: Option<f32>,
+    /// Weights that stay as they are: a name of theirs or of a node that reads them, * for any text;
+    /// may be given again
+    #[arg(long, value_name = "PATTERN", help_heading = "Training")]
+    pub(crate) freeze: Vec<String>,
+    /// A network to learn from [default: the given one]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Training")]
+    pub(crate) teacher: Option<PathBuf>,
+    /// Share of the teacher's answers in the loss [default: 0]
     #[arg(long, value_name = "SHARE", help_heading = "Training")]
     pub(crate) teacher_share: Option<f32>,
+    /// Factor of how far values inside of the network are from the teacher's, relative to them
+    /// [default: 0]
+    #[arg(long, value_name = "FACTOR", help_heading = "Training")]
+    pub(crate) feature_weight: Option<f32>,
     /// How images are varied [default: none]
     #[arg(long, value_name = "HOW", help_heading = "Training")]
     pub(crate) augment: Option<FitAugment>,
@@ -74,11 +92,14 @@ pub(crate) struct FitArgs {
     /// How those that stay are shared between layers [default: global]
     #[arg(long, value_name = "HOW", help_heading = "Pruning while training")]
     pub(crate) allocation: Option<SoftAllocation>,
+    /// How the share that has gone grows [default: cubic]
+    #[arg(long, value_name = "HOW", help_heading = "Pruning while training")]
+    pub(crate) pace: Option<Pace>,
     /// Seed of every random choice [default: 0]
     #[arg(long, value_name = "N", help_heading = "Run")]
     pub(crate) seed: Option<u64>,
     /// Train with this many seeds, the first is --seed: mean and deviation of all, and the network of
-    /// the best held-out accuracy [default: 1]
+    /// the best held-out score [default: 1]
     #[arg(long, value_name = "N", help_heading = "Run")]
     pub(crate) seeds: Option<usize>,
     /// Threads [default: all]
@@ -97,6 +118,28 @@ pub(crate) struct FitArgs {
     pub(crate) keep: KeepOptions,
     #[command(flatten)]
     pub(crate) output: OutputOptions,
+}
+
+/// How scores are compared.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Loss {
+    /// One class for each sample
+    CrossEntropy,
+    /// Numbers; with classes 1 for the right one and 0 for the others
+    SquaredError,
+    /// Every class, or every number from 0 to 1, for itself
+    Binary,
+}
+
+/// How the share that has gone grows.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Pace {
+    /// Fast at first (Zhu and Gupta 2017)
+    Cubic,
+    /// Slower and slower where little is left
+    Logarithmic,
+    /// Faster while the held-out score holds, back where it does not
+    Adaptive,
 }
 
 /// How weights move.
@@ -203,6 +246,15 @@ impl FitArgs {
         over(&mut r.learning_rate, self.learning_rate);
         over(&mut r.decay, self.decay.map(Into::into));
         over(&mut r.l2, self.l2);
+        over(&mut r.resize, self.data.resize.map(Some));
+        over(&mut r.loss, self.loss.map(Into::into));
+        over(&mut r.dropout, self.dropout);
+        if !self.freeze.is_empty() {
+            r.freeze.clone_from(&self.freeze);
+        }
+        over(&mut r.teacher, self.teacher.clone().map(Some));
+        over(&mut r.feature_weight, self.feature_weight);
+        over(&mut r.pace, self.pace.map(Into::into));
         over(&mut r.teacher_share, self.teacher_share);
         over(&mut r.augment, self.augment.map(Into::into));
         over(&mut r.sparsity, self.sparsity.map(Some));
@@ -216,6 +268,26 @@ impl FitArgs {
         over(&mut r.device, self.device.map(device));
         over(&mut r.output, self.output.output.clone().map(Some));
         Ok(recipe)
+    }
+}
+
+impl From<Loss> for LossName {
+    fn from(name: Loss) -> Self {
+        match name {
+            Loss::CrossEntropy => Self::CrossEntropy,
+            Loss::SquaredError => Self::SquaredError,
+            Loss::Binary => Self::Binary,
+        }
+    }
+}
+
+impl From<Pace> for PaceName {
+    fn from(name: Pace) -> Self {
+        match name {
+            Pace::Cubic => Self::Cubic,
+            Pace::Logarithmic => Self::Logarithmic,
+            Pace::Adaptive => Self::Adaptive,
+        }
     }
 }
 

@@ -13,6 +13,7 @@ pub use choose::{
     may_shrink,
 };
 pub use cost_model::{CostModel, CostState};
+pub use pattern::matches as name_matches;
 use regraft_graph::infer::Facts;
 use regraft_graph::{Graph, ValueId};
 

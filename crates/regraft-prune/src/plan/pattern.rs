@@ -1,7 +1,7 @@
 //! Node-name patterns in which `*` stands for any text.
 
 /// Returns true if all of `name` fits `pattern`.
-pub(super) fn matches(pattern: &str, name: &str) -> bool {
+pub fn matches(pattern: &str, name: &str) -> bool {
     let parts: Vec<&str> = pattern.split('*').collect();
     let [first, middle @ .., last] = parts.as_slice() else {
         return pattern == name;

@@ -1,13 +1,13 @@
 //! Training on attacked samples.
 
-use regraft_exec::{Executor, HostData, HostTensor};
+use regraft_exec::{Executor, HostData};
 use regraft_graph::ValueId;
 
 use super::judge::no_gradient;
 use super::perturb::sample_seed;
 use super::{Attack, AttackMethod, InputRange, Target, perturb};
-use crate::TrainError;
-use crate::fit::Samples;
+use crate::samples::Feeds;
+use crate::{Samples, Targets, TrainError};
 
 /// An attack on the samples that a network is trained on.
 ///
@@ -52,16 +52,18 @@ impl Hardened {
                 range: "should be above 0 and at most 1",
             });
         }
-        if samples.data.labels().is_none() && adversary.attack.method != AttackMethod::Noise {
+        let has_classes = matches!(samples.targets, Targets::Classes(_));
+        if !has_classes && adversary.attack.method != AttackMethod::Noise {
             return Err(TrainError::AttackLabels);
         }
-        let range = InputRange::of(samples.data, samples.preprocess, adversary.clip)?;
-        let shape = samples.preprocess.sample_shape(samples.data)?;
-        adversary.attack.check(&range, shape.iter().product())?;
+        let range = samples.inputs.range(adversary.clip)?;
+        let one = samples.batch(&samples.fit[..1])?;
+        let sample_len = one.first().map_or(0, |(_, t)| t.len());
+        adversary.attack.check(&range, sample_len)?;
         Ok(Self {
             adversary,
             range,
-            input: samples.input,
+            input: samples.inputs.main()?,
             logits,
         })
     }
@@ -75,17 +77,17 @@ impl Hardened {
     pub(crate) fn batch(
         &self,
         executor: &Executor,
-        input: HostTensor,
+        feeds: Feeds,
         labels: &[usize],
         (step, seed): (usize, u64),
-    ) -> Result<HostTensor, TrainError> {
-        let n = input.shape.first().copied().unwrap_or(0);
+    ) -> Result<Feeds, TrainError> {
+        let n = count(&feeds);
         let attacked = ((n as f32 * self.adversary.share).round() as usize).clamp(n.min(1), n);
-        let (input, has_gradient) = self.first(executor, input, labels, (attacked, seed))?;
+        let (feeds, has_gradient) = self.first(executor, feeds, labels, (attacked, seed))?;
         if step == 0 && !has_gradient {
             return Err(no_gradient(self.target(executor)));
         }
-        Ok(input)
+        Ok(feeds)
     }
 
     /// Returns a batch that is attacked whole.
@@ -95,12 +97,12 @@ impl Hardened {
     pub(crate) fn whole(
         &self,
         executor: &Executor,
-        input: HostTensor,
+        feeds: Feeds,
         labels: &[usize],
         seed: u64,
-    ) -> Result<HostTensor, TrainError> {
-        let n = input.shape.first().copied().unwrap_or(0);
-        Ok(self.first(executor, input, labels, (n, seed))?.0)
+    ) -> Result<Feeds, TrainError> {
+        let n = count(&feeds);
+        Ok(self.first(executor, feeds, labels, (n, seed))?.0)
     }
 
     fn target<'a>(&self, executor: &'a Executor) -> Target<'a> {
@@ -111,34 +113,51 @@ impl Hardened {
         }
     }
 
+    /// Attacks the first `n` samples; where there are several inputs the whole batch, of which the
+    /// others are put back.
     fn first(
         &self,
         executor: &Executor,
-        mut input: HostTensor,
+        mut feeds: Feeds,
         labels: &[usize],
         (n, seed): (usize, u64),
-    ) -> Result<(HostTensor, bool), TrainError> {
+    ) -> Result<(Feeds, bool), TrainError> {
         let chosen: Vec<usize> = (0..n).collect();
-        let Some(part) = input.select(0, &chosen) else {
-            return Ok((input, false));
+        let part = match &feeds[..] {
+            [(input, only)] => only.select(0, &chosen).map(|part| vec![(*input, part)]),
+            _ => Some(feeds.clone()),
         };
-        let seeds: Vec<u64> = (0..n).map(|i| sample_seed(seed, i, 0)).collect();
+        let Some(part) = part else {
+            return Ok((feeds, false));
+        };
+        let attacked = count(&part);
+        let seeds: Vec<u64> = (0..attacked).map(|i| sample_seed(seed, i, 0)).collect();
         // Noise needs no labels, only their number.
         let mut labels = labels.to_vec();
-        labels.resize(n, 0);
+        labels.resize(attacked, 0);
         let found = perturb(
             self.target(executor),
-            &[(self.input, part)],
+            &part,
             &labels,
             &self.adversary.attack,
             &self.range,
             &seeds,
         )?;
-        if let (HostData::F32(all), Some(changed)) = (&mut input.data, found.input.as_f32())
-            && let Some(slot) = all.get_mut(..changed.len())
+        let main = feeds.iter_mut().find(|(v, _)| *v == self.input);
+        if let (Some((_, tensor)), Some(changed)) = (main, found.input.as_f32())
+            && let HostData::F32(all) = &mut tensor.data
         {
-            slot.copy_from_slice(changed);
+            let kept = changed.len() / attacked.max(1) * n;
+            for (x, changed) in all.iter_mut().zip(changed.iter().take(kept)) {
+                *x = *changed;
+            }
         }
-        Ok((input, found.has_gradient))
+        Ok((feeds, found.has_gradient))
     }
+}
+
+/// Returns the samples of a batch.
+fn count(feeds: &Feeds) -> usize {
+    let main = feeds.first().and_then(|(_, t)| t.shape.first());
+    main.copied().unwrap_or(0)
 }

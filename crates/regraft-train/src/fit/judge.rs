@@ -1,10 +1,10 @@
 //! Which epoch is the best, and what is written.
 
-use regraft_data::argmax_rows;
-
 use super::{Fitted, Reestimation, Run, forward};
 use crate::TrainError;
+use crate::measure::Tally;
 use crate::state::Best;
+use crate::targets::Truth;
 
 impl Run<'_> {
     /// Returns the weights that would be written now.
@@ -15,50 +15,49 @@ impl Run<'_> {
         }
     }
 
-    pub(super) fn held_out_accuracy(&mut self) -> Result<f64, TrainError> {
+    pub(super) fn held_out_score(&mut self) -> Result<f64, TrainError> {
         let statistics = self.state.statistics.judged().to_vec();
-        self.accuracy_of(&self.judged(), &statistics)
+        self.score_of(&self.judged(), &statistics)
     }
 
-    /// Returns the held-out accuracy of weights with the statistics that belong to them.
-    pub(super) fn accuracy_of(
+    /// Returns the held-out score of weights with the statistics that belong to them.
+    pub(super) fn score_of(
         &mut self,
         weights: &[Vec<f32>],
         statistics: &[Vec<f32>],
     ) -> Result<f64, TrainError> {
         self.network.set_inference(&self.ids, weights, statistics)?;
-        let mut right = 0usize;
+        let executor = self.network.inference();
+        let mut tally = Tally::default();
         for part in self.samples.held_out.chunks(self.config.batch.max(64)) {
-            let labels = self.labels_of(part);
-            let mut input = self.samples.input(part)?;
+            let truth = self.truth.of(part);
+            let mut feeds = self.samples.batch(part)?;
+            let teacher = match &self.teacher {
+                Some(teacher) if truth == Truth::Unknown => Some(teacher.answers(part, &feeds)?),
+                _ => None,
+            };
             if let Some(adversary) = &self.adversary {
-                let executor = self.network.inference();
-                input = adversary.whole(executor, input, &labels, self.config.seed)?;
+                let labels = truth.classes();
+                feeds = adversary.whole(executor, feeds, labels, self.config.seed)?;
             }
-            let found = forward(self.network.inference(), self.logits, input)?;
-            let data = found.as_f32().unwrap_or_default();
-            let classes = argmax_rows(data, self.n_classes)?;
-            right += classes
-                .iter()
-                .zip(labels)
-                .filter(|(c, l)| **c as usize == *l)
-                .count();
+            let found = forward(executor, self.scores, &feeds)?;
+            tally.add(self.measure, &found, &truth, teacher.as_ref())?;
         }
-        Ok(right as f64 / self.samples.held_out.len().max(1) as f64)
+        Ok(tally.score(self.measure))
     }
 
     /// Keeps the weights of the best epoch; while something still goes, the newest.
-    pub(super) fn keep_best(&mut self, accuracy: f64) {
+    pub(super) fn keep_best(&mut self, score: f64) {
         let pruning = self.pruner.is_some() && !self.state.is_pruned;
         let kept = self.state.masks.kept();
         let better = match &self.state.best {
-            Some(best) => pruning || best.nonzero > kept || accuracy >= best.accuracy,
+            Some(best) => pruning || best.nonzero > kept || score >= best.score,
             None => true,
         };
         if better {
             self.state.best = Some(Best {
                 epoch: self.state.epoch - 1,
-                accuracy,
+                score,
                 nonzero: kept,
                 weights: self.judged(),
                 statistics: self.state.statistics.judged().to_vec(),
@@ -74,7 +73,7 @@ impl Run<'_> {
         // A run of no epoch at all writes what it was given.
         let best = best.unwrap_or_else(|| Best {
             epoch: 0,
-            accuracy: 0.0,
+            score: 0.0,
             nonzero: self.state.masks.kept(),
             weights: self.state.effective(),
             statistics: self.state.statistics.now.clone(),
@@ -87,7 +86,8 @@ impl Run<'_> {
         Ok(Fitted {
             graph: without.unwrap_or(graph),
             best_epoch: best.epoch,
-            held_out_accuracy: best.accuracy,
+            held_out_score: best.score,
+            measure: self.measure,
             records: self.state.records,
             trained: self.trained.to_vec(),
             reestimation,

@@ -5,60 +5,22 @@ mod judge;
 mod reestimate;
 mod step;
 
-use regraft_data::{Dataset, Preprocess, shuffled};
+use regraft_data::shuffled;
 use regraft_exec::{ExecError, Executor, HostTensor};
 use regraft_graph::{Graph, ValueId};
 
+pub use self::answers::Feature;
 use self::answers::Teacher;
 pub use self::reestimate::{REESTIMATION_BATCHES, Reestimation};
 use crate::attack::Hardened;
 use crate::network::Network;
-use crate::objective::logits;
 use crate::parameters::{Trained, trained};
 use crate::penalty::GroupLasso;
+use crate::samples::Feeds;
 use crate::soft::{At, Noisy, Pruner};
 use crate::state::State;
-use crate::variation::{Partners, Variation};
-use crate::{FitConfig, Method, SoftPruning, TrainError};
-
-/// Samples and where they go.
-#[derive(Clone, Copy, Debug)]
-pub struct Samples<'a> {
-    /// The data set.
-    pub data: &'a Dataset,
-    /// How samples become inputs.
-    pub preprocess: &'a Preprocess,
-    /// The input they are fed to.
-    pub input: ValueId,
-    /// Samples to train on.
-    pub fit: &'a [usize],
-    /// Samples that choose the best epoch.
-    pub held_out: &'a [usize],
-}
-
-impl Samples<'_> {
-    /// Returns a batch of inputs.
-    fn input(&self, indices: &[usize]) -> Result<HostTensor, TrainError> {
-        Ok(self.varied(indices, Variation::default(), 0)?.0)
-    }
-
-    /// Returns a batch of inputs, varied, and what each was mixed with.
-    fn varied(
-        &self,
-        indices: &[usize],
-        vary: Variation,
-        seed: u64,
-    ) -> Result<(HostTensor, Partners), TrainError> {
-        let mut values = self.data.batch(indices, self.preprocess)?;
-        let sample = self.preprocess.sample_shape(self.data)?;
-        let shape = [&[indices.len()], &sample[..]].concat();
-        let mut partners = Partners::new();
-        if let &[n, c, h, w] = &shape[..] {
-            (values, partners) = vary.apply(&values, [n, c, h, w], seed);
-        }
-        Ok((HostTensor::f32(shape, values), partners))
-    }
-}
+use crate::targets::Truth;
+use crate::{FitConfig, Measure, Method, Samples, SoftPruning, Targets, TrainError};
 
 /// What one epoch did.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,8 +33,8 @@ pub struct EpochRecord {
     pub rate: f64,
     /// Mean loss of its steps.
     pub loss: f64,
-    /// Share of the held-out samples whose class is found, by the weights that would be written.
-    pub held_out_accuracy: f64,
+    /// The score of the held-out samples ([`Fitted::measure`]) by the weights that would be written.
+    pub held_out_score: f64,
     /// Weights that are not zero.
     pub nonzero: usize,
     /// All weights.
@@ -81,6 +43,12 @@ pub struct EpochRecord {
 
 /// What training tells, and asks.
 pub trait Watch {
+    /// Training begins; `measure` is what scores of held-out samples are.
+    fn begins(&mut self, _measure: Measure) {}
+
+    /// No gradient reaches these weights, because of a node and its op: they stay as they are.
+    fn unreached(&mut self, _weights: &[&str], _node: &str, _op: &str) {}
+
     /// A step is done.
     fn step(&mut self, done: usize, total: usize, loss: f32);
 
@@ -106,8 +74,10 @@ pub struct Fitted {
     pub graph: Graph,
     /// The epoch, from 0.
     pub best_epoch: usize,
-    /// Its held-out accuracy.
-    pub held_out_accuracy: f64,
+    /// Its score of the held-out samples.
+    pub held_out_score: f64,
+    /// What that is.
+    pub measure: Measure,
     /// What every epoch did.
     pub records: Vec<EpochRecord>,
     /// Initializers that were trained.
@@ -116,25 +86,46 @@ pub struct Fitted {
     pub reestimation: Option<Reestimation>,
 }
 
-/// Trains a network on labelled samples, and prunes it on the way if asked to.
+/// What is trained, on what, towards whom.
+#[derive(Clone, Copy, Debug)]
+pub struct Task<'a> {
+    /// The network.
+    pub graph: &'a Graph,
+    /// Initializers that stay as they are.
+    pub frozen: &'a [ValueId],
+    /// The dense model that [`Objective::teacher`](crate::Objective::teacher) and
+    /// [`Objective::features`](crate::Objective::features) speak of.
+    pub teacher: Option<&'a Graph>,
+    /// Values inside of the network that should be those of the teacher.
+    pub features: &'a [Feature],
+    /// The samples.
+    pub samples: Samples<'a>,
+}
+
+/// Trains a network on samples, and prunes it on the way if asked to.
 ///
-/// `teacher` is the dense model that [`Objective::teacher`](crate::Objective::teacher) speaks of. `start` goes on from a state
-/// that an earlier run told its [`Watch`]: the result is that of an uninterrupted run.
+/// `start` goes on from a state that an earlier run told its [`Watch`]: the result is that of an
+/// uninterrupted run.
 /// # Errors
-/// [`TrainError`] for settings out of range, labels that do not fit, an op without a gradient, a
+/// [`TrainError`] for settings out of range, targets that do not fit, an op without a gradient, a
 /// loss that is no number, or a state of another run.
 pub fn fit(
-    graph: &Graph,
-    teacher: Option<&Graph>,
-    samples: Samples<'_>,
+    task: Task<'_>,
     config: &FitConfig,
     start: Option<State>,
     watch: &mut dyn Watch,
 ) -> Result<Fitted, TrainError> {
-    let trained = trained(graph);
-    let mut run = Run::new(graph, &trained, teacher, samples, config, start)?;
+    let samples = task.samples;
+    let mut trained = trained(task.graph);
+    trained.retain(|t| !task.frozen.contains(&t.id));
+    let mut run = Run::new(task, &trained, config, start)?;
+    watch.begins(run.measure);
+    let mut asked = samples.fit.to_vec();
+    if run.truth == Truth::Unknown {
+        asked.extend(samples.held_out);
+    }
     if let Some(teacher) = &mut run.teacher
-        && !teacher.prepare(samples, config, || watch.cancelled())?
+        && !teacher.prepare(samples, &asked, config, || watch.cancelled())?
     {
         return Err(TrainError::Interrupted);
     }
@@ -146,6 +137,10 @@ pub fn fit(
     run.finish(reestimation)
 }
 
+/// Share of a round behind a rebuild in which the rate rises, at least: what least squares found may be
+/// steep, and the whole rate at once throws it out.
+const REBUILT_WARM_UP: f64 = 0.3;
+
 struct Run<'a> {
     graph: &'a Graph,
     samples: Samples<'a>,
@@ -155,24 +150,26 @@ struct Run<'a> {
     pruner: Option<Pruner<'a>>,
     noisy: Option<Noisy>,
     group_lasso: Option<GroupLasso>,
-    logits: ValueId,
+    /// What the loss is taken of.
+    scores: ValueId,
+    /// The shape of one sample's scores.
+    score_shape: Vec<usize>,
     adversary: Option<Hardened>,
     trained: &'a [Trained],
     ids: Vec<ValueId>,
-    labels: Vec<usize>,
-    n_classes: usize,
+    truth: Truth,
+    measure: Measure,
     state: State,
 }
 
 impl<'a> Run<'a> {
     fn new(
-        graph: &'a Graph,
+        task: Task<'a>,
         trained: &'a [Trained],
-        teacher: Option<&Graph>,
-        samples: Samples<'a>,
         config: &'a FitConfig,
         start: Option<State>,
     ) -> Result<Self, TrainError> {
+        let Task { graph, samples, .. } = task;
         config.check(samples.fit.len())?;
         if !trained.iter().any(|t| t.is_weight) {
             return Err(TrainError::NothingToTrain);
@@ -190,62 +187,45 @@ impl<'a> Run<'a> {
         let is_noisy = |soft: &SoftPruning| soft.method == Method::VariationalDropout;
         let noisy = config.prune.filter(is_noisy);
         let noisy = noisy.map(|_| Noisy::new(network.training(), trained, config.exec));
-        let logits = logits(graph).ok_or_else(no_output)?;
-        let adversary = config.adversary.map(|a| Hardened::new(a, samples, logits));
-        let mut run = Self {
+        let has_numbers = matches!(samples.targets, Targets::Numbers { .. } | Targets::None);
+        let scores = config.objective.scores(graph, has_numbers);
+        let scores = scores.ok_or(TrainError::NoInput)?;
+        let fed = samples.batch(&samples.fit[..1])?;
+        let one = forward(network.inference(), scores, &fed)?;
+        let asks = config.objective.teacher > 0.0 || config.objective.features > 0.0;
+        let teacher = task
+            .teacher
+            .filter(|_| asks)
+            .map(|teacher| Teacher::new(teacher, &task, &fed, (config, has_numbers)))
+            .transpose()?;
+        let is_taught = teacher.is_some() && config.objective.teacher > 0.0;
+        if let Some(teacher) = teacher.as_ref().filter(|_| is_taught) {
+            teacher.check(&fed, &one)?;
+        }
+        let score_shape = one.shape.get(1..).unwrap_or_default().to_vec();
+        let loss = config.objective.loss;
+        let truth = Truth::new(samples.targets, loss, &score_shape, is_taught)?;
+        let adversary = config.adversary.map(|a| Hardened::new(a, samples, scores));
+        Ok(Self {
             graph,
             samples,
             config,
             network,
-            teacher: teacher
-                .filter(|_| config.objective.teacher > 0.0)
-                .map(|teacher| Teacher::new(teacher, config))
-                .transpose()?,
+            teacher,
             pruner: pruner.transpose()?,
             noisy: noisy.transpose()?,
             group_lasso: (config.group_lasso > 0.0)
                 .then(|| GroupLasso::new(graph, trained))
                 .transpose()?,
-            logits,
+            scores,
+            score_shape,
             adversary: adversary.transpose()?,
             ids: trained.iter().map(|t| t.id).collect(),
             trained,
-            labels: Vec::new(),
-            n_classes: 0,
+            measure: truth.measure(loss),
+            truth,
             state,
-        };
-        run.n_classes = run.width()?;
-        run.labels = run.checked_labels()?;
-        Ok(run)
-    }
-
-    /// The width of the logits, by one sample.
-    fn width(&self) -> Result<usize, TrainError> {
-        let first = &self.samples.fit[..1];
-        let input = self.samples.input(first)?;
-        let found = forward(self.network.inference(), self.logits, input)?;
-        Ok(found.shape.last().copied().unwrap_or(0))
-    }
-
-    fn checked_labels(&self) -> Result<Vec<usize>, TrainError> {
-        let given = self.samples.data.labels().unwrap_or_default();
-        let n_classes = self.n_classes;
-        let label = |(sample, &label): (usize, &u32)| {
-            if (label as usize) < n_classes {
-                return Ok(label as usize);
-            }
-            Err(TrainError::Label {
-                sample,
-                label,
-                n_classes,
-            })
-        };
-        given.iter().enumerate().map(label).collect()
-    }
-
-    fn labels_of(&self, indices: &[usize]) -> Vec<usize> {
-        let label = |i: &usize| self.labels.get(*i).copied().unwrap_or(0);
-        indices.iter().map(label).collect()
+        })
     }
 
     fn steps_per_epoch(&self) -> usize {
@@ -265,7 +245,11 @@ impl<'a> Run<'a> {
         let At { step, total, .. } = self.at();
         let span = self.pruner.as_ref().map(|p| p.span(step, total));
         let (from, length) = span.unwrap_or((0, total));
-        self.config.schedule.rate(step - from, length)
+        let mut schedule = self.config.schedule;
+        if from > 0 && self.pruner.as_ref().is_some_and(Pruner::is_rebuilt) {
+            schedule.warm_up = schedule.warm_up.max(REBUILT_WARM_UP);
+        }
+        schedule.rate(step - from, length)
     }
 
     /// True if nothing got better for long.
@@ -298,21 +282,21 @@ impl<'a> Run<'a> {
             watch.step(self.state.step, self.at().total, loss);
         }
         self.state.epoch += 1;
-        let accuracy = self.held_out_accuracy()?;
+        let score = self.held_out_score()?;
         let masks = &self.state.masks;
         let record = EpochRecord {
             epoch,
             step: self.state.step,
             rate,
             loss: sum / per_epoch as f64,
-            held_out_accuracy: accuracy,
+            held_out_score: score,
             nonzero: masks.kept(),
             weights: masks.total(),
         };
         if let Some(pruner) = &self.pruner {
-            pruner.judge(&mut self.state, accuracy, self.config.epochs);
+            pruner.judge(&mut self.state, score, self.config.epochs);
         }
-        self.keep_best(accuracy);
+        self.keep_best(score);
         self.state.records.push(record.clone());
         Ok(record)
     }
@@ -334,25 +318,13 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Returns a value of the network for a batch.
-fn forward(
-    executor: &Executor,
-    value: ValueId,
-    input: HostTensor,
-) -> Result<HostTensor, TrainError> {
-    let id = executor.graph().required_inputs().first().copied();
-    let id = id.ok_or_else(no_output)?;
-    let mut found = executor.run_captured(&[(id, input)], &[value])?;
+/// Returns a value of a network for a batch.
+fn forward(executor: &Executor, value: ValueId, feeds: &Feeds) -> Result<HostTensor, TrainError> {
+    let mut found = executor.run_captured(feeds, &[value])?;
     found.remove(&value).ok_or_else(|| {
         TrainError::Run(ExecError::Value {
             value: executor.graph().value(value).name.clone(),
             reason: "the network does not make it".to_owned(),
         })
     })
-}
-
-fn no_output() -> TrainError {
-    TrainError::Checkpoint {
-        reason: "the network has no input or no output".to_owned(),
-    }
 }

@@ -14,9 +14,9 @@ pub const REESTIMATION_BATCHES: usize = 100;
 pub struct Reestimation {
     /// Batches it was over.
     pub batches: usize,
-    /// Held-out accuracy with the running statistics.
+    /// Held-out score with the running statistics.
     pub before: f64,
-    /// Held-out accuracy with the new ones, which are written where it is not less.
+    /// Held-out score with the new ones, which are written where it is not less.
     pub after: f64,
 }
 
@@ -29,7 +29,7 @@ impl Reestimation {
 
 impl Run<'_> {
     /// Replaces the statistics of the best epoch by those of its weights over training batches,
-    /// varied as in training and with nothing dropped, where held-out accuracy does not fall.
+    /// varied as in training and with nothing dropped, where the held-out score does not fall.
     pub(super) fn reestimate(
         &mut self,
         watch: &dyn Watch,
@@ -50,19 +50,18 @@ impl Run<'_> {
             }
             let indices: Vec<usize> = part.iter().map(|&i| self.samples.fit[i]).collect();
             let seed = self.config.seed ^ at as u64;
-            let (input, _) = self.samples.varied(&indices, self.config.vary, seed)?;
-            let input = (self.samples.input, input);
-            self.network.add_moments(input, &mut sums)?;
+            let (feeds, _) = self.samples.varied(&indices, self.config.vary, seed)?;
+            self.network.add_moments(&feeds, &mut sums)?;
         }
         let found = self.network.statistics_of(&sums, &best.statistics);
         let outcome = Reestimation {
             batches,
-            before: best.accuracy,
-            after: self.accuracy_of(&best.weights, &found)?,
+            before: best.score,
+            after: self.score_of(&best.weights, &found)?,
         };
         if outcome.is_taken() {
             best.statistics = found;
-            best.accuracy = outcome.after;
+            best.score = outcome.after;
         }
         self.state.best = Some(best);
         Ok(Some(outcome))

@@ -1,12 +1,16 @@
 //! One step.
 
+use super::answers::Lesson;
 use super::{Run, Watch};
 use crate::TrainError;
+use crate::blocking::blocking;
 use crate::network::Form;
-use crate::objective::Labels;
 use crate::optimizer::Step;
+use crate::parameters::Trained;
+use crate::samples::Feeds;
 use crate::soft::{Did, Saliency, learn, variances};
 use crate::state::Moments;
+use crate::targets::Wanted;
 
 use regraft_exec::{GradientResult, HostTensor, LossTerm};
 use regraft_graph::ValueId;
@@ -27,32 +31,29 @@ impl Run<'_> {
             .seed
             .wrapping_mul(0x9E37_79B9)
             .wrapping_add(step as u64);
-        let (input, partners) = self.samples.varied(indices, self.config.vary, seed)?;
-        let taught = match &self.teacher {
-            Some(teacher) => Some(teacher.answers(indices, &input)?),
-            None => None,
+        let (mut feeds, partners) = self.samples.varied(indices, self.config.vary, seed)?;
+        let lesson = match &self.teacher {
+            Some(teacher) => teacher.lesson(indices, &feeds)?,
+            None => Lesson::default(),
         };
-        let labels = self.labels_of(indices);
-        let input = match &self.adversary {
-            Some(adversary) => {
-                // The network as it is judged: what is dropped at random is no weakness of it.
-                let statistics = &self.state.statistics.now;
-                self.network
-                    .set_inference(&self.ids, &weights, statistics)?;
-                adversary.batch(self.network.inference(), input, &labels, (step, seed))?
-            }
-            None => input,
-        };
-        let labels = Labels {
-            of: &labels,
+        let truth = self.truth.of(indices);
+        if let Some(adversary) = &self.adversary {
+            // The network as it is judged: what is dropped at random is no weakness of it.
+            let statistics = &self.state.statistics.now;
+            self.network
+                .set_inference(&self.ids, &weights, statistics)?;
+            let (executor, labels) = (self.network.inference(), truth.classes());
+            feeds = adversary.batch(executor, feeds, labels, (step, seed))?;
+        }
+        let wanted = Wanted {
+            truth,
             partners: &partners,
-            n_classes: self.n_classes,
+            shape: &[&[indices.len()], &self.score_shape[..]].concat(),
         };
-        let labels = Some(labels).filter(|_| !self.labels.is_empty());
         let objective = &self.config.objective;
-        let terms = objective.terms(self.logits, labels, taught);
-        let (found, of_variances) =
-            self.differentiate(&weights, (self.samples.input, input), &terms, seed)?;
+        let mut terms = objective.terms(self.scores, &wanted, lesson.answers);
+        terms.extend(objective.of_features(lesson.features));
+        let (found, of_variances) = self.differentiate(&weights, feeds, &terms, seed)?;
         if !found.loss.is_finite() {
             return Err(TrainError::Diverged {
                 epoch: self.state.epoch,
@@ -68,10 +69,8 @@ impl Run<'_> {
             .map(take)
             .map(Option::unwrap_or_default)
             .collect();
-        if step == 0 && gradients.iter().flatten().all(|g| *g == 0.0) {
-            return Err(TrainError::NoGradient {
-                logits: self.graph.value(self.logits).name.clone(),
-            });
+        if step == 0 {
+            self.reached(&gradients, watch)?;
         }
         if let Some(limit) = self.config.clip {
             clip(&mut gradients, limit);
@@ -80,11 +79,39 @@ impl Run<'_> {
         Ok(found.loss)
     }
 
+    /// Tells which weights the first gradients do not reach.
+    ///
+    /// # Errors
+    /// [`TrainError::NoGradient`] if they reach none.
+    fn reached(&self, gradients: &[Vec<f32>], watch: &mut dyn Watch) -> Result<(), TrainError> {
+        let is_zero = |g: &Vec<f32>| g.iter().all(|g| *g == 0.0);
+        let silent = self.trained.iter().zip(gradients);
+        let silent = silent.filter(|(t, g)| t.is_weight && is_zero(g));
+        let silent: Vec<&Trained> = silent.map(|(t, _)| t).collect();
+        if silent.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<ValueId> = silent.iter().map(|t| t.id).collect();
+        let op = blocking(self.graph, self.scores, &ids);
+        if gradients.iter().all(is_zero) {
+            return Err(TrainError::NoGradient {
+                scores: self.graph.value(self.scores).name.clone(),
+                op,
+            });
+        }
+        // Without such an op they are dead in one batch only.
+        if let Some((node, op)) = op {
+            let names: Vec<&str> = silent.iter().map(|t| t.name.as_str()).collect();
+            watch.unreached(&names, &node, &op);
+        }
+        Ok(())
+    }
+
     /// Returns the loss and its gradients, and those of the variances where weights have some.
     fn differentiate(
         &mut self,
         weights: &[Vec<f32>],
-        input: (ValueId, HostTensor),
+        batch: Feeds,
         terms: &[LossTerm],
         seed: u64,
     ) -> Result<(GradientResult, Vec<Vec<f32>>), TrainError> {
@@ -98,7 +125,7 @@ impl Run<'_> {
             let own = Form::default();
             let found = self
                 .network
-                .gradients(input, terms, &self.ids, (seed, own), statistics)?;
+                .gradients(batch, terms, &self.ids, (seed, own), statistics)?;
             return Ok((found, Vec::new()));
         };
         for (id, weights) in self.ids.iter().zip(weights) {
@@ -110,7 +137,7 @@ impl Run<'_> {
             }
         }
         let form = Form {
-            feeds: noisy.noise(&input, seed)?,
+            feeds: noisy.noise(&batch, seed)?,
             executor: Some(&noisy.executor),
         };
         let own = noisy.variances.iter().flatten().copied();
@@ -118,7 +145,7 @@ impl Run<'_> {
         let statistics = &mut self.state.statistics.now;
         let mut found = self
             .network
-            .gradients(input, terms, &wrt, (seed, form), statistics)?;
+            .gradients(batch, terms, &wrt, (seed, form), statistics)?;
         let mut take = |id: &Option<ValueId>| {
             let gradient = id.and_then(|id| found.gradients.remove(&id));
             gradient.and_then(HostTensor::into_f32).unwrap_or_default()

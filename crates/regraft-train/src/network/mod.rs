@@ -8,7 +8,7 @@ mod batch_norm;
 mod dropout;
 mod statistics;
 
-use regraft_exec::{ExecOptions, Executor, GradientResult, HostTensor, LossTerm};
+use regraft_exec::{ExecOptions, Executor, GradientResult, LossTerm};
 use regraft_graph::{Graph, GraphEdit, ValueId};
 
 pub(crate) use self::batch_norm::Moments;
@@ -16,6 +16,7 @@ use self::batch_norm::Normalisations;
 use self::dropout::Dropouts;
 pub(crate) use self::statistics::Statistics;
 use crate::TrainError;
+use crate::samples::Feeds;
 
 /// What differs while the network trains.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -60,7 +61,7 @@ impl TrainingMode {
 /// Another form of the training graph that a step runs, with what is fed to it; none by default.
 #[derive(Default)]
 pub(crate) struct Form<'a> {
-    pub(crate) feeds: Vec<(ValueId, HostTensor)>,
+    pub(crate) feeds: Feeds,
     /// Its values have the identifiers of the training graph's.
     pub(crate) executor: Option<&'a Executor>,
 }
@@ -79,8 +80,8 @@ struct Training {
     executor: Executor,
     normalisations: Normalisations,
     dropouts: Dropouts,
-    /// The shape of the last batch, and what its values were then.
-    known: Option<(Vec<usize>, Shapes)>,
+    /// The shapes of the last batch, and what its values were then.
+    known: Option<(Vec<Vec<usize>>, Shapes)>,
 }
 
 /// Extents that only a run tells.
@@ -168,7 +169,7 @@ impl Network {
     /// `seed` decides what dropout drops.
     pub(crate) fn gradients(
         &mut self,
-        input: (ValueId, HostTensor),
+        batch: Feeds,
         terms: &[LossTerm],
         wrt: &[ValueId],
         (seed, form): (u64, Form<'_>),
@@ -176,13 +177,13 @@ impl Network {
     ) -> Result<GradientResult, TrainError> {
         let mut feeds = form.feeds;
         let Some(training) = &mut self.training else {
-            feeds.push(input);
+            feeds.extend(batch);
             let executor = form.executor.unwrap_or(&self.inference);
             return Ok(executor.gradients(&feeds, terms, wrt)?);
         };
-        let shapes = training.shapes(&input)?;
+        let shapes = training.shapes(&batch)?;
         feeds.extend(training.dropouts.masks(&shapes.masks, seed));
-        feeds.push(input);
+        feeds.extend(batch);
         let moments = training.normalisations.moments();
         let found = form
             .executor
@@ -203,16 +204,12 @@ impl Network {
     }
 
     /// Adds the statistics of a batch, nothing dropped, to `sums`.
-    pub(crate) fn add_moments(
-        &self,
-        input: (ValueId, HostTensor),
-        sums: &mut Moments,
-    ) -> Result<(), TrainError> {
+    pub(crate) fn add_moments(&self, batch: &Feeds, sums: &mut Moments) -> Result<(), TrainError> {
         let Some(training) = &self.training else {
             return Ok(());
         };
         let wanted = training.normalisations.moments();
-        let captured = training.executor.run_captured(&[input], wanted)?;
+        let captured = training.executor.run_captured(batch, wanted)?;
         sums.add(&training.normalisations.read(&captured));
         Ok(())
     }
@@ -254,16 +251,15 @@ fn set(executor: &mut Executor, ids: &[ValueId], data: &[Vec<f32>]) -> Result<()
 
 impl Training {
     /// Returns the extents for a batch of this shape: by one run of it where they are not known.
-    fn shapes(&mut self, input: &(ValueId, HostTensor)) -> Result<Shapes, TrainError> {
-        if let Some((shape, shapes)) = &self.known
-            && *shape == input.1.shape
+    fn shapes(&mut self, batch: &Feeds) -> Result<Shapes, TrainError> {
+        let fed: Vec<Vec<usize>> = batch.iter().map(|(_, t)| t.shape.clone()).collect();
+        if let Some((known, shapes)) = &self.known
+            && *known == fed
         {
             return Ok(shapes.clone());
         }
         let inputs = [self.normalisations.inputs(), self.dropouts.inputs()].concat();
-        let found = self
-            .executor
-            .run_captured(std::slice::from_ref(input), &inputs)?;
+        let found = self.executor.run_captured(batch, &inputs)?;
         let shape = |id: &ValueId| found.get(id).map(|t| t.shape.clone()).unwrap_or_default();
         let per_channel = |shape: Vec<usize>| {
             let channels = shape.get(1).copied().unwrap_or(1).max(1);
@@ -274,7 +270,7 @@ impl Training {
             counts: normalised.map(shape).map(per_channel).collect(),
             masks: self.dropouts.inputs().iter().map(shape).collect(),
         };
-        self.known = Some((input.1.shape.clone(), shapes.clone()));
+        self.known = Some((fed, shapes.clone()));
         Ok(shapes)
     }
 }

@@ -9,11 +9,11 @@ pub enum Pace {
     /// The logarithm of what is left falls with the square of the time: the last connections, which
     /// the others cannot replace, go one by one. For extreme shares.
     Logarithmic,
-    /// As `Logarithmic`, but what moves it on is held-out accuracy: after every epoch that holds within
+    /// As `Logarithmic`, but what moves it on is held-out score: after every epoch that holds within
     /// `tolerance` of the best so far more goes, after one that does not some comes back and steps become
     /// half as large. The share asked for is the most that goes.
     Adaptive {
-        /// Held-out accuracy that may be lost, as a share.
+        /// Held-out score that may be lost, as a share.
         tolerance: f64,
     },
 }
@@ -25,7 +25,7 @@ pub(crate) struct Level {
     pub(crate) part: f64,
     /// What the next epoch that holds adds to it; 0 before the first.
     pub(crate) step: f64,
-    /// The best held-out accuracy so far.
+    /// The best held-out score so far.
     pub(crate) best: f64,
 }
 
@@ -34,12 +34,12 @@ const FIRST_STEP: f64 = 2.0;
 
 impl Level {
     /// Moves on after an epoch; `epochs` is the time of pruning.
-    pub(crate) fn judge(&mut self, accuracy: f64, tolerance: f64, epochs: f64) {
+    pub(crate) fn judge(&mut self, score: f64, tolerance: f64, epochs: f64) {
         if self.step == 0.0 {
             self.step = (FIRST_STEP / epochs.max(1.0)).min(1.0);
         }
-        self.best = self.best.max(accuracy);
-        if accuracy + tolerance >= self.best {
+        self.best = self.best.max(score);
+        if score + tolerance >= self.best {
             self.part = (self.part + self.step).min(1.0);
         } else {
             self.part = (self.part - self.step).max(0.0);

@@ -67,10 +67,10 @@ impl<'a> Pruner<'a> {
     }
 
     /// Moves an adaptive pace on after an epoch of `epochs`.
-    pub(crate) fn judge(&self, state: &mut State, accuracy: f64, epochs: usize) {
+    pub(crate) fn judge(&self, state: &mut State, score: f64, epochs: usize) {
         if let (Pace::Adaptive { tolerance }, false) = (self.soft.pace, state.is_pruned) {
             let time = (self.soft.end - self.soft.begin) * epochs as f64;
-            state.level.judge(accuracy, tolerance, time);
+            state.level.judge(score, tolerance, time);
         }
     }
 
@@ -82,6 +82,11 @@ impl<'a> Pruner<'a> {
     /// Returns the part of the time of pruning that is over.
     pub(crate) fn part(&self, at: At) -> f32 {
         self.soft.part(at.step, at.total).max(0.0) as f32
+    }
+
+    /// True if rounds end with a rebuild.
+    pub(crate) fn is_rebuilt(&self) -> bool {
+        matches!(self.soft.method, Method::Iterative { .. })
     }
 
     /// True if a round ends before a step, and what is left wants a rebuild.

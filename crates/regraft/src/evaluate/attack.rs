@@ -197,7 +197,7 @@ pub fn eval_under_attack(
 ) -> Result<Evaluation, Error> {
     let attack = wanted.checked()?;
     let judged = Judged::open(recipe, teacher, progress)?;
-    let Some(labels) = &judged.found.labels else {
+    let Some(labels) = judged.found.truth.classes() else {
         return Err(Error::new(
             ErrorKind::Input,
             "the samples have no labels, which an attack leads away from",

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use regraft_train::{EpochRecord, Reestimation};
 
+use crate::report::MeasureName;
+
 /// Lines of progress that a long run shows.
 const LINES: usize = 20;
 
@@ -12,14 +14,25 @@ const LINES: usize = 20;
 pub(super) struct EpochLog {
     epochs: usize,
     every: usize,
+    measure: MeasureName,
 }
 
 impl EpochLog {
     pub(super) fn new(epochs: usize) -> Self {
         Self {
+            measure: MeasureName::default(),
             epochs,
             every: epochs.div_ceil(LINES).max(1),
         }
+    }
+
+    /// Takes held-out scores as scores of `measure` from here on.
+    pub(super) fn measures(&mut self, measure: MeasureName) {
+        self.measure = measure;
+    }
+
+    pub(super) fn measure(&self) -> MeasureName {
+        self.measure
     }
 
     /// Returns what to say of an epoch, if it is its turn.
@@ -29,9 +42,9 @@ impl EpochLog {
             return None;
         }
         let mut line = format!(
-            "  epoch {number:>4}  loss {:.4}  held-out {:.2} %",
+            "  epoch {number:>4}  loss {:.4}  held-out {}",
             r.loss,
-            100.0 * r.held_out_accuracy
+            self.measure.shown(r.held_out_score)
         );
         if r.nonzero < r.weights {
             let times = r.weights as f64 / r.nonzero.max(1) as f64;
@@ -42,20 +55,22 @@ impl EpochLog {
 }
 
 /// Returns what estimating the statistics of batch normalisations again did.
-pub(super) fn reestimation(r: &Reestimation) -> String {
+pub(super) fn reestimation(r: &Reestimation, measure: MeasureName) -> String {
     format!(
-        "  statistics of batch normalisation over {} batches: held-out {:.2} %, with the running ones {:.2} %: {}",
+        "  statistics of batch normalisation over {} batches: held-out {}, with the running ones {}: {}",
         r.batches,
-        100.0 * r.after,
-        100.0 * r.before,
+        measure.shown(r.after),
+        measure.shown(r.before),
         if r.is_taken() { "taken" } else { "left" }
     )
 }
 
 /// Returns every epoch as a table of comma-separated values with a head.
-pub(super) fn csv(records: &[EpochRecord]) -> String {
-    let mut text =
-        String::from("epoch,steps,learning_rate,loss,held_out_accuracy,nonzero,weights\n");
+pub(super) fn csv(records: &[EpochRecord], measure: MeasureName) -> String {
+    let mut text = format!(
+        "epoch,steps,learning_rate,loss,held_out_{},nonzero,weights\n",
+        measure.key()
+    );
     for r in records {
         let _ = writeln!(
             text,
@@ -64,7 +79,7 @@ pub(super) fn csv(records: &[EpochRecord]) -> String {
             r.step,
             r.rate,
             r.loss,
-            r.held_out_accuracy,
+            r.held_out_score,
             r.nonzero,
             r.weights
         );

@@ -126,7 +126,7 @@ pub enum PaceName {
     Cubic,
     /// Slowly at the end, in the logarithm of what is left.
     Logarithmic,
-    /// Faster while held-out accuracy holds, back where it does not.
+    /// Faster while the held-out score holds, back where it does not.
     Adaptive,
 }
 

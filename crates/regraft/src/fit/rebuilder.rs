@@ -1,17 +1,13 @@
 //! The closed-form rebuild between two rounds of pruning.
 
-use std::collections::BTreeMap;
-
 use regraft_exec::ExecOptions;
 use regraft_graph::Graph;
 use regraft_rebuild::rebuild::{KeptAxes, NoJournal, Pair, RebuildConfig, rebuild};
-use regraft_train::Samples;
 
 use super::Set;
 use crate::Error;
 use crate::pipeline::{Log, REFIT_ROWS, held_zeros};
 use crate::progress::Adapter;
-use crate::samples::activations;
 
 /// Training samples that the weights are refitted on; enough for layers of a few hundred inputs.
 const SAMPLES: usize = 1024;
@@ -22,7 +18,6 @@ const CHUNK: usize = 64;
 /// Refits what a round of pruning left of a network towards the network before it.
 pub(super) struct Rebuilder<'a> {
     pub(super) set: &'a Set<'a>,
-    pub(super) samples: Samples<'a>,
     pub(super) exec: ExecOptions,
     pub(super) log: &'a Log<'a>,
 }
@@ -30,10 +25,9 @@ pub(super) struct Rebuilder<'a> {
 impl Rebuilder<'_> {
     /// Returns `pruned` with its weights refitted, zeros where it has zeros.
     pub(super) fn rebuild(&self, before: &Graph, pruned: &Graph) -> Result<Graph, Error> {
-        let n = self.samples.fit.len().min(SAMPLES);
-        let some = &self.samples.fit[..n];
-        let inputs = activations(self.set.train, some, &self.set.preprocess, CHUNK)?;
-        let chunks = inputs.chunks.len();
+        let n = self.set.fit.len().min(SAMPLES);
+        let feeds = self.set.feeds(&self.set.fit[..n], CHUNK)?;
+        let chunks = n.div_ceil(CHUNK);
         let kept = KeptAxes::new();
         let pair = Pair {
             dense: before,
@@ -49,7 +43,6 @@ impl Rebuilder<'_> {
             sparsity: held_zeros(pruned, self.log)?,
             exec: self.exec,
         };
-        let feeds = BTreeMap::from([(self.samples.input, inputs)]);
         let rebuilt = rebuild(pair, &feeds, &config, &NoJournal, &Adapter::new(self.log))?;
         Ok(rebuilt.graph)
     }

@@ -35,6 +35,9 @@ pub struct FitRecipe {
     /// Divided by, channel by channel; empty for none, one for all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub std: Vec<f32>,
+    /// Height and width that images are brought to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resize: Option<[usize; 2]>,
     /// Factor before mean and std; left out: 1/255 for images of bytes, 1 for the rest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scale: Option<f32>,
@@ -84,6 +87,15 @@ pub struct FitRecipe {
     pub teacher: Option<PathBuf>,
     /// Temperature of both softmaxes.
     pub temperature: f32,
+    /// Factor of how far values inside of the network are from the teacher's, relative to them.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub feature_weight: f32,
+    /// Those values by name; left out: the last activation or sum of each size.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub features: Vec<String>,
+    /// Weights that stay as they are: names of theirs or of nodes that read them, `*` for any text.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub freeze: Vec<String>,
     /// How images are varied.
     pub augment: FitAugmentName,
     /// Pixels that images move at most.
@@ -173,6 +185,7 @@ impl Default for FitRecipe {
             mean: Vec::new(),
             std: Vec::new(),
             scale: None,
+            resize: None,
             held_out: DEFAULT_HELD_OUT,
             epochs: 20,
             batch: 128,
@@ -194,6 +207,9 @@ impl Default for FitRecipe {
             teacher_share: objective.teacher,
             teacher: None,
             temperature: objective.temperature,
+            feature_weight: objective.features,
+            features: Vec::new(),
+            freeze: Vec::new(),
             augment: FitAugmentName::default(),
             shift: 2,
             mix: FitMixName::default(),
@@ -231,6 +247,15 @@ impl Default for FitRecipe {
     }
 }
 
+// Left out of the file where it does nothing.
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands over a reference"
+)]
+fn is_zero(x: &f32) -> bool {
+    *x == 0.0
+}
+
 /// Samples that choose the best epoch; at most a fifth of the training samples.
 pub const DEFAULT_HELD_OUT: usize = 5000;
 
@@ -263,6 +288,7 @@ impl FitRecipe {
             mean: self.mean.clone(),
             std: self.std.clone(),
             scale: self.scale,
+            resize: self.resize,
             seed: self.seed,
             threads: self.threads,
             device: self.device,
@@ -319,6 +345,7 @@ impl FitRecipe {
                     LossName::SquaredError => LabelLoss::SquaredError,
                     LossName::Binary => LabelLoss::Binary,
                 },
+                features: self.feature_weight,
             },
             l2: self.l2,
             l1: self.l1,

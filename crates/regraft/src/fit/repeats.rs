@@ -1,12 +1,11 @@
 //! The same training with several seeds: how much of a result is luck.
 
 use std::path::PathBuf;
-use std::time::Instant;
 
 use super::{Done, FitRecipe, one};
 use crate::pipeline::{Log, RunOptions};
 use crate::progress::Progress as _;
-use crate::report::{RepeatFigures, RepeatsFigures};
+use crate::report::{MeasureName, RepeatFigures, RepeatsFigures};
 use crate::{Error, ErrorKind};
 
 /// More repeats than this are a slip of the finger.
@@ -30,7 +29,7 @@ pub(super) fn check(recipe: &FitRecipe) -> Result<(), Error> {
     Ok(())
 }
 
-/// Trains with the recipe's seed and those that follow, and returns the run of the best held-out accuracy
+/// Trains with the recipe's seed and those that follow, and returns the run of the best held-out score
 /// with the figures of all; the first of equals.
 ///
 /// The test samples have no part in the choice: the best of several by them would look better than it
@@ -41,6 +40,7 @@ pub(super) fn run(recipe: &FitRecipe, options: &RunOptions, log: &Log<'_>) -> Re
     let n = recipe.seeds;
     let mut best: Option<(f64, Done)> = None;
     let mut runs = Vec::with_capacity(n);
+    let mut measure = MeasureName::default();
     for i in 0..n {
         let seed = recipe.seed + i as u64;
         log.note(&format!("seed {seed}, {} of {n}", i + 1));
@@ -58,11 +58,11 @@ pub(super) fn run(recipe: &FitRecipe, options: &RunOptions, log: &Log<'_>) -> Re
             log_dir: below(&options.log_dir),
             ..options.clone()
         };
-        let started = Instant::now();
         let done = one(&single, &own, log)?;
-        let figures = figures(seed, &done, started.elapsed().as_secs_f64());
-        log.note(&format!("  {}", figures.in_words()));
-        let held_out = figures.held_out_accuracy;
+        let figures = figures(seed, &done);
+        measure = done.report.training.as_ref().map_or(measure, |t| t.measure);
+        log.note(&format!("  {}", figures.in_words(measure)));
+        let held_out = figures.held_out_score;
         runs.push(figures);
         if best.as_ref().is_none_or(|(most, _)| held_out > *most) {
             best = Some((held_out, done));
@@ -72,18 +72,19 @@ pub(super) fn run(recipe: &FitRecipe, options: &RunOptions, log: &Log<'_>) -> Re
         return Err(Error::usage("no seed was given"));
     };
     done.report.recipe = Some(recipe.to_toml()?);
-    done.report.repeats = Some(RepeatsFigures::of(done.report.seed, runs));
+    done.report.repeats = Some(RepeatsFigures::of(done.report.seed, measure, runs));
     Ok(done)
 }
 
-fn figures(seed: u64, done: &Done, seconds: f64) -> RepeatFigures {
+fn figures(seed: u64, done: &Done) -> RepeatFigures {
     let report = &done.report;
     let training = report.training.as_ref();
     RepeatFigures {
         seed,
-        held_out_accuracy: training.map_or(0.0, |t| t.held_out_accuracy),
+        held_out_score: training.map_or(0.0, |t| t.held_out_score),
+        r2: report.small.metrics.as_ref().and_then(|m| m.r2),
         accuracy: report.small.metrics.as_ref().and_then(|m| m.accuracy),
         nonzero: report.small.weights.map_or(0, |w| w.nonzero),
-        seconds,
+        seconds: training.map_or(0.0, |t| t.seconds),
     }
 }

@@ -242,10 +242,10 @@ impl Judge<'_> {
 
     fn judge(&mut self, which: Option<usize>, chunks: &[HostTensor]) -> Result<(), Error> {
         let outputs = Outputs::of(&self.samples.samples, chunks)?;
-        let labels = self.samples.labels.as_deref();
+        let truth = &self.samples.truth;
         let names = &self.samples.class_names;
         let Some(at) = which else {
-            let found = metrics(&outputs, Some(&outputs), labels, names)?;
+            let found = metrics(&outputs, Some(&outputs), truth, names)?;
             let quality = Quality::new(&found, &outputs, &outputs);
             self.dense = Some((outputs, quality));
             return Ok(());
@@ -257,7 +257,7 @@ impl Judge<'_> {
         if outputs.data.iter().any(|x| !x.is_finite()) {
             return Ok(());
         }
-        let found = metrics(&outputs, Some(dense), labels, names)?;
+        let found = metrics(&outputs, Some(dense), truth, names)?;
         if let Some(slot) = self.found.get_mut(at) {
             *slot = Some(Quality::new(&found, &outputs, dense));
         }

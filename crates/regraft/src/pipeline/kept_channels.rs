@@ -46,6 +46,35 @@ fn told(
     facts: &Facts,
     groups: &Groups,
 ) -> Result<Option<(Plan, Kept)>, Error> {
+    let Some((plan, kept)) = plan_of_metadata(teacher, graph, groups)? else {
+        return Ok(None);
+    };
+    let fits = kept.iter().all(|(v, axis, list)| {
+        let extent = facts.shape(v).and_then(|s| s.get(axis));
+        // Values of blocks that went whole are not there.
+        extent.and_then(Dim::fixed).is_none_or(|n| n == list.len())
+    });
+    Ok(fits.then_some((plan, kept)))
+}
+
+/// Returns the channels of the teacher's values that a network says in its metadata it kept, by value and
+/// axis; none if it was not pruned from this teacher. What it says is not checked against its shapes.
+pub(crate) fn told_channels(teacher: &Model, graph: &Graph) -> Result<KeptAxes, Error> {
+    let told = plan_of_metadata(teacher, graph, &teacher.groups()?)?;
+    let Some((_, kept)) = told else {
+        return Ok(KeptAxes::new());
+    };
+    let all = kept.iter();
+    Ok(all
+        .map(|(v, axis, list)| ((v, axis), list.to_vec()))
+        .collect())
+}
+
+fn plan_of_metadata(
+    teacher: &Model,
+    graph: &Graph,
+    groups: &Groups,
+) -> Result<Option<(Plan, Kept)>, Error> {
     let entry = |key: &str| {
         let mut entries = graph.header().metadata.iter();
         entries
@@ -60,15 +89,8 @@ fn told(
         return Ok(None);
     };
     let plan = file.to_plan()?;
-    let Ok(kept) = plan.resolve(&teacher.graph, groups) else {
-        return Ok(None);
-    };
-    let fits = kept.iter().all(|(v, axis, list)| {
-        let extent = facts.shape(v).and_then(|s| s.get(axis));
-        // Values of blocks that went whole are not there.
-        extent.and_then(Dim::fixed).is_none_or(|n| n == list.len())
-    });
-    Ok(fits.then_some((plan, kept)))
+    let kept = plan.resolve(&teacher.graph, groups);
+    Ok(kept.ok().map(|kept| (plan, kept)))
 }
 
 /// Returns the kept indices of the axes that have as many in the network.

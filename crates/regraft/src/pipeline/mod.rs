@@ -26,6 +26,7 @@ pub(crate) use finish::{
     frozen as frozen_figures, metadata, write_all,
 };
 pub(crate) use journal::RunJournal;
+pub(crate) use kept_channels::told_channels;
 pub use rebuild_pruned::rebuild;
 pub(crate) use rebuild_pruned::{aligned, held_zeros};
 pub use shrink::shrink;

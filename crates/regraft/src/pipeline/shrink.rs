@@ -415,7 +415,6 @@ pub(crate) fn judge(
         return Ok(None);
     }
     log.stage("judge");
-    let labels = samples.labels.as_deref();
     let run = |graph: &Graph| outputs(graph, &samples.evaluation, exec);
     let dense = run(&model.graph)?;
     log.step(1, 3, "dense");
@@ -423,7 +422,7 @@ pub(crate) fn judge(
     log.step(2, 3, "pruned");
     let after = run(small)?;
     log.step(3, 3, "rebuilt");
-    let figures = |o, against| metrics(o, against, labels, &samples.class_names);
+    let figures = |o, against| metrics(o, against, &samples.truth, &samples.class_names);
     Ok(Some(Judged {
         dense: figures(&dense, None)?,
         pruned: figures(&before, Some(&dense))?,

@@ -133,6 +133,7 @@ fn metrics(numbers: &mut Numbers, accuracy: f64, agreement: Option<f64>) -> Metr
         per_class,
         confusion: Some(confusion),
         pr_curve,
+        ..Metrics::default()
     }
 }
 

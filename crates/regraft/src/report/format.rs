@@ -3,6 +3,7 @@
 use super::schema::{
     Change, ClassMetrics, LatencyFigures, LayerFigures, Metrics, ModelFigures, Report,
 };
+use super::training::MeasureName;
 
 /// Longest name that is shown; the whole one is in report.json.
 const MAX_NAME_CHARS: usize = 96;
@@ -237,8 +238,8 @@ pub(super) fn is_steering(c: char) -> bool {
 /// The figure that tells how well the small model works.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Quality {
-    /// `accuracy`, or what stands for it without labels.
-    pub(super) label: &'static str,
+    /// What it is.
+    pub(super) measure: MeasureName,
     /// Of the dense model.
     pub(super) dense: f64,
     /// After pruning, before rebuilding.
@@ -247,22 +248,48 @@ pub(super) struct Quality {
     pub(super) small: f64,
 }
 
-/// Returns the accuracy of the three models or, without labels, their agreement with the dense one.
+impl Quality {
+    /// Returns one of its figures as it is shown.
+    pub(super) fn shown(&self, score: f64) -> String {
+        match self.measure {
+            MeasureName::R2 => self.measure.shown(score),
+            _ => percent(score, 2),
+        }
+    }
+
+    /// Returns by how much it changed, as it is shown.
+    pub(super) fn change(&self) -> String {
+        match self.measure {
+            MeasureName::R2 => format!("{:+.4}", self.small - self.dense),
+            _ => points(Change::new(self.dense, self.small)),
+        }
+    }
+}
+
+/// Returns the accuracy of the three models, R² where there are numbers to find or, without labels, their
+/// agreement with the dense one.
 pub(super) fn quality(report: &Report) -> Option<Quality> {
+    type Get = fn(&Metrics) -> Option<f64>;
     let metrics = |m: &ModelFigures| m.metrics.clone();
     let pruned = report.pruned.as_ref().and_then(|p| p.metrics.as_ref());
     let small = metrics(&report.small)?;
-    let dense_accuracy = metrics(&report.dense).and_then(|m| m.accuracy);
-    if let (Some(dense), Some(small)) = (dense_accuracy, small.accuracy) {
-        return Some(Quality {
-            label: "accuracy",
-            dense,
-            pruned: pruned.and_then(|m: &Metrics| m.accuracy),
-            small,
-        });
+    let of_truth: [(MeasureName, Get); 2] = [
+        (MeasureName::Accuracy, |m| m.accuracy),
+        (MeasureName::R2, |m| m.r2),
+    ];
+    for (measure, get) in of_truth {
+        let dense = metrics(&report.dense).as_ref().and_then(get);
+        if let (Some(dense), Some(small)) = (dense, get(&small)) {
+            return Some(Quality {
+                measure,
+                dense,
+                pruned: pruned.and_then(get),
+                small,
+            });
+        }
     }
     small.agreement_with_dense.map(|agreement| Quality {
-        label: "agreement",
+        measure: MeasureName::Agreement,
         dense: 1.0,
         pruned: pruned.and_then(|m| m.agreement_with_dense),
         small: agreement,
@@ -272,7 +299,11 @@ pub(super) fn quality(report: &Report) -> Option<Quality> {
 /// Returns what a reader must know about the quality: a fall, or that there were no labels to judge by.
 pub(super) fn quality_notice(report: &Report) -> Option<String> {
     let q = quality(report)?;
-    if q.label == "accuracy" {
+    if q.measure == MeasureName::R2 {
+        return (q.dense - q.small > WORTH_A_WORD_POINTS / 100.0)
+            .then(|| format!("R² fell from {} to {}", q.shown(q.dense), q.shown(q.small)));
+    }
+    if q.measure == MeasureName::Accuracy {
         let lost = (q.dense - q.small) * 100.0;
         return (lost > WORTH_A_WORD_POINTS).then(|| {
             format!(
@@ -415,6 +446,13 @@ pub(super) fn nonzero(report: &Report) -> Option<(u64, u64)> {
         .then_some((before.nonzero, after.nonzero))
 }
 
+fn number(title: &str, x: f64) -> String {
+    match title {
+        "R²" => MeasureName::R2.shown(x),
+        _ => scientific(x),
+    }
+}
+
 /// Returns the metrics that at least one of the models has.
 pub(super) fn metric_rows(report: &Report) -> Vec<MetricRow> {
     type Get = fn(&Metrics) -> Option<f64>;
@@ -446,11 +484,17 @@ pub(super) fn metric_rows(report: &Report) -> Vec<MetricRow> {
             }
         })
         .collect();
-    rows.push(MetricRow {
-        title: "Squared error to dense",
-        cells: models.map(|m| m.and_then(|m| m.mse_to_dense).map(scientific)),
+    let numbers: [(&'static str, Get); 4] = [
+        ("R²", |m| m.r2),
+        ("Mean absolute error", |m| m.mean_absolute_error),
+        ("Mean squared error", |m| m.mean_squared_error),
+        ("Squared error to dense", |m| m.mse_to_dense),
+    ];
+    rows.extend(numbers.into_iter().map(|(title, get)| MetricRow {
+        title,
+        cells: models.map(|m| m.and_then(get).map(|x| number(title, x))),
         change: None,
-    });
+    }));
     rows.retain(|row| row.cells.iter().any(Option::is_some));
     rows
 }

@@ -214,7 +214,11 @@ fn repeats(sheet: &mut Sheet, report: &Report) {
     };
     sheet.put(format_args!("- Repeated: {}.\n", repeats.in_words()));
     for run in &repeats.runs {
-        sheet.put(format_args!("  - seed {}: {}\n", run.seed, run.in_words()));
+        sheet.put(format_args!(
+            "  - seed {}: {}\n",
+            run.seed,
+            run.in_words(repeats.measure)
+        ));
     }
 }
 

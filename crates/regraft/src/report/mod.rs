@@ -39,7 +39,7 @@ pub use sparse_figures::{
     AllocationCandidate, AllocationFigures, PruneStep, RegrownLayer, RegrowthFigures, RegrowthStep,
 };
 pub use terminal::TerminalStyle;
-pub use training::{EpochFigures, StatisticsFigures, TrainingFigures};
+pub use training::{EpochFigures, MeasureName, StatisticsFigures, TrainingFigures};
 
 /// Returns a name that is safe to print, on one line.
 pub(crate) fn printable(name: &str) -> String {
@@ -52,14 +52,16 @@ pub(crate) fn importance_page(inspection: &crate::Inspection, found: &crate::Imp
 }
 
 impl Report {
-    /// Returns what was lost, in points, and of what: accuracy where there are labels, else agreement
-    /// with the dense network; `None` where nothing was judged.
+    /// Returns what was lost, in hundredths, and of what: accuracy where there are classes, R² where there
+    /// are numbers to find, else agreement with the dense network; `None` where nothing was judged.
     pub fn drop_points(&self) -> Option<(&'static str, f64)> {
-        let accuracy = |m: &Option<Metrics>| m.as_ref().and_then(|m| m.accuracy);
-        if let (Some(dense), Some(small)) =
-            (accuracy(&self.dense.metrics), accuracy(&self.small.metrics))
-        {
-            return Some(("accuracy", 100.0 * (dense - small)));
+        type Get = fn(&Metrics) -> Option<f64>;
+        let scores: [(&'static str, Get); 2] = [("accuracy", |m| m.accuracy), ("R²", |m| m.r2)];
+        for (name, get) in scores {
+            let of = |m: &Option<Metrics>| m.as_ref().and_then(get);
+            if let (Some(dense), Some(small)) = (of(&self.dense.metrics), of(&self.small.metrics)) {
+                return Some((name, 100.0 * (dense - small)));
+            }
         }
         let agreement = self.small.metrics.as_ref()?.agreement_with_dense?;
         Some((

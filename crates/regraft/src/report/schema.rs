@@ -330,6 +330,15 @@ pub struct Metrics {
     /// Area under the precision-recall curve, mean over classes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub average_precision: Option<f64>,
+    /// Of numbers to find: the coefficient of determination, 1 for all found, pooled by their variance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub r2: Option<f64>,
+    /// Of numbers to find: mean size of the difference.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mean_absolute_error: Option<f64>,
+    /// Of numbers to find: mean square of the difference.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mean_squared_error: Option<f64>,
     /// Mean squared difference of the outputs from the dense model's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mse_to_dense: Option<f64>,
@@ -345,6 +354,13 @@ pub struct Metrics {
     /// Precision over recall, all classes pooled, recall ascending.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pr_curve: Vec<PrPoint>,
+}
+
+impl Metrics {
+    /// Returns true if the samples were labelled, with classes or numbers.
+    pub fn has_truth(&self) -> bool {
+        self.accuracy.is_some() || self.mean_squared_error.is_some()
+    }
 }
 
 /// Quality for one class. Shares are 0 to 1.

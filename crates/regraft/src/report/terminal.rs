@@ -1,7 +1,8 @@
 //! The table that ends a run on the terminal.
 
 use super::format::{self, Refit};
-use super::schema::{Change, LayerFigures, Report};
+use super::schema::{LayerFigures, Report};
+use super::training::MeasureName;
 
 /// Columns taken by the labels on the left.
 const LABEL: usize = 13;
@@ -133,12 +134,13 @@ fn table(sheet: &mut Sheet, report: &Report) {
         sheet.row(label, cells, NUMBERS);
     }
     if let Some(q) = format::quality(report) {
-        let pruned = q
-            .pruned
-            .map_or_else(|| "–".to_owned(), |p| format::percent(p, 2));
-        let change = format::points(Change::new(q.dense, q.small));
-        let (dense, small) = (format::percent(q.dense, 2), format::percent(q.small, 2));
-        sheet.row(q.label, [&dense, &pruned, &small, &change], NUMBERS);
+        let pruned = q.pruned.map_or_else(|| "–".to_owned(), |p| q.shown(p));
+        let (dense, small) = (q.shown(q.dense), q.shown(q.small));
+        let label = match q.measure {
+            MeasureName::Agreement => "agreement",
+            measure => measure.title(),
+        };
+        sheet.row(label, [&dense, &pruned, &small, &q.change()], NUMBERS);
     }
     if let (Some(latency), Some(ratio)) = (&report.latency, format::latency_ratio(report)) {
         let (dense, small) = (

@@ -4,6 +4,77 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
+/// What a score of held-out samples is; more is better, and 1 is the most.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MeasureName {
+    /// Share of the samples whose class is found.
+    #[default]
+    Accuracy,
+    /// Share of the samples whose class is the teacher's.
+    Agreement,
+    /// Share of all answers, a yes or no each, that are right.
+    Decisions,
+    /// The coefficient of determination.
+    R2,
+}
+
+impl From<regraft_train::Measure> for MeasureName {
+    fn from(measure: regraft_train::Measure) -> Self {
+        match measure {
+            regraft_train::Measure::Accuracy => Self::Accuracy,
+            regraft_train::Measure::Agreement => Self::Agreement,
+            regraft_train::Measure::Decisions => Self::Decisions,
+            regraft_train::Measure::R2 => Self::R2,
+        }
+    }
+}
+
+impl MeasureName {
+    /// Returns its name behind "held-out".
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Accuracy => "accuracy",
+            Self::Agreement => "agreement with the teacher",
+            Self::Decisions => "right answers",
+            Self::R2 => "R²",
+        }
+    }
+
+    /// Returns it as a word of a file: lower case, no blanks.
+    pub(crate) fn key(self) -> &'static str {
+        match self {
+            Self::Accuracy => "accuracy",
+            Self::Agreement => "agreement",
+            Self::Decisions => "decisions",
+            Self::R2 => "r2",
+        }
+    }
+
+    /// Returns a score as it is shown: shares in percent.
+    pub(crate) fn shown(self, score: f64) -> String {
+        match self {
+            Self::R2 => format!("{score:.4}"),
+            Self::Accuracy | Self::Agreement | Self::Decisions => {
+                format!("{:.2} %", 100.0 * score)
+            }
+        }
+    }
+
+    /// Returns what weights reach on the held-out samples, in words.
+    fn reached(self, score: f64) -> String {
+        let score = self.shown(score);
+        match self {
+            Self::Accuracy => format!("find the class of {score} of the held-out samples"),
+            Self::Agreement => {
+                format!("find the teacher's class of {score} of the held-out samples")
+            }
+            Self::Decisions => format!("give {score} right answers on the held-out samples"),
+            Self::R2 => format!("have an R² of {score} on the held-out samples"),
+        }
+    }
+}
+
 /// A training run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -12,8 +83,12 @@ pub struct TrainingFigures {
     pub epochs: Vec<EpochFigures>,
     /// The epoch whose weights were written, from 1.
     pub best_epoch: usize,
-    /// Share of the held-out samples whose class its weights find.
-    pub held_out_accuracy: f64,
+    /// What scores of held-out samples are.
+    pub measure: MeasureName,
+    /// The score of the held-out samples by its weights.
+    pub held_out_score: f64,
+    /// Seconds of training; where it went on from an earlier stop, both together.
+    pub seconds: f64,
     /// What samples were attacked with, the held-out ones included.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attack: Option<String>,
@@ -28,10 +103,10 @@ pub struct TrainingFigures {
 pub struct StatisticsFigures {
     /// Batches of training samples it was over.
     pub batches: usize,
-    /// Held-out accuracy with the running statistics.
-    pub running_accuracy: f64,
-    /// Held-out accuracy with the new ones, which are written where it is not less.
-    pub new_accuracy: f64,
+    /// Held-out score with the running statistics.
+    pub running_score: f64,
+    /// Held-out score with the new ones, which are written where it is not less.
+    pub new_score: f64,
 }
 
 impl TrainingFigures {
@@ -42,18 +117,18 @@ impl TrainingFigures {
             None => String::new(),
         };
         let mut words = format!(
-            "{} epochs; the weights of epoch {} are kept, which find the class of {:.2} % of the held-out samples{attack}",
+            "{} epochs; the weights of epoch {} are kept, which {}{attack}",
             self.epochs.len(),
             self.best_epoch,
-            100.0 * self.held_out_accuracy
+            self.measure.reached(self.held_out_score)
         );
         if let Some(found) = &self.statistics {
             let _ = write!(
                 words,
-                "; statistics of batch normalisation estimated again over {} batches find {:.2} % instead of {:.2} %",
+                "; statistics of batch normalisation estimated again over {} batches give {} instead of {}",
                 found.batches,
-                100.0 * found.new_accuracy,
-                100.0 * found.running_accuracy
+                self.measure.shown(found.new_score),
+                self.measure.shown(found.running_score)
             );
         }
         words
@@ -72,8 +147,8 @@ pub struct EpochFigures {
     pub learning_rate: f64,
     /// Mean loss of its steps.
     pub loss: f64,
-    /// Share of the held-out samples whose class is found.
-    pub held_out_accuracy: f64,
+    /// The score of the held-out samples.
+    pub held_out_score: f64,
     /// Weights that are not zero; biases apart.
     pub nonzero: u64,
     /// All weights.

@@ -297,10 +297,10 @@ impl Work<'_> {
     fn soup(&self, based: &Based, held_out: &EvaluationSamples) -> Result<Mixed, Error> {
         let fed = &held_out.samples;
         let together = outputs(&ensemble(&based.models, &[])?, fed, self.exec)?;
-        let labels = held_out.labels.as_deref();
+        let truth = &held_out.truth;
         let soup = greedy_soup(&based.models, &self.zeros(), |graph: &Graph| {
             let found = outputs(graph, fed, self.exec)?;
-            let found = metrics(&found, Some(&together), labels, &held_out.class_names)?;
+            let found = metrics(&found, Some(&together), truth, &held_out.class_names)?;
             Ok::<f64, Error>(score(&found))
         })?;
         let mut shares = vec![0.0; based.models.len()];
@@ -321,7 +321,7 @@ impl Work<'_> {
     }
 
     fn stack(&self, based: &Based, held_out: &EvaluationSamples) -> Result<Vec<f64>, Error> {
-        let Some(labels) = &held_out.labels else {
+        let Some(labels) = held_out.truth.classes() else {
             return Err(
                 Error::new(ErrorKind::Input, "weights cannot be learned without labels")
                     .with_hint("give labelled samples, or mix all networks alike"),
@@ -370,7 +370,7 @@ impl Work<'_> {
     }
 
     fn judge(&self, based: &Based, mixed: &Mixed, fused: &Graph) -> Result<Quality, Error> {
-        let labels = self.samples.labels.as_deref();
+        let truth = &self.samples.truth;
         let run = |graph: &Graph| outputs(graph, &self.samples.evaluation, self.exec);
         if self.samples.n_evaluation() == 0 {
             self.log
@@ -381,7 +381,7 @@ impl Work<'_> {
             metrics(
                 &run(graph)?,
                 Some(&together),
-                labels,
+                truth,
                 &self.samples.class_names,
             )
         };
@@ -394,7 +394,7 @@ impl Work<'_> {
             .step(based.models.len(), based.models.len() + 2, "averaged");
         Ok(Quality {
             given,
-            ensemble: metrics(&together, None, labels, &self.samples.class_names)?,
+            ensemble: metrics(&together, None, truth, &self.samples.class_names)?,
             averaged: figures(&mixed.graph)?,
             fused: figures(fused)?,
         })

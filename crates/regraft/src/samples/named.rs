@@ -3,12 +3,14 @@
 
 use std::path::{Path, PathBuf};
 
-use regraft_data::{ArrayValues, Limits, NamedArray, read_npz, split_calibration};
+use regraft_data::{ArrayValues, Limits, NamedArray, Numbers, read_npz, split_calibration};
 use regraft_exec::{HostData, HostTensor};
 use regraft_graph::infer::Facts;
 use regraft_graph::{DType, Dim, Graph, ValueId};
 
-use super::{CHUNK_LEN, EvaluationSamples, Ordered, Rows, Samples, held_out, too_few_batches};
+use super::{
+    CHUNK_LEN, EvaluationSamples, Ordered, Rows, Samples, Truth, held_out, too_few_batches,
+};
 use crate::model::{Model, ModelInput};
 use crate::{Error, ErrorKind, Recipe};
 
@@ -20,7 +22,7 @@ const LABELS: [&str; 4] = ["labels", "label", "y", "targets"];
 pub(crate) struct NamedSource {
     path: PathBuf,
     rows: Rows,
-    labels: Option<Vec<u32>>,
+    truth: Truth,
 }
 
 impl NamedSource {
@@ -84,7 +86,10 @@ impl NamedSource {
         let labels = LABELS.iter().find_map(|l| found.remove(*l));
         Ok(Self {
             path: path.to_owned(),
-            labels: labels.map(|l| labels_of(l, n)).transpose().map_err(&no)?,
+            truth: match labels {
+                Some(labels) => truth_of(labels, n).map_err(&no)?,
+                None => Truth::Unknown,
+            },
             rows: Rows { arrays, n },
         })
     }
@@ -101,21 +106,22 @@ impl NamedSource {
             )
         };
         let arrays: Vec<String> = self.rows.arrays.iter().map(of).collect();
-        let labels = if self.labels.is_some() {
-            "labels"
-        } else {
-            "no labels"
-        };
         format!(
-            "{} samples by input name: {}; {labels}",
+            "{} samples by input name: {}; {}",
             self.rows.n,
-            arrays.join(", ")
+            arrays.join(", "),
+            self.truth.in_words()
         )
     }
 
-    fn labels_of(&self, indices: &[usize]) -> Option<Vec<u32>> {
-        let labels = self.labels.as_ref()?;
-        indices.iter().map(|i| labels.get(*i).copied()).collect()
+    /// Returns all samples.
+    pub(crate) fn rows(&self) -> &Rows {
+        &self.rows
+    }
+
+    /// Returns what is known of all of them.
+    pub(crate) fn truth(&self) -> &Truth {
+        &self.truth
     }
 
     /// Returns calibration and evaluation samples: the archive is one split, at most half of it
@@ -168,7 +174,7 @@ impl NamedSource {
             n_held_out: held.len(),
             held_out_chunks,
             evaluation: self.rows.fed(&rest, chunk_len),
-            labels: self.labels_of(&rest),
+            truth: self.truth.select(&rest),
             class_names: Vec::new(),
             ordered: (!recipe.state.is_empty()).then(|| Ordered {
                 rows: self.rows.clone(),
@@ -195,23 +201,35 @@ impl NamedSource {
         let indices: Vec<usize> = (0..n).collect();
         Ok(EvaluationSamples {
             samples: self.rows.fed(&indices, input.batch.unwrap_or(CHUNK_LEN)),
-            labels: self.labels_of(&indices),
+            truth: self.truth.select(&indices),
             class_names: Vec::new(),
         })
     }
 }
 
-fn labels_of(array: NamedArray, n: usize) -> Result<Vec<u32>, String> {
-    let ArrayValues::I64(values) = array.values else {
-        return Err("the labels are no whole numbers".to_owned());
-    };
-    if values.len() != n {
-        return Err(format!("there are {} labels for {n} samples", values.len()));
+/// Whole numbers are classes, one a sample; floats are numbers to find.
+fn truth_of(array: NamedArray, n: usize) -> Result<Truth, String> {
+    let rows = array.shape.first().copied().unwrap_or(0);
+    match array.values {
+        ArrayValues::I64(values) if values.len() == n => {
+            let label = |(i, &v): (usize, &i64)| {
+                u32::try_from(v).map_err(|_| format!("label {v} of sample {i} is out of range"))
+            };
+            let classes: Result<_, String> = values.iter().enumerate().map(label).collect();
+            Ok(Truth::Classes(classes?))
+        }
+        ArrayValues::I64(values) => {
+            Err(format!("there are {} labels for {n} samples", values.len()))
+        }
+        ArrayValues::F32(values) if rows == n && !values.is_empty() => {
+            let width = values.len() / n;
+            Ok(Truth::Numbers(Numbers { width, values }))
+        }
+        ArrayValues::F32(_) => Err(format!(
+            "there are numbers to find for {rows} samples, and {n} samples"
+        )),
+        ArrayValues::Bool(_) => Err("the labels are truth values, not numbers".to_owned()),
     }
-    let label = |(i, &v): (usize, &i64)| {
-        u32::try_from(v).map_err(|_| format!("label {v} of sample {i} is out of range"))
-    };
-    values.iter().enumerate().map(label).collect()
 }
 
 /// Returns the array in the kind of elements that the input declares.

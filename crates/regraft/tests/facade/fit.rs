@@ -387,5 +387,6 @@ fn a_choice_at_the_end_is_refused() {
     let recipe = recipe(folder.path(), &net.finish(&y));
     let error = fit(&recipe, &RunOptions::default(), &Quiet).unwrap_err();
     assert!(error.to_string().contains("no gradient"), "{error}");
+    assert!(error.to_string().contains("`hardmax4`"), "{error}");
     assert!(error.hint().is_some());
 }

@@ -12,6 +12,7 @@ mod fused;
 mod growing;
 mod importance;
 mod inputs;
+mod lessons;
 mod material;
 mod memory;
 mod new;

@@ -7,6 +7,7 @@ use regraft_graph::{Graph, GraphEdit, Node, NodeId, Op, Tensor, ValueId};
 
 use crate::TrainError;
 use crate::parameters::Trained;
+use crate::samples::Feeds;
 
 /// Added to the variance of a sum before its root.
 const LEAST: f32 = 1e-8;
@@ -58,16 +59,10 @@ impl Noisy {
     }
 
     /// Returns noise for a batch, normal with variance 1.
-    pub(crate) fn noise(
-        &mut self,
-        input: &(ValueId, HostTensor),
-        seed: u64,
-    ) -> Result<Vec<(ValueId, HostTensor)>, TrainError> {
+    pub(crate) fn noise(&mut self, batch: &Feeds, seed: u64) -> Result<Feeds, TrainError> {
         if self.noises.iter().any(|n| n.shape.is_empty()) {
             let sums: Vec<ValueId> = self.noises.iter().map(|n| n.sums).collect();
-            let found = self
-                .executor
-                .run_captured(std::slice::from_ref(input), &sums)?;
+            let found = self.executor.run_captured(batch, &sums)?;
             for noise in &mut self.noises {
                 if let Some(sums) = found.get(&noise.sums) {
                     noise.shape.clone_from(&sums.shape);

@@ -1,7 +1,8 @@
 //! The top of the page: what happened, in one sentence and a few figures.
 
 use super::super::format::{self, Quality};
-use super::super::schema::{Change, Report};
+use super::super::schema::Report;
+use super::super::training::MeasureName;
 use super::page::{Detail, Page, esc, sentence};
 
 /// Longest warning that is shown.
@@ -77,17 +78,17 @@ fn story_end(page: &mut Page, report: &Report) {
         ));
     }
     if let Some(q) = format::quality(report) {
-        if q.label == "accuracy" {
-            page.put(format_args!(
-                ", and has an accuracy of <b>{}</b> (dense: {})",
-                format::percent(q.small, 2),
-                format::percent(q.dense, 2),
-            ));
-        } else {
-            page.put(format_args!(
-                ", and agrees with the dense model on <b>{}</b> of the samples",
-                format::percent(q.small, 2)
-            ));
+        let (small, dense) = (q.shown(q.small), q.shown(q.dense));
+        match q.measure {
+            MeasureName::Agreement => page.put(format_args!(
+                ", and agrees with the dense model on <b>{small}</b> of the samples"
+            )),
+            MeasureName::R2 => page.put(format_args!(
+                ", and has an R² of <b>{small}</b> (dense: {dense})"
+            )),
+            MeasureName::Accuracy | MeasureName::Decisions => page.put(format_args!(
+                ", and has an accuracy of <b>{small}</b> (dense: {dense})"
+            )),
         }
     }
     page.put(format_args!("."));
@@ -106,23 +107,23 @@ fn size_tile(page: &mut Page, label: &str, dense: u64, small: u64, show: fn(u64)
 }
 
 fn quality_tile(page: &mut Page, q: Quality) {
-    let (label, from) = if q.label == "accuracy" {
-        let change = format::points(Change::new(q.dense, q.small));
-        (
-            "Accuracy",
-            format!("from {} <b>{change}</b>", format::percent(q.dense, 2)),
-        )
-    } else {
-        ("Agreement with dense", "same first class".to_owned())
+    let label = match q.measure {
+        MeasureName::Accuracy | MeasureName::Decisions => "Accuracy",
+        MeasureName::R2 => "R²",
+        MeasureName::Agreement => "Agreement with dense",
+    };
+    let from = match q.measure {
+        MeasureName::Agreement => "same first class".to_owned(),
+        _ => format!("from {} <b>{}</b>", q.shown(q.dense), q.change()),
     };
     page.put(format_args!(
         "<div class=\"tile\"><span class=\"label\">{label}</span><span class=\"big\">{}</span><span class=\"from\">{from}</span>",
-        format::percent(q.small, 2)
+        q.shown(q.small)
     ));
     if let Some(pruned) = q.pruned {
         page.put(format_args!(
             "<span class=\"from\">{} before rebuilding</span>",
-            format::percent(pruned, 2)
+            q.shown(pruned)
         ));
     }
     page.put(format_args!("</div>\n"));

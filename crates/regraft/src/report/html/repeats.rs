@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::super::format;
 use super::super::repeats::RepeatsFigures;
 use super::super::schema::Report;
+use super::super::training::MeasureName;
 use super::page::{At, Page};
 
 const WIDTH: f64 = 300.0;
@@ -18,10 +19,13 @@ pub(super) fn section(page: &mut Page, report: &Report) {
     page.open("repeats", "Seeds", &format!("{}.", repeats.in_words()));
     strip(page, repeats);
     page.put(format_args!(
-        "<div class=\"scroll\"><table>\n<thead><tr><th>Seed</th><th>Accuracy</th><th>Held-out accuracy</th><th>Weights that are not zero</th><th>Time</th></tr></thead>\n<tbody>\n"
+        "<div class=\"scroll\"><table>\n<thead><tr><th>Seed</th><th>{}</th><th>Held-out {}</th><th>Weights that are not zero</th><th>Time</th></tr></thead>\n<tbody>\n",
+        if repeats.r2.is_some() { "R²" } else { "Accuracy" },
+        repeats.measure.title()
     ));
     for run in &repeats.runs {
-        let accuracy = run.accuracy;
+        let judged = run.accuracy.map(|a| format::percent(a, 2));
+        let judged = judged.or(run.r2.map(|r| MeasureName::R2.shown(r)));
         page.put(format_args!(
             "<tr><th>{}{}</th><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>\n",
             run.seed,
@@ -30,8 +34,8 @@ pub(super) fn section(page: &mut Page, report: &Report) {
             } else {
                 ""
             },
-            accuracy.map_or_else(|| "–".to_owned(), |a| format::percent(a, 2)),
-            format::percent(run.held_out_accuracy, 2),
+            judged.unwrap_or_else(|| "–".to_owned()),
+            repeats.measure.shown(run.held_out_score),
             run.nonzero,
             format::seconds(run.seconds)
         ));
@@ -40,13 +44,18 @@ pub(super) fn section(page: &mut Page, report: &Report) {
     page.close();
 }
 
-/// Every run as a point on one line of accuracy; the upright line is the run that was written.
+/// Every run as a point on one line of what judges, accuracy or R², else of the held-out score; the
+/// upright line is the run that was written.
 fn strip(page: &mut Page, repeats: &RepeatsFigures) {
-    let shown = |accuracy: Option<f64>, held_out: f64| accuracy.unwrap_or(held_out);
+    let (title, measure) = match (repeats.accuracy, repeats.r2) {
+        (Some(_), _) => ("Accuracy", MeasureName::Accuracy),
+        (None, Some(_)) => ("R²", MeasureName::R2),
+        (None, None) => ("Held-out score", repeats.measure),
+    };
     let values: Vec<(u64, f64)> = repeats
         .runs
         .iter()
-        .map(|r| (r.seed, shown(r.accuracy, r.held_out_accuracy)))
+        .map(|r| (r.seed, r.accuracy.or(r.r2).unwrap_or(r.held_out_score)))
         .collect();
     let least = values.iter().fold(f64::MAX, |m, (_, v)| m.min(*v));
     let most = values.iter().fold(f64::MIN, |m, (_, v)| m.max(*v));
@@ -71,10 +80,10 @@ fn strip(page: &mut Page, repeats: &RepeatsFigures) {
         );
     }
     page.put(format_args!(
-        "<figure class=\"scatter\"><figcaption><span class=\"name\">Accuracy</span><span class=\"value\">{} to {}</span></figcaption>\
-<svg viewBox=\"-4 0 {} {}\" role=\"img\" aria-label=\"Accuracy of every seed\"><path class=\"frame\" d=\"M0 {MIDDLE}H{WIDTH}\"/>{points}</svg></figure>\n",
-        format::percent(least, 2),
-        format::percent(most, 2),
+        "<figure class=\"scatter\"><figcaption><span class=\"name\">{title}</span><span class=\"value\">{} to {}</span></figcaption>\
+<svg viewBox=\"-4 0 {} {}\" role=\"img\" aria-label=\"{title} of every seed\"><path class=\"frame\" d=\"M0 {MIDDLE}H{WIDTH}\"/>{points}</svg></figure>\n",
+        measure.shown(least),
+        measure.shown(most),
         WIDTH + 8.0,
         MIDDLE + 6.0
     ));

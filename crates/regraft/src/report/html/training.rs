@@ -1,4 +1,4 @@
-//! Loss, held-out accuracy and connections over the epochs.
+//! Loss, held-out score and connections over the epochs.
 
 use std::fmt::Write;
 
@@ -36,11 +36,11 @@ pub(super) fn section(page: &mut Page, report: &Report) {
     let percent = |x: f64| format!("{:.2} %", 100.0 * x);
     curve(
         page,
-        "Held-out accuracy",
+        &format!("Held-out {}", training.measure.title()),
         epochs,
         best,
-        |e| e.held_out_accuracy,
-        percent,
+        |e| e.held_out_score,
+        |score| training.measure.shown(score),
     );
     curve(
         page,

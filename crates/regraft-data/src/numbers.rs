@@ -1,0 +1,154 @@
+//! Targets that are numbers, not classes.
+
+use crate::dataset::Dataset;
+use crate::elements::Elements;
+use crate::error::DataError;
+use crate::preprocess::product;
+
+/// Numbers to find for each sample, one sample after the other.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Numbers {
+    /// Numbers of one sample.
+    pub width: usize,
+    /// All of them; finite.
+    pub values: Vec<f32>,
+}
+
+impl Numbers {
+    /// Returns the numbers of an array whose first axis counts the samples.
+    pub(crate) fn from_elements(shape: &[usize], elements: &Elements) -> Self {
+        let mut values = Vec::with_capacity(elements.len());
+        elements.append_to(0, elements.len(), &mut values);
+        Self {
+            width: product(shape.get(1..).unwrap_or_default()).max(1),
+            values,
+        }
+    }
+
+    /// Returns the number of samples.
+    pub fn len(&self) -> usize {
+        self.values.len() / self.width.max(1)
+    }
+
+    /// Returns true if there is none.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// Returns those of some samples; a sample that is not there has none.
+    #[must_use]
+    pub fn of(&self, indices: &[usize]) -> Self {
+        let of = |i: &usize| {
+            let range = i * self.width..(i + 1) * self.width;
+            self.values.get(range).unwrap_or_default()
+        };
+        Self {
+            width: self.width,
+            values: indices.iter().flat_map(of).copied().collect(),
+        }
+    }
+
+    /// Returns the figures of `outputs`, as many for a sample as there are numbers.
+    ///
+    /// # Errors
+    /// [`DataError::Metrics`] for another length, or nothing to judge.
+    pub fn figures(&self, outputs: &[f32]) -> Result<NumberFigures, DataError> {
+        if outputs.len() != self.values.len() || self.is_empty() {
+            return Err(DataError::Metrics {
+                reason: format!(
+                    "{} outputs for {} numbers to find",
+                    outputs.len(),
+                    self.values.len()
+                ),
+            });
+        }
+        let n = self.len() as f64;
+        let total = outputs.len() as f64;
+        let (mut absolute, mut square) = (0.0, 0.0);
+        let mut sums = vec![[0.0f64; 2]; self.width];
+        for (at, (found, wanted)) in outputs.iter().zip(&self.values).enumerate() {
+            let (found, wanted) = (f64::from(*found), f64::from(*wanted));
+            absolute += (found - wanted).abs();
+            square += (found - wanted) * (found - wanted);
+            let sum = &mut sums[at % self.width];
+            sum[0] += wanted;
+            sum[1] += wanted * wanted;
+        }
+        let spread: f64 = sums.iter().map(|[sum, sq]| sq - sum * sum / n).sum();
+        let squares: f64 = sums.iter().map(|s| s[1]).sum();
+        Ok(NumberFigures {
+            mean_absolute_error: absolute / total,
+            mean_squared_error: square / total,
+            r2: (spread > f64::EPSILON * squares).then(|| 1.0 - square / spread),
+        })
+    }
+}
+
+/// How far outputs are from the numbers to find.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct NumberFigures {
+    /// Mean over all numbers of the size of the difference.
+    pub mean_absolute_error: f64,
+    /// Mean over all numbers of its square.
+    pub mean_squared_error: f64,
+    /// The coefficient of determination, all numbers pooled by their variance (scikit-learn's
+    /// `r2_score(…, multioutput="variance_weighted")`); `None` where the numbers to find are all the same.
+    pub r2: Option<f64>,
+}
+
+impl Dataset {
+    /// Returns the numbers to find of every sample, `None` where samples have classes or nothing.
+    pub fn numbers(&self) -> Option<&Numbers> {
+        self.numbers.as_ref()
+    }
+
+    /// Returns the same data with numbers to find in place of classes.
+    ///
+    /// # Errors
+    /// [`DataError::LabelCount`] for another number of samples, [`DataError::Value`] for a number that
+    /// is not finite.
+    pub fn with_numbers(mut self, numbers: Numbers) -> Result<Self, DataError> {
+        if numbers.len() != self.n {
+            return Err(DataError::LabelCount {
+                file: self.name,
+                labels: numbers.len() as u64,
+                samples: self.n as u64,
+            });
+        }
+        if let Some(element) = numbers.values.iter().position(|v| !v.is_finite()) {
+            return Err(DataError::Value {
+                file: self.name,
+                what: "NaN or infinity".to_owned(),
+                place: format!("target number {element}"),
+            });
+        }
+        self.labels = None;
+        self.numbers = Some(numbers);
+        Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_those_of_scikit_learn() {
+        // mean_absolute_error, mean_squared_error and r2_score (variance_weighted) of scikit-learn's
+        // documentation: 0.75, 0.708..., 0.938...
+        let numbers = Numbers {
+            width: 2,
+            values: vec![0.5, 1.0, -1.0, 1.0, 7.0, -6.0],
+        };
+        let found = numbers.figures(&[0.0, 2.0, -1.0, 2.0, 8.0, -5.0]).unwrap();
+        assert!((found.mean_absolute_error - 0.75).abs() < 1e-12);
+        assert!((found.mean_squared_error - 4.25 / 6.0).abs() < 1e-12);
+        assert!((found.r2.unwrap() - 0.938_256_658_595_641_6).abs() < 1e-12);
+        assert!(numbers.figures(&[0.0]).is_err());
+        let flat = Numbers {
+            width: 1,
+            values: vec![2.0, 2.0],
+        };
+        assert_eq!(flat.figures(&[1.0, 2.0]).unwrap().r2, None);
+    }
+}

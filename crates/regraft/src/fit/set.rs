@@ -1,0 +1,228 @@
+//! The samples of a training run: who trains, who chooses, who judges.
+
+use std::collections::BTreeMap;
+
+use regraft_data::{DataSource, Dataset, Numbers, Preprocess, Role, split_calibration};
+use regraft_exec::{HostData, HostTensor};
+use regraft_graph::ValueId;
+use regraft_rebuild::Activations;
+use regraft_train::{Inputs, Samples, Targets};
+
+use super::FitRecipe;
+use crate::model::ModelInput;
+use crate::samples::{Fed, Rows, Source, Truth, activations, preprocess};
+use crate::{Error, ErrorKind};
+
+/// Samples of a chunk that judges.
+const CHUNK: usize = 64;
+/// Training samples whose values stand for all of them in a fingerprint.
+const FINGERPRINTED: usize = 256;
+
+/// Samples of a run.
+pub(super) struct Set<'a> {
+    from: From<'a>,
+    /// Samples to train on.
+    pub(super) fit: Vec<usize>,
+    /// Samples that choose.
+    pub(super) held_out: Vec<usize>,
+    /// Samples that judge.
+    pub(super) judged: Vec<usize>,
+    /// What was found, in words.
+    pub(super) description: String,
+}
+
+enum From<'a> {
+    /// A data set for one input of floats.
+    Data {
+        input: ValueId,
+        train: &'a Dataset,
+        preprocess: Box<Preprocess>,
+        judge: &'a Dataset,
+        judge_preprocess: Box<Preprocess>,
+    },
+    /// An array for each input.
+    Named { rows: &'a Rows, truth: &'a Truth },
+}
+
+impl<'a> Set<'a> {
+    /// The training split trains and chooses; the test split judges. Where there is none, a part of
+    /// the training samples that neither trains nor chooses does.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`] for too few samples, or samples of which nobody says what they are.
+    pub(super) fn new(
+        source: &'a Source,
+        input: &ModelInput,
+        recipe: &FitRecipe,
+        description: String,
+    ) -> Result<Self, Error> {
+        let settings = preprocess(&recipe.reading());
+        let (from, n, n_judge) = match source {
+            Source::Set(data) => {
+                let train = training_split(data)?;
+                let roles = [Role::Test, Role::Validation];
+                let other = roles.into_iter().find_map(|r| data.split(r));
+                let judge = other.unwrap_or(train);
+                let from = From::Data {
+                    input: input.value,
+                    train,
+                    preprocess: Box::new(settings.clone().fit_to(train, &input.sample)?),
+                    judge,
+                    judge_preprocess: Box::new(settings.fit_to(judge, &input.sample)?),
+                };
+                (from, train.len(), other.map(Dataset::len))
+            }
+            Source::Named(named) => {
+                let (rows, truth) = (named.rows(), named.truth());
+                (From::Named { rows, truth }, rows.n, None)
+            }
+        };
+        if from.targets().is_none() && recipe.teacher_share < 1.0 {
+            return Err(
+                Error::new(ErrorKind::Input, "the training samples have no labels").with_hint(
+                    "give labelled samples, or learn from a teacher alone: teacher_share = 1",
+                ),
+            );
+        }
+        let held_out = recipe.held_out.clamp(1, (n / 5).max(1));
+        let n_judged = if n_judge.is_some() { 0 } else { held_out };
+        let n_fit = n.saturating_sub(held_out + n_judged);
+        if n_fit == 0 {
+            return Err(Error::new(
+                ErrorKind::Input,
+                format!("{n} samples are too few to train on"),
+            ));
+        }
+        let split = split_calibration(n, n_fit, held_out, recipe.seed)?;
+        Ok(Self {
+            from,
+            fit: split.calibration,
+            held_out: split.held_out,
+            judged: n_judge.map_or(split.rest, |n| (0..n).collect()),
+            description,
+        })
+    }
+
+    /// Returns the samples as training takes them.
+    pub(super) fn samples(&self) -> Samples<'_> {
+        let inputs = match &self.from {
+            From::Data {
+                input,
+                train,
+                preprocess,
+                ..
+            } => Inputs::Set {
+                data: train,
+                preprocess,
+                input: *input,
+            },
+            From::Named { rows, .. } => Inputs::Arrays(&rows.arrays),
+        };
+        Samples {
+            inputs,
+            targets: self.from.targets(),
+            fit: &self.fit,
+            held_out: &self.held_out,
+        }
+    }
+
+    /// Returns training samples as what is fed to the network, in chunks.
+    pub(super) fn feeds(
+        &self,
+        indices: &[usize],
+        chunk: usize,
+    ) -> Result<BTreeMap<ValueId, Activations>, Error> {
+        match &self.from {
+            From::Data {
+                input,
+                train,
+                preprocess,
+                ..
+            } => {
+                let values = activations(train, indices, preprocess, chunk)?;
+                Ok(BTreeMap::from([(*input, values)]))
+            }
+            From::Named { rows, .. } => Ok(rows.fed(indices, chunk).all()),
+        }
+    }
+
+    /// Returns the samples that judge, and what is known of them.
+    pub(super) fn judging(&self) -> Result<(Fed, Truth), Error> {
+        match &self.from {
+            From::Data {
+                input,
+                judge,
+                judge_preprocess,
+                ..
+            } => {
+                let values = activations(judge, &self.judged, judge_preprocess, CHUNK)?;
+                let truth = Truth::of(judge, &self.judged)?;
+                Ok((Fed::one(*input, values), truth))
+            }
+            From::Named { rows, truth } => {
+                Ok((rows.fed(&self.judged, CHUNK), truth.select(&self.judged)))
+            }
+        }
+    }
+
+    /// Returns the names of the classes, if they have names.
+    pub(super) fn class_names(&self) -> &[String] {
+        match &self.from {
+            From::Data { judge, .. } => judge.class_names(),
+            From::Named { .. } => &[],
+        }
+    }
+
+    /// Returns bytes that stand for the whole set: its first samples, its size and all labels.
+    pub(super) fn bytes(&self) -> Result<Vec<u8>, Error> {
+        let some: Vec<usize> = self.fit.iter().copied().take(FINGERPRINTED).collect();
+        let mut bytes = Vec::new();
+        for values in self.feeds(&some, some.len().max(1))?.values() {
+            for tensor in &values.chunks {
+                bytes.extend(bytes_of(tensor));
+            }
+        }
+        let n = self.samples().inputs.len();
+        bytes.extend((n as u64).to_le_bytes());
+        match self.from.targets() {
+            Targets::None => {}
+            Targets::Classes(all) => bytes.extend(all.iter().flat_map(|l| l.to_le_bytes())),
+            Targets::Numbers { values, .. } => {
+                bytes.extend(values.iter().flat_map(|x| x.to_le_bytes()));
+            }
+        }
+        Ok(bytes)
+    }
+}
+
+impl From<'_> {
+    fn targets(&self) -> Targets<'_> {
+        match self {
+            Self::Data { train, .. } => match (train.labels(), train.numbers()) {
+                (Some(labels), _) => Targets::Classes(labels),
+                (None, Some(Numbers { width, values })) => Targets::Numbers {
+                    width: *width,
+                    values,
+                },
+                (None, None) => Targets::None,
+            },
+            Self::Named { truth, .. } => truth.targets(),
+        }
+    }
+}
+
+fn training_split(source: &DataSource) -> Result<&Dataset, Error> {
+    let first = source.splits.first().map(|s| &s.data);
+    source
+        .split(Role::Train)
+        .or(first)
+        .ok_or_else(|| Error::new(ErrorKind::Input, "the data set has no split to train on"))
+}
+
+fn bytes_of(tensor: &HostTensor) -> Vec<u8> {
+    match &tensor.data {
+        HostData::F32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        HostData::I64(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        HostData::Bool(v) => v.iter().map(|x| u8::from(*x)).collect(),
+    }
+}

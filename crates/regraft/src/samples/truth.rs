@@ -1,0 +1,70 @@
+//! What is known of the samples that judge.
+
+use regraft_data::{Dataset, Numbers};
+
+use crate::Error;
+
+/// What is known of each sample.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) enum Truth {
+    /// Nothing.
+    #[default]
+    Unknown,
+    /// Its class.
+    Classes(Vec<u32>),
+    /// Numbers to find.
+    Numbers(Numbers),
+}
+
+impl Truth {
+    /// Returns what a data set knows of some samples.
+    pub(crate) fn of(data: &Dataset, indices: &[usize]) -> Result<Self, Error> {
+        if let Some(classes) = data.labels_of(indices)? {
+            return Ok(Self::Classes(classes));
+        }
+        let numbers = data.numbers().map(|n| Self::Numbers(n.of(indices)));
+        Ok(numbers.unwrap_or_default())
+    }
+
+    /// Returns what is known of some of these samples.
+    pub(crate) fn select(&self, indices: &[usize]) -> Self {
+        match self {
+            Self::Unknown => Self::Unknown,
+            Self::Classes(all) => {
+                let class = |i: &usize| all.get(*i).copied();
+                Self::Classes(indices.iter().filter_map(class).collect())
+            }
+            Self::Numbers(all) => Self::Numbers(all.of(indices)),
+        }
+    }
+
+    /// Returns the classes, `None` where they are not known.
+    pub(crate) fn classes(&self) -> Option<&[u32]> {
+        match self {
+            Self::Classes(classes) => Some(classes),
+            Self::Unknown | Self::Numbers(_) => None,
+        }
+    }
+
+    /// Returns this as what a network trains towards.
+    pub(crate) fn targets(&self) -> regraft_train::Targets<'_> {
+        match self {
+            Self::Unknown => regraft_train::Targets::None,
+            Self::Classes(classes) => regraft_train::Targets::Classes(classes),
+            Self::Numbers(numbers) => regraft_train::Targets::Numbers {
+                width: numbers.width,
+                values: &numbers.values,
+            },
+        }
+    }
+
+    /// Returns what is known, in words.
+    pub(crate) fn in_words(&self) -> String {
+        match self {
+            Self::Unknown => "no labels".to_owned(),
+            Self::Classes(_) => "labels".to_owned(),
+            Self::Numbers(Numbers { width: 1, .. }) => "a number to find for each".to_owned(),
+            Self::Numbers(Numbers { width, .. }) => format!("{width} numbers to find for each"),
+        }
+    }
+}
