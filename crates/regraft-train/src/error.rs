@@ -45,16 +45,6 @@ pub enum TrainError {
         "this method must know from the start how much is to go: its pace cannot follow the held-out score"
     )]
     FixedShare,
-    /// Weights of an op whose sums have no variance here.
-    #[error(
-        "`{node}` ({op}) cannot take part in variational dropout: only convolutions and products can"
-    )]
-    NoVariances {
-        /// The node.
-        node: String,
-        /// What it computes.
-        op: String,
-    },
     /// A rebuild between two rounds failed.
     #[error("the rebuild after a round of pruning failed: {reason}")]
     Rebuild {

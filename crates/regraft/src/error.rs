@@ -298,7 +298,6 @@ fn training_hint(error: &TrainError) -> Option<String> {
         TrainError::FixedShare => {
             "an adaptive pace goes with gradual, surgery, asfp, str or variational"
         }
-        TrainError::NoVariances { .. } => "every other method takes such weights",
         TrainError::NothingToTrain => "is it a quantised network?",
         _ => return None,
     };

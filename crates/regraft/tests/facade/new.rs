@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use regraft::{
-    Design, ErrorKind, FitRecipe, LayerFile, NamedOptions, OptimizerName, Quiet, Recipe,
-    RunOptions, fit, inspect, new,
+    Design, ErrorKind, FitRecipe, LayerFile, MethodName, NamedOptions, OptimizerName, Quiet,
+    Recipe, RunOptions, fit, inspect, new,
 };
 use regraft_exec::{ExecOptions, Executor, HostTensor, LossKind, LossTerm};
 use regraft_onnx::{Limits, read};
@@ -190,6 +190,41 @@ fn every_architecture_opens_and_learns() {
         let epochs = report.training.unwrap().epochs;
         let (first, last) = (epochs[0].loss, epochs[epochs.len() - 1].loss);
         assert!(last < 0.7 * first, "{name}: {first} to {last}");
+        let accuracy = report.small.metrics.unwrap().accuracy.unwrap();
+        assert!(accuracy > 0.8, "{name}: {accuracy}");
+    }
+}
+
+/// Weights of cells are drawn, those of layers make noisy sums; both lose what is noise.
+#[test]
+fn weights_of_cells_take_part_in_variational_dropout() {
+    for (name, design, sample) in designs() {
+        if !["gru", "lstm", "sequences"].contains(&name) {
+            continue;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("net.onnx");
+        make(&design, 1, &path);
+        let recipe = FitRecipe {
+            model: Some(path),
+            data: Some(write_samples(folder.path(), 480, &sample)),
+            output: Some(folder.path().join("trained.onnx")),
+            sparsity: Some(0.6),
+            method: MethodName::Variational,
+            epochs: 20,
+            batch: 16,
+            every: 25,
+            held_out: 48,
+            optimizer: OptimizerName::Adamw,
+            learning_rate: 4e-3,
+            clip: Some(1.0),
+            threads: Some(1),
+            ..FitRecipe::default()
+        };
+        let report = fit(&recipe, &RunOptions::default(), &Quiet).unwrap().report;
+        let weights = report.small.weights.unwrap();
+        let share = weights.nonzero as f64 / weights.all as f64;
+        assert!(share < 0.41, "{name}: {weights:?}");
         let accuracy = report.small.metrics.unwrap().accuracy.unwrap();
         assert!(accuracy > 0.8, "{name}: {accuracy}");
     }

@@ -23,16 +23,17 @@ pub(crate) struct Noisy {
 struct Noise {
     /// What is fed.
     value: ValueId,
-    /// The sums, whose shape it has.
-    sums: ValueId,
+    /// The value whose shape it has.
+    beside: ValueId,
     shape: Vec<usize>,
 }
 
 impl Noisy {
     /// Adds to every layer y = x W the noise sqrt(x² σ² + 1e-8) ε.
     ///
-    /// # Errors
-    /// [`TrainError::NoVariances`] for a weight of another op than a convolution or a product.
+    /// Weights whose sums lie inside of an op, those of recurrent cells, are drawn instead: the same W + σ ε
+    /// at every time step of a batch (Chirkova, Lobacheva, Vetrov, "Bayesian compression for natural language
+    /// processing", EMNLP 2018, section 2.3).
     pub(crate) fn new(
         graph: &Graph,
         trained: &[Trained],
@@ -46,10 +47,22 @@ impl Noisy {
             let tensor = Tensor::from_f32(t.shape.clone(), zeros)?;
             let variance = edit.add_initializer(&format!("{}_variance", t.name), tensor);
             variances[i] = Some(variance);
+            let mut drawn = None;
             for &id in graph.consumers(t.id) {
-                let layer = Layer::of(graph, id, t)?;
-                noises.push(layer.add_noise(&mut edit, variance)?);
+                if let Some(layer) = Layer::of(graph, id, t) {
+                    noises.push(layer.add_noise(&mut edit, variance)?);
+                    continue;
+                }
+                let (weight, _) = match &drawn {
+                    Some(drawn) => drawn,
+                    None => drawn.insert(draw(&mut edit, t, variance)?),
+                };
+                let inputs = graph.node(id).inputs.iter().enumerate();
+                for (port, _) in inputs.filter(|(_, v)| **v == Some(t.id)) {
+                    edit.set_input(id, port, Some(*weight));
+                }
             }
+            noises.extend(drawn.map(|(_, noise)| noise));
         }
         Ok(Self {
             executor: Executor::new(&edit.finish()?, exec)?,
@@ -61,10 +74,10 @@ impl Noisy {
     /// Returns noise for a batch, normal with variance 1.
     pub(crate) fn noise(&mut self, batch: &Feeds, seed: u64) -> Result<Feeds, TrainError> {
         if self.noises.iter().any(|n| n.shape.is_empty()) {
-            let sums: Vec<ValueId> = self.noises.iter().map(|n| n.sums).collect();
+            let sums: Vec<ValueId> = self.noises.iter().map(|n| n.beside).collect();
             let found = self.executor.run_captured(batch, &sums)?;
             for noise in &mut self.noises {
-                if let Some(sums) = found.get(&noise.sums) {
+                if let Some(sums) = found.get(&noise.beside) {
                     noise.shape.clone_from(&sums.shape);
                 }
             }
@@ -101,26 +114,21 @@ struct Layer<'a> {
 }
 
 impl<'a> Layer<'a> {
-    fn of(graph: &'a Graph, id: NodeId, t: &Trained) -> Result<Self, TrainError> {
+    /// Returns the layer, `None` if a node does not write its sums.
+    fn of(graph: &'a Graph, id: NodeId, t: &Trained) -> Option<Self> {
         let node = graph.node(id);
         let fits = matches!(
             node.op,
             Op::Conv(_) | Op::ConvTranspose(_) | Op::Gemm(_) | Op::MatMul
         );
         let port = (0..2).find(|&p| node.input(p) == Some(t.id));
-        let found = port.filter(|_| fits).and_then(|port| {
-            let data = node.input(1 - port)?;
-            Some(Self {
-                node,
-                id,
-                data,
-                port,
-                sums: node.output(0)?,
-            })
-        });
-        found.ok_or_else(|| TrainError::NoVariances {
-            node: graph.node_label(id),
-            op: node.op.name().to_owned(),
+        let port = port.filter(|_| fits)?;
+        Some(Self {
+            node,
+            id,
+            data: node.input(1 - port)?,
+            port,
+            sums: node.output(0)?,
         })
     }
 
@@ -164,8 +172,35 @@ impl<'a> Layer<'a> {
         op(Op::Binary(BinaryOp::Add), &[sums, noise], Some(self.sums));
         Ok(Noise {
             value,
-            sums,
+            beside: sums,
             shape: Vec::new(),
         })
     }
+}
+
+/// Adds W + sqrt(σ² + 1e-8) ε, and returns it with its noise.
+fn draw(
+    edit: &mut GraphEdit,
+    t: &Trained,
+    variance: ValueId,
+) -> Result<(ValueId, Noise), TrainError> {
+    let least = edit.add_initializer("noise_least", Tensor::from_f32(vec![1], vec![LEAST])?);
+    let value = edit.add_initializer("noise_drawn", Tensor::from_f32(vec![1], vec![0.0])?);
+    let mut op = |op: Op, inputs: &[ValueId]| {
+        let out = edit.add_value("noise");
+        let inputs = inputs.iter().copied().map(Some).collect();
+        edit.add_op(op, inputs, vec![Some(out)]);
+        out
+    };
+    let spread = op(Op::Binary(BinaryOp::Add), &[variance, least]);
+    let root = op(Op::Unary(UnaryOp::Sqrt), &[spread]);
+    let noise = op(Op::Binary(BinaryOp::Mul), &[root, value]);
+    let drawn = op(Op::Binary(BinaryOp::Add), &[t.id, noise]);
+    let shape = t.shape.clone();
+    let noise = Noise {
+        value,
+        beside: t.id,
+        shape,
+    };
+    Ok((drawn, noise))
 }
