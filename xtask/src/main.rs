@@ -34,6 +34,8 @@ usage: cargo xtask TASK
   figures                the figures of docs/results.md, on the data of --shared
       --seeds N          seeds 0 to N-1 for each command (1)
       --only TEXT        only the rows whose name contains TEXT
+      --training         the section about training instead: the recipes of recipes/ (hours; what is there
+                         stays)
       --no-tune          with `--tune none`: without gradient tuning
       --shared DIR       where the models, the data and judge.py are (../shared)
       --python FILE      an interpreter with the packages of xtask/peers/requirements.txt

@@ -91,7 +91,8 @@ pub(crate) fn open_npy(
             let header = npy::read_header(&mut stream, &budget.limits)?;
             let elements = npy::read_values(&mut stream, &header, budget)?;
             let shape = npy::usize_shape(stream.name(), &header.shape)?;
-            data.numbers = Some(Numbers::from_elements(&shape, &elements));
+            let limit = budget.limits.max_classes;
+            data.set_targets(Numbers::from_elements(&shape, &elements), limit);
         }
         splits.push(Split {
             role: pair.role,
@@ -105,7 +106,7 @@ pub(crate) fn open_npy(
 ///
 /// Arrays without a role in their name count only when none has one. Labels are
 /// integers of shape `[n]` or `[n, 1]`; numbers to find are floats of a name that
-/// labels have; samples are what is left with at least two axes.
+/// labels have, and labels too if all are whole; samples are what is left with at least two axes.
 pub(crate) fn pair(
     path: &Path,
     arrays: &[(String, Header)],
@@ -222,7 +223,10 @@ fn numbers_of_role(
 ) -> Result<Option<usize>, DataError> {
     let fits = |i: &&usize| {
         let (name, header) = &arrays[**i];
-        is_label_name(name) && !header.number.is_integer() && !header.shape.is_empty()
+        is_label_name(name)
+            && !header.number.is_integer()
+            && !header.shape.is_empty()
+            && !header.shape.contains(&0)
     };
     let found: Vec<usize> = members.iter().filter(fits).copied().collect();
     let rows = |i: usize| arrays[i].1.shape.first().copied().unwrap_or(0);

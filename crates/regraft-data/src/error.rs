@@ -252,7 +252,9 @@ impl DataError {
             Self::Dtype { .. } => {
                 "convert it with NumPy: `np.save(path, array.astype(np.float32))`"
             }
-            Self::LabelRange { .. } => "labels are whole numbers from 0 to the class count minus 1",
+            Self::LabelRange { .. } => {
+                "labels are whole numbers from 0 to the class count minus 1; numbers to find are floats"
+            }
             Self::LabelCount { .. } => "samples and labels must come from the same split",
             Self::ExtensionLies { .. } => "rename the file after its content, or remove it",
             Self::UnknownFormat { .. } => {

@@ -25,6 +25,17 @@ impl Numbers {
         }
     }
 
+    /// Returns one class a sample where the numbers are that: whole, from 0 and below `n_classes`, as
+    /// other tools write classes.
+    pub fn as_classes(&self, n_classes: u64) -> Option<Vec<u32>> {
+        let class = |x: &f32| {
+            let is_one = x.fract() == 0.0 && *x >= 0.0 && f64::from(*x) < n_classes as f64;
+            is_one.then_some(*x as u32)
+        };
+        let all = self.values.iter().map(class);
+        all.collect::<Option<_>>().filter(|_| self.width == 1)
+    }
+
     /// Returns the number of samples.
     pub fn len(&self) -> usize {
         self.values.len() / self.width.max(1)
@@ -97,6 +108,14 @@ pub struct NumberFigures {
 }
 
 impl Dataset {
+    /// Takes an array of floats as what samples are: classes if it holds nothing else.
+    pub(crate) fn set_targets(&mut self, numbers: Numbers, n_classes: u64) {
+        match numbers.as_classes(n_classes) {
+            Some(classes) => self.labels = Some(classes),
+            None => self.numbers = Some(numbers),
+        }
+    }
+
     /// Returns the numbers to find of every sample, `None` where samples have classes or nothing.
     pub fn numbers(&self) -> Option<&Numbers> {
         self.numbers.as_ref()
@@ -145,6 +164,13 @@ mod tests {
         assert!((found.mean_squared_error - 4.25 / 6.0).abs() < 1e-12);
         assert!((found.r2.unwrap() - 0.938_256_658_595_641_6).abs() < 1e-12);
         assert!(numbers.figures(&[0.0]).is_err());
+        assert_eq!(numbers.as_classes(10), None);
+        let whole = Numbers {
+            width: 1,
+            values: vec![3.0, 0.0],
+        };
+        assert_eq!(whole.as_classes(10), Some(vec![3, 0]));
+        assert_eq!(whole.as_classes(3), None);
         let flat = Numbers {
             width: 1,
             values: vec![2.0, 2.0],

@@ -331,7 +331,8 @@ fn open_npz(
                     let (name, header) = &headers[numbers];
                     let shape = crate::npy::usize_shape(name, &header.shape)?;
                     let elements = archive.values(name, budget)?;
-                    data.numbers = Some(Numbers::from_elements(&shape, &elements));
+                    let limit = budget.limits.max_classes;
+                    data.set_targets(Numbers::from_elements(&shape, &elements), limit);
                 }
                 // Of train.npz and test.npz the file's name says what it is.
                 let role = if several { part.role } else { pair.role };

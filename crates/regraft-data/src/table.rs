@@ -39,6 +39,9 @@ pub(crate) struct Table {
     pub(crate) label_texts: Vec<String>,
     /// The label column as numbers, until something in it is none.
     pub(crate) numbers: Option<Vec<f32>>,
+    /// True if the label column holds more different numbers than there may be classes: it has no
+    /// `labels` then.
+    pub(crate) is_numeric: bool,
 }
 
 impl Table {
@@ -69,7 +72,6 @@ pub(crate) fn read(
         columns: None,
         header_rows: 0,
         ids: BTreeMap::new(),
-        has_fractions: false,
         table: Table::default(),
     };
     let mut first = true;
@@ -116,8 +118,6 @@ struct Parser<'a> {
     columns: Option<usize>,
     header_rows: usize,
     ids: BTreeMap<String, u32>,
-    /// True once a label was no whole number.
-    has_fractions: bool,
     table: Table,
 }
 
@@ -241,7 +241,7 @@ impl Parser<'_> {
             );
             return Err(self.value_error(what, row.ends.len().min(expected)));
         }
-        budget.spend(&self.file, self.table.n_features as u64 * 4 + 4)?;
+        budget.spend(&self.file, self.table.n_features as u64 * 4 + 8)?;
         budget.check_samples(&self.file, self.table.rows() as u64 + 1)?;
         reserve(&mut self.table.values, self.table.n_features, &self.file)?;
         let mut numbers = Vec::with_capacity(self.table.n_features);
@@ -304,25 +304,43 @@ impl Parser<'_> {
             (Some(numbers), Some(number)) => numbers.push(number),
             (numbers, _) => *numbers = None,
         }
+        if self.table.is_numeric {
+            let is_one = self.table.numbers.is_some();
+            return if is_one {
+                Ok(())
+            } else {
+                Err(self.too_many_classes(budget))
+            };
+        }
         let next = self.ids.len() as u32;
         let id = self.ids.get(text).copied().unwrap_or(next);
         if id == next {
             self.ids.insert(text.to_owned(), next);
             self.table.label_texts.push(text.to_owned());
-            self.has_fractions |= whole(text).is_none();
-        }
-        // Numbers with fractions are no classes, however many there are.
-        if self.table.numbers.is_none() || !self.has_fractions {
-            limits::check(
-                &self.file,
-                "number of classes",
-                self.ids.len() as u64,
-                budget.limits.max_classes,
-                "max_classes",
-            )?;
         }
         self.table.labels.get_or_insert_default().push(id);
+        if self.ids.len() as u64 <= budget.limits.max_classes {
+            return Ok(());
+        }
+        if self.table.numbers.is_none() {
+            return Err(self.too_many_classes(budget));
+        }
+        // So many different numbers are no classes; their texts take memory.
+        self.table.is_numeric = true;
+        self.table.labels = Some(Vec::new());
+        self.table.label_texts = Vec::new();
+        self.ids.clear();
         Ok(())
+    }
+
+    fn too_many_classes(&self, budget: &Budget) -> DataError {
+        DataError::Limit {
+            file: self.file.clone(),
+            what: "number of classes",
+            value: budget.limits.max_classes + 1,
+            limit: budget.limits.max_classes,
+            name: "max_classes",
+        }
     }
 
     fn number(&self, field: &[u8], column: usize) -> Result<f32, DataError> {
@@ -351,11 +369,11 @@ fn whole(text: &str) -> Option<i64> {
 }
 
 /// Returns class names for the labels of several tables, and rewrites the labels
-/// to them. Whole numbers stay what they are and need no names; numbers with fractions
-/// are no classes but numbers to find, and then no table has labels.
+/// to them. Whole numbers stay what they are and need no names. Numbers with fractions, below
+/// zero or past `max_classes` are no classes but numbers to find, and then no table has labels.
 ///
 /// # Errors
-/// [`DataError::LabelRange`] for a whole number past `max_classes`.
+/// [`DataError::LabelRange`] for a whole number past `max_classes` beside texts.
 pub(crate) fn unify_labels(
     tables: &mut [(String, Table)],
     max_classes: u64,
@@ -363,7 +381,9 @@ pub(crate) fn unify_labels(
     let texts = || tables.iter().flat_map(|(_, t)| &t.label_texts);
     let numeric = texts().all(|t| whole(t).is_some());
     let labelled = || tables.iter().filter(|(_, t)| t.labels.is_some());
-    if !numeric && labelled().all(|(_, t)| t.numbers.is_some()) {
+    let is_class = |t: &String| whole(t).is_some_and(|c| (0..max_classes as i64).contains(&c));
+    let is_numeric = labelled().any(|(_, t)| t.is_numeric) || !texts().all(is_class);
+    if is_numeric && labelled().all(|(_, t)| t.numbers.is_some()) {
         for (_, table) in tables.iter_mut() {
             table.labels = None;
         }

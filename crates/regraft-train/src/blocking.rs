@@ -1,32 +1,52 @@
-//! Ops that let no gradient through.
+//! Ops that let no gradient through, and the weights that train nothing because of them.
 
 use std::collections::BTreeSet;
 
 use regraft_graph::op::{Normalization, UnaryOp};
 use regraft_graph::{Graph, NodeId, Op, ValueId};
 
-/// Returns the node nearest to `value` that lets no gradient through to `from`, and what it computes.
-pub(crate) fn blocking(
+/// Returns for each of `weights` whether every way from it to `value` leads through an op that is flat
+/// everywhere, and the first such op on a way from the first of them.
+pub(crate) fn blocked(
     graph: &Graph,
     value: ValueId,
-    from: &[ValueId],
-) -> Option<(String, String)> {
-    let mut at = 0;
-    let mut queue: Vec<NodeId> = graph.producer(value).into_iter().collect();
-    let mut seen: BTreeSet<NodeId> = queue.iter().copied().collect();
-    while let Some(&id) = queue.get(at) {
-        at += 1;
-        let op = &graph.node(id).op;
-        if is_flat(op) && reads(graph, id, from) {
-            return Some((graph.node_label(id), op.name().to_owned()));
+    weights: &[ValueId],
+) -> (Vec<bool>, Option<NodeId>) {
+    let goal = graph.producer(value);
+    let mut first = None;
+    let blocked = weights.iter().map(|weight| {
+        let (reaches, flat) = forward(graph, *weight, goal);
+        if !reaches && first.is_none() {
+            first = flat;
         }
-        for input in graph.node(id).inputs.iter().flatten() {
-            if let Some(before) = graph.producer(*input).filter(|n| seen.insert(*n)) {
-                queue.push(before);
+        !reaches && flat.is_some()
+    });
+    (blocked.collect(), first)
+}
+
+/// Goes from a value to a node, not past flat ops; returns whether it is reached, and a flat op that was
+/// met.
+fn forward(graph: &Graph, from: ValueId, goal: Option<NodeId>) -> (bool, Option<NodeId>) {
+    let mut flat = None;
+    let mut queue = vec![from];
+    let mut seen: BTreeSet<NodeId> = BTreeSet::new();
+    while let Some(value) = queue.pop() {
+        for &id in graph.consumers(value) {
+            if !seen.insert(id) {
+                continue;
             }
+            let node = graph.node(id);
+            if is_flat(&node.op) {
+                flat.get_or_insert(id);
+                continue;
+            }
+            if Some(id) == goal {
+                return (true, flat);
+            }
+            queue.extend(node.outputs.iter().flatten().copied());
         }
     }
-    None
+    (false, flat)
 }
 
 /// True for a result that stays the same when the inputs move a little.
@@ -36,25 +56,10 @@ fn is_flat(op: &Op) -> bool {
         | Op::ArgExtremum { .. }
         | Op::Compare(_)
         | Op::FloatTest(_)
+        | Op::Shape { .. }
+        | Op::Size
         | Op::Normalization(Normalization::Hardmax { .. }) => true,
         Op::Cast { to } => !to.is_float(),
         _ => false,
     }
-}
-
-/// True if a node, or one before it, reads one of these values.
-fn reads(graph: &Graph, node: NodeId, values: &[ValueId]) -> bool {
-    let mut queue = vec![node];
-    let mut seen = BTreeSet::from([node]);
-    while let Some(id) = queue.pop() {
-        for input in graph.node(id).inputs.iter().flatten() {
-            if values.contains(input) {
-                return true;
-            }
-            if let Some(before) = graph.producer(*input).filter(|n| seen.insert(*n)) {
-                queue.push(before);
-            }
-        }
-    }
-    false
 }

@@ -52,7 +52,9 @@ pub enum TrainError {
         reason: String,
     },
     /// Nothing of the network can be trained.
-    #[error("the network has no weights of floats that an op multiplies or adds")]
+    #[error(
+        "nothing is left to train: no weights of floats that an op multiplies or adds and that are not frozen"
+    )]
     NothingToTrain,
     /// The loss does not depend on any weight.
     #[error("no gradient reaches a weight: {}", no_gradient(.scores, .op.as_ref()))]
@@ -80,8 +82,10 @@ pub enum TrainError {
         /// The loss.
         loss: f32,
     },
-    /// An attack that searches has nothing to lead the network away from.
-    #[error("the samples have no labels, which an attack leads away from")]
+    /// An attack that searches has no classes to lead the network away from.
+    #[error(
+        "an attack leads away from the class of a sample, and the samples have none that the network scores"
+    )]
     AttackLabels,
     /// A label is not one of the network's outputs.
     #[error("label {label} of sample {sample} is not below the {n_classes} outputs of the network")]
@@ -98,6 +102,12 @@ pub enum TrainError {
     Targets {
         /// Why not.
         reason: String,
+    },
+    /// Weights that stay, and a method that changes all of them.
+    #[error("weights cannot be frozen here: {why}")]
+    Frozen {
+        /// Why not.
+        why: &'static str,
     },
     /// Nobody says what the samples are.
     #[error("the samples have no labels, and no teacher says what they are")]

@@ -1,6 +1,6 @@
 //! Everything a run needs to go on: weights, moments, masks, the best weights so far.
 
-use regraft_graph::Graph;
+use regraft_graph::{Graph, ValueId};
 
 use crate::fit::EpochRecord;
 use crate::network::Statistics;
@@ -57,7 +57,12 @@ pub(crate) struct Best {
 }
 
 impl State {
-    pub(crate) fn new(graph: &Graph, trained: &[Trained], config: &FitConfig) -> Self {
+    pub(crate) fn new(
+        graph: &Graph,
+        trained: &[Trained],
+        frozen: &[ValueId],
+        config: &FitConfig,
+    ) -> Self {
         let data = |t: &Trained| {
             let tensor = graph.tensor(t.id);
             tensor
@@ -88,7 +93,7 @@ impl State {
             memory: vec![Vec::new(); trained.len()],
             thresholds: Vec::new(),
             level: Level::default(),
-            statistics: Statistics::of(graph, config),
+            statistics: Statistics::of(graph, frozen, config),
             weights,
             best: None,
             records: Vec::new(),

@@ -51,6 +51,17 @@ impl Truth {
                 let values = classes.iter().map(|c| *c as f32).collect();
                 Ok(Self::Numbers { width: 1, values })
             }
+            Targets::Classes(classes) if loss == LabelLoss::SquaredError && n_scores == 1 => {
+                let values = classes.iter().map(|c| *c as f32).collect();
+                Ok(Self::Numbers { width: 1, values })
+            }
+            Targets::Classes(_) if n_scores != n_classes => {
+                let reason = format!(
+                    "one class is given for a sample, and the network makes {} rows of scores",
+                    n_scores / n_classes.max(1)
+                );
+                Err(TrainError::Targets { reason })
+            }
             Targets::Classes(classes) => {
                 check_classes(classes, n_classes)?;
                 Ok(Self::Classes(classes.iter().map(|c| *c as usize).collect()))
@@ -211,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_mixed_and_not_smoothed_into_others() {
+    fn numbers_are_mixed_as_their_samples_are() {
         let wanted = Wanted {
             truth: Truth::Numbers {
                 width: 2,
@@ -242,10 +253,16 @@ mod tests {
         assert!(text.contains("the network makes 3"), "{text}");
         let text = reason(numbers(1), LabelLoss::Binary, &[1]);
         assert!(text.contains("2 of sample 1"), "{text}");
+        let text = reason(Targets::Classes(&[0, 1]), LabelLoss::CrossEntropy, &[4, 3]);
+        assert!(text.contains("4 rows"), "{text}");
         let text = reason(Targets::None, LabelLoss::SquaredError, &[1]);
         assert!(text.contains("teacher"), "{text}");
         let yes = Truth::new(Targets::Classes(&[0, 1]), LabelLoss::Binary, &[1], false);
         let values = vec![0.0, 1.0];
         assert_eq!(yes.unwrap(), Truth::Numbers { width: 1, values });
+        let ages = Targets::Classes(&[34, 7]);
+        let ages = Truth::new(ages, LabelLoss::SquaredError, &[1], false);
+        let values = vec![34.0, 7.0];
+        assert_eq!(ages.unwrap(), Truth::Numbers { width: 1, values });
     }
 }

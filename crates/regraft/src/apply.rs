@@ -224,6 +224,10 @@ impl Applied {
                 100.0 * b
             );
         }
+        let r2 = |m: &ModelFigures| m.metrics.as_ref().and_then(|m| m.r2);
+        if let (Some(a), Some(b)) = (r2(&self.dense), r2(&self.small)) {
+            let _ = writeln!(out, "R²          {a:>15.4} -> {b:>15.4}");
+        }
         let difference = self.verify.max_relative_difference.unwrap_or(f64::INFINITY);
         let runtime = self.verify.runtime.as_deref();
         let _ = writeln!(

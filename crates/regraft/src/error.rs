@@ -229,6 +229,7 @@ impl From<TrainError> for Error {
             | TrainError::AttackLabels => ErrorKind::Input,
             TrainError::Setting { .. }
             | TrainError::ConnectionsOnly
+            | TrainError::Frozen { .. }
             | TrainError::FixedShare
             | TrainError::Layer { .. }
             | TrainError::Architecture { .. }
@@ -262,7 +263,10 @@ fn training_hint(error: &TrainError) -> Option<String> {
             let options: Vec<String> = takes.iter().map(|o| format!("--{o}")).collect();
             return Some(format!("it takes {}", options.join(", ")));
         }
-        TrainError::Label { .. } => "labels count classes from 0; is it the right data set?",
+        TrainError::Label { .. } => {
+            "labels count classes from 0; is it the right data set? A network with one output decides between two \
+             classes with --loss binary, and finds numbers with --loss squared-error"
+        }
         TrainError::Targets { .. } => {
             "the loss is `--loss squared-error` for numbers, `--loss binary` for yes and no, `--loss cross-entropy` \
              for classes; the numbers of a sample are as many as the network's first output has"
@@ -280,13 +284,14 @@ fn training_hint(error: &TrainError) -> Option<String> {
         }
         TrainError::Checkpoint { .. } => "start with an empty run directory",
         TrainError::NoGradient { .. } => {
-            "the first output should be the scores of the classes, before any choice between them"
+            "the first output should be the scores that samples are judged by, before any choice between them"
         }
         TrainError::NoInputGradient { .. } => {
             "noise needs no gradient: --attack noise; is the first output the scores of the classes?"
         }
         TrainError::AttackLabels => {
-            "give labelled samples, or noise, which needs none: attack = \"noise\""
+            "give samples with classes for a network with a score for each, or noise, which needs none: attack = \
+             \"noise\""
         }
         TrainError::Setting { name: "eps", .. } => {
             "it counts in the range of a pixel from 0 to 1, before mean and std: 8 of 255 is 8/255 or 0.031; \
@@ -298,7 +303,8 @@ fn training_hint(error: &TrainError) -> Option<String> {
         TrainError::FixedShare => {
             "an adaptive pace goes with gradual, surgery, asfp, str or variational"
         }
-        TrainError::NothingToTrain => "is it a quantised network?",
+        TrainError::NothingToTrain => "is it a quantised network, or does --freeze fit all of it?",
+        TrainError::Frozen { .. } => "leave --freeze out, or take another --method with --sparsity",
         _ => return None,
     };
     Some(hint.to_owned())

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use regraft_data::{Numbers, agreement, precision_recall_curve, softmax};
 use regraft_exec::{ExecOptions, Executor, HostTensor};
-use regraft_graph::Graph;
+use regraft_graph::op::UnaryOp;
+use regraft_graph::{Graph, Op};
 
 use crate::report::{ClassMetrics, Metrics, PrPoint};
 use crate::samples::{Fed, Truth};
@@ -26,16 +27,23 @@ pub(crate) struct Outputs {
     pub(crate) n: usize,
     pub(crate) width: usize,
     pub(crate) data: Vec<f32>,
+    /// Above it an output that answers yes or no says yes: half of a probability, zero before a sigmoid.
+    pub(crate) decides_at: f32,
 }
 
 impl Outputs {
-    /// Returns the outputs that belong to the chunks of `samples`.
-    pub(crate) fn of(samples: &Fed, found: &[HostTensor]) -> Result<Self, Error> {
-        let mut result = Self {
+    fn none(decides_at: f32) -> Self {
+        Self {
             n: 0,
             width: 0,
             data: Vec::new(),
-        };
+            decides_at,
+        }
+    }
+
+    /// Returns the outputs that belong to the chunks of `samples`.
+    pub(crate) fn of(samples: &Fed, found: &[HostTensor], decides_at: f32) -> Result<Self, Error> {
+        let mut result = Self::none(decides_at);
         for (chunk, tensor) in samples.main().chunks.iter().zip(found) {
             result.append(chunk, tensor)?;
         }
@@ -58,17 +66,24 @@ impl Outputs {
     }
 }
 
+/// Returns where a model's answers become yes: at half of what a sigmoid says, else at zero.
+pub(crate) fn decides_at(graph: &Graph) -> f32 {
+    let output = graph.outputs().first().copied();
+    let producer = output.and_then(|v| graph.producer(v));
+    let op = producer.map(|id| &graph.node(id).op);
+    match op {
+        Some(Op::Unary(UnaryOp::Sigmoid)) => 0.5,
+        _ => 0.0,
+    }
+}
+
 /// Returns the model's first output for all samples.
 pub(crate) fn outputs(graph: &Graph, samples: &Fed, exec: ExecOptions) -> Result<Outputs, Error> {
     let executor = Executor::new(graph, exec)?;
     let Some(&output) = graph.outputs().first() else {
         return Err(Error::new(ErrorKind::Model, "the model has no output"));
     };
-    let mut result = Outputs {
-        n: 0,
-        width: 0,
-        data: Vec::new(),
-    };
+    let mut result = Outputs::none(decides_at(graph));
     for (i, chunk) in samples.main().chunks.iter().enumerate() {
         let mut found: BTreeMap<_, _> = executor.run_captured(&samples.chunk(i), &[output])?;
         if let Some(tensor) = found.remove(&output) {
@@ -100,6 +115,14 @@ pub(crate) fn metrics(
     let classes = outputs.width;
     let labels = match truth {
         Truth::Classes(labels) if labels.len() == outputs.n && classes > 1 => labels,
+        Truth::Classes(labels) if labels.len() == outputs.n => {
+            let numbers = Numbers {
+                width: 1,
+                values: labels.iter().map(|c| *c as f32).collect(),
+            };
+            compare(&numbers, outputs, &mut result)?;
+            return Ok(result);
+        }
         Truth::Numbers(numbers) if numbers.len() == outputs.n => {
             compare(numbers, outputs, &mut result)?;
             return Ok(result);
@@ -141,7 +164,8 @@ pub(crate) fn metrics(
     Ok(result)
 }
 
-/// Adds how far outputs are from numbers to find.
+/// Adds how far outputs are from numbers to find; where all are 0 or 1 the share of right decisions, and
+/// how far probabilities are.
 fn compare(numbers: &Numbers, outputs: &Outputs, result: &mut Metrics) -> Result<(), Error> {
     if numbers.width != outputs.width {
         return Err(Error::new(
@@ -151,7 +175,18 @@ fn compare(numbers: &Numbers, outputs: &Outputs, result: &mut Metrics) -> Result
                 numbers.width, outputs.width
             ),
         )
-        .with_hint("leave them out to compare with the dense model only"));
+        .with_hint(
+            "classes are whole numbers, one a sample; leave the numbers out to compare with the dense model only",
+        ));
+    }
+    let at = outputs.decides_at;
+    if numbers.values.iter().all(|x| [0.0, 1.0].contains(x)) {
+        let answers = outputs.data.iter().zip(&numbers.values);
+        let right = answers.filter(|(x, c)| (**x > at) == (**c > 0.5)).count();
+        result.accuracy = Some(right as f64 / numbers.values.len() as f64);
+        if at == 0.0 {
+            return Ok(());
+        }
     }
     let found = numbers.figures(&outputs.data)?;
     result.r2 = found.r2;
@@ -201,4 +236,32 @@ fn pooled_curve(scores: &[f32], classes: usize, labels: &[u32]) -> Vec<PrPoint> 
         }
     }
     thinned
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(data: &[f32], labels: &[u32], decides_at: f32) -> Metrics {
+        let outputs = Outputs {
+            n: data.len(),
+            width: 1,
+            data: data.to_vec(),
+            decides_at,
+        };
+        metrics(&outputs, None, &Truth::Classes(labels.to_vec()), &[]).unwrap()
+    }
+
+    #[test]
+    fn one_output_decides_or_counts() {
+        let probabilities = judged(&[0.2, 0.9, 0.4, 0.6], &[0, 1, 1, 1], 0.5);
+        assert_eq!(probabilities.accuracy, Some(0.75));
+        assert!(probabilities.mean_absolute_error.is_some());
+        // Logits that happen to lie between 0 and 1 are logits.
+        let logits = judged(&[-2.0, 0.2, 0.3, -0.1], &[0, 1, 1, 0], 0.0);
+        assert_eq!((logits.accuracy, logits.r2), (Some(1.0), None));
+        let ages = judged(&[30.0, 8.0, 50.0], &[34, 7, 50], 0.0);
+        assert_eq!(ages.accuracy, None);
+        assert!(ages.r2.unwrap() > 0.97 && ages.mean_absolute_error.is_some());
+    }
 }

@@ -138,10 +138,12 @@ pub(crate) fn prepare(
     input: &ModelInput,
     recipe: &Recipe,
 ) -> Result<Samples, Error> {
-    match source {
-        Source::Set(set) => prepare_set(set, input, recipe),
-        Source::Named(named) => named.prepare(&model.graph, input, recipe),
-    }
+    let found = match source {
+        Source::Set(set) => prepare_set(set, input, recipe)?,
+        Source::Named(named) => named.prepare(&model.graph, input, recipe)?,
+    };
+    found.truth.check(model)?;
+    Ok(found)
 }
 
 fn prepare_set(source: &DataSource, input: &ModelInput, recipe: &Recipe) -> Result<Samples, Error> {

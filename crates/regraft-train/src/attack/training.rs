@@ -7,7 +7,7 @@ use super::judge::no_gradient;
 use super::perturb::sample_seed;
 use super::{Attack, AttackMethod, InputRange, Target, perturb};
 use crate::samples::Feeds;
-use crate::{Samples, Targets, TrainError};
+use crate::{Samples, TrainError};
 
 /// An attack on the samples that a network is trained on.
 ///
@@ -36,14 +36,14 @@ pub(crate) struct Hardened {
 }
 
 impl Hardened {
-    /// Returns an adversary for the samples of a run.
+    /// Returns an adversary for the samples of a run; they may have classes that `logits` score.
     ///
     /// # Errors
     /// [`TrainError::Setting`] out of range, [`TrainError::AttackLabels`] without labels.
     pub(crate) fn new(
         adversary: Adversary,
         samples: Samples<'_>,
-        logits: ValueId,
+        (logits, has_classes): (ValueId, bool),
     ) -> Result<Self, TrainError> {
         if !(adversary.share > 0.0 && adversary.share <= 1.0) {
             return Err(TrainError::Setting {
@@ -52,7 +52,6 @@ impl Hardened {
                 range: "should be above 0 and at most 1",
             });
         }
-        let has_classes = matches!(samples.targets, Targets::Classes(_));
         if !has_classes && adversary.attack.method != AttackMethod::Noise {
             return Err(TrainError::AttackLabels);
         }

@@ -7,12 +7,13 @@ mod step;
 
 use regraft_data::shuffled;
 use regraft_exec::{ExecError, Executor, HostTensor};
-use regraft_graph::{Graph, ValueId};
+use regraft_graph::{Graph, NodeId, ValueId};
 
 pub use self::answers::Feature;
 use self::answers::Teacher;
 pub use self::reestimate::{REESTIMATION_BATCHES, Reestimation};
 use crate::attack::Hardened;
+use crate::blocking::blocked;
 use crate::network::Network;
 use crate::parameters::{Trained, trained};
 use crate::penalty::GroupLasso;
@@ -20,7 +21,7 @@ use crate::samples::Feeds;
 use crate::soft::{At, Noisy, Pruner};
 use crate::state::State;
 use crate::targets::Truth;
-use crate::{FitConfig, Measure, Method, Samples, SoftPruning, Targets, TrainError};
+use crate::{FitConfig, Goal, Measure, Method, Samples, SoftPruning, Targets, TrainError};
 
 /// What one epoch did.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,7 +47,7 @@ pub trait Watch {
     /// Training begins; `measure` is what scores of held-out samples are.
     fn begins(&mut self, _measure: Measure) {}
 
-    /// No gradient reaches these weights, because of a node and its op: they stay as they are.
+    /// No gradient reaches these weights, because of a node and its op: they do not train.
     fn unreached(&mut self, _weights: &[&str], _node: &str, _op: &str) {}
 
     /// A step is done.
@@ -120,6 +121,7 @@ pub fn fit(
     trained.retain(|t| !task.frozen.contains(&t.id));
     let mut run = Run::new(task, &trained, config, start)?;
     watch.begins(run.measure);
+    run.tell_blocked(watch);
     let mut asked = samples.fit.to_vec();
     if run.truth == Truth::Unknown {
         asked.extend(samples.held_out);
@@ -157,6 +159,9 @@ struct Run<'a> {
     adversary: Option<Hardened>,
     trained: &'a [Trained],
     ids: Vec<ValueId>,
+    /// For each of them whether an op keeps every gradient from it, and such an op.
+    blocked: Vec<bool>,
+    blocking: Option<NodeId>,
     truth: Truth,
     measure: Measure,
     state: State,
@@ -171,11 +176,16 @@ impl<'a> Run<'a> {
     ) -> Result<Self, TrainError> {
         let Task { graph, samples, .. } = task;
         config.check(samples.fit.len())?;
-        if !trained.iter().any(|t| t.is_weight) {
+        let is_empty = match config.prune {
+            Some(_) => !trained.iter().any(|t| t.is_weight),
+            None => trained.is_empty(),
+        };
+        if is_empty {
             return Err(TrainError::NothingToTrain);
         }
-        let network = Network::new(graph, config.training_mode, config.exec)?;
-        let fresh = State::new(graph, trained, config);
+        check_frozen(&task, config)?;
+        let network = Network::new(graph, task.frozen, config.training_mode, config.exec)?;
+        let fresh = State::new(graph, trained, task.frozen, config);
         let state = match start {
             Some(state) => {
                 state.fits(&fresh)?;
@@ -205,7 +215,16 @@ impl<'a> Run<'a> {
         let score_shape = one.shape.get(1..).unwrap_or_default().to_vec();
         let loss = config.objective.loss;
         let truth = Truth::new(samples.targets, loss, &score_shape, is_taught)?;
-        let adversary = config.adversary.map(|a| Hardened::new(a, samples, scores));
+        if matches!(truth, Truth::Numbers { .. }) && config.objective.label_smoothing > 0.0 {
+            return Err(TrainError::Targets {
+                reason: "labels are smoothed between classes, and these are numbers".to_owned(),
+            });
+        }
+        let classes = matches!(truth, Truth::Classes(_));
+        let adversary = config.adversary;
+        let adversary = adversary.map(|a| Hardened::new(a, samples, (scores, classes)));
+        let ids: Vec<ValueId> = trained.iter().map(|t| t.id).collect();
+        let (blocked, blocking) = blocked(graph, scores, &ids);
         Ok(Self {
             graph,
             samples,
@@ -220,12 +239,38 @@ impl<'a> Run<'a> {
             scores,
             score_shape,
             adversary: adversary.transpose()?,
-            ids: trained.iter().map(|t| t.id).collect(),
+            ids,
+            blocked,
+            blocking,
             trained,
             measure: truth.measure(loss),
             truth,
             state,
         })
+    }
+
+    /// Tells of weights that an op keeps every gradient from.
+    fn tell_blocked(&self, watch: &mut dyn Watch) {
+        let Some(op) = self.blocking else { return };
+        let names = self.trained.iter().zip(&self.blocked);
+        let names = names.filter(|(t, blocked)| **blocked && t.is_weight);
+        let names: Vec<&str> = names.map(|(t, _)| t.name.as_str()).collect();
+        let label = self.graph.node_label(op);
+        if !names.is_empty() {
+            watch.unreached(&names, &label, self.graph.node(op).op.name());
+        }
+    }
+
+    fn no_gradient(&self) -> TrainError {
+        let op = self.blocking.filter(|_| self.blocked.iter().all(|b| *b));
+        let named = |id| {
+            let op = self.graph.node(id).op.name().to_owned();
+            (self.graph.node_label(id), op)
+        };
+        TrainError::NoGradient {
+            scores: self.graph.value(self.scores).name.clone(),
+            op: op.map(named),
+        }
     }
 
     fn steps_per_epoch(&self) -> usize {
@@ -315,6 +360,22 @@ impl<'a> Run<'a> {
             edit.set_initializer(parameter.id, tensor);
         }
         Ok(edit.finish()?)
+    }
+}
+
+/// Refuses weights that stay where a method changes all of them.
+fn check_frozen(task: &Task<'_>, config: &FitConfig) -> Result<(), TrainError> {
+    let Some(soft) = config.prune.filter(|_| !task.frozen.is_empty()) else {
+        return Ok(());
+    };
+    match (soft.goal, soft.method) {
+        (Goal::Channels { .. }, _) => Err(TrainError::Frozen {
+            why: "whole channels go, and with them parts of frozen weights",
+        }),
+        (_, Method::Iterative { .. }) => Err(TrainError::Frozen {
+            why: "the rebuild between rounds solves for all weights",
+        }),
+        _ => Ok(()),
     }
 }
 

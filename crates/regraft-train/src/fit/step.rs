@@ -3,10 +3,8 @@
 use super::answers::Lesson;
 use super::{Run, Watch};
 use crate::TrainError;
-use crate::blocking::blocking;
 use crate::network::Form;
 use crate::optimizer::Step;
-use crate::parameters::Trained;
 use crate::samples::Feeds;
 use crate::soft::{Did, Saliency, learn, variances};
 use crate::state::Moments;
@@ -69,42 +67,16 @@ impl Run<'_> {
             .map(take)
             .map(Option::unwrap_or_default)
             .collect();
-        if step == 0 {
-            self.reached(&gradients, watch)?;
+        // A network that is its own teacher has nothing to learn at first.
+        let is_dead = gradients.iter().flatten().all(|g| *g == 0.0);
+        if step == 0 && is_dead && found.loss != 0.0 {
+            return Err(self.no_gradient());
         }
         if let Some(limit) = self.config.clip {
             clip(&mut gradients, limit);
         }
         self.descend(gradients, &of_variances, rate as f32);
         Ok(found.loss)
-    }
-
-    /// Tells which weights the first gradients do not reach.
-    ///
-    /// # Errors
-    /// [`TrainError::NoGradient`] if they reach none.
-    fn reached(&self, gradients: &[Vec<f32>], watch: &mut dyn Watch) -> Result<(), TrainError> {
-        let is_zero = |g: &Vec<f32>| g.iter().all(|g| *g == 0.0);
-        let silent = self.trained.iter().zip(gradients);
-        let silent = silent.filter(|(t, g)| t.is_weight && is_zero(g));
-        let silent: Vec<&Trained> = silent.map(|(t, _)| t).collect();
-        if silent.is_empty() {
-            return Ok(());
-        }
-        let ids: Vec<ValueId> = silent.iter().map(|t| t.id).collect();
-        let op = blocking(self.graph, self.scores, &ids);
-        if gradients.iter().all(is_zero) {
-            return Err(TrainError::NoGradient {
-                scores: self.graph.value(self.scores).name.clone(),
-                op,
-            });
-        }
-        // Without such an op they are dead in one batch only.
-        if let Some((node, op)) = op {
-            let names: Vec<&str> = silent.iter().map(|t| t.name.as_str()).collect();
-            watch.unreached(&names, &node, &op);
-        }
-        Ok(())
     }
 
     /// Returns the loss and its gradients, and those of the variances where weights have some.
@@ -209,7 +181,7 @@ impl Run<'_> {
         let parts = self.trained.iter().zip(&gradients).zip(&state.masks.all);
         for (i, ((parameter, gradient), mask)) in parts.enumerate() {
             let weights = &mut state.weights[i];
-            if gradient.len() != weights.len() {
+            if gradient.len() != weights.len() || self.blocked[i] {
                 continue;
             }
             let Moments { first, second } = &mut state.moments[i];

@@ -58,9 +58,9 @@ fn statistics_of(graph: &Graph, node: &Node) -> Option<[ValueId; 2]> {
 }
 
 /// Returns the running statistics that a graph holds, in the order in which they are kept.
-pub(crate) fn running_statistics(graph: &Graph) -> Vec<Vec<f32>> {
+pub(crate) fn running_statistics(graph: &Graph, frozen: &[ValueId]) -> Vec<Vec<f32>> {
     let mut edit = graph.edit();
-    let ids = Normalisations::unfix(graph, &mut edit).running;
+    let ids = Normalisations::unfix(graph, frozen, &mut edit).running;
     let data = |id: &ValueId| {
         graph
             .tensor(*id)
@@ -74,8 +74,9 @@ pub(crate) fn running_statistics(graph: &Graph) -> Vec<Vec<f32>> {
 }
 
 impl Normalisations {
-    /// Gives every batch normalisation with constant statistics those of its batch.
-    pub(super) fn unfix(graph: &Graph, edit: &mut GraphEdit) -> Self {
+    /// Gives every batch normalisation with constant statistics those of its batch, but those whose
+    /// scale and shift are `frozen`.
+    pub(super) fn unfix(graph: &Graph, frozen: &[ValueId], edit: &mut GraphEdit) -> Self {
         let mut found = Self::default();
         for (id, node) in graph.nodes() {
             let (Op::BatchNormalization { epsilon }, Some(x)) = (&node.op, node.input(0)) else {
@@ -84,6 +85,10 @@ impl Normalisations {
             let Some(statistics) = statistics_of(graph, node) else {
                 continue;
             };
+            let is_frozen = |port| node.input(port).is_some_and(|v| frozen.contains(&v));
+            if is_frozen(1) && is_frozen(2) {
+                continue;
+            }
             // Momentum 0 leaves nothing of the running statistics: the outputs are the batch's.
             let op = Op::BatchStatistics {
                 epsilon: *epsilon,

@@ -94,15 +94,17 @@ struct Shapes {
 }
 
 impl Network {
-    /// Returns both forms of `graph`.
+    /// Returns both forms of `graph`; normalisations whose scale and shift are `frozen` keep their
+    /// statistics.
     pub(crate) fn new(
         graph: &Graph,
+        frozen: &[ValueId],
         mode: TrainingMode,
         exec: ExecOptions,
     ) -> Result<Self, TrainError> {
         let mut edit = graph.edit();
         let normalisations = if mode.batch_statistics {
-            Normalisations::unfix(graph, &mut edit)
+            Normalisations::unfix(graph, frozen, &mut edit)
         } else {
             Normalisations::default()
         };

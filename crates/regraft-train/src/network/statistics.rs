@@ -1,6 +1,6 @@
 //! Running statistics as a run keeps them.
 
-use regraft_graph::Graph;
+use regraft_graph::{Graph, ValueId};
 
 use super::batch_norm::running_statistics;
 use crate::FitConfig;
@@ -16,9 +16,9 @@ pub(crate) struct Statistics {
 
 impl Statistics {
     /// Returns what a run starts from.
-    pub(crate) fn of(graph: &Graph, config: &FitConfig) -> Self {
+    pub(crate) fn of(graph: &Graph, frozen: &[ValueId], config: &FitConfig) -> Self {
         let now = if config.training_mode.batch_statistics {
-            running_statistics(graph)
+            running_statistics(graph, frozen)
         } else {
             Vec::new()
         };

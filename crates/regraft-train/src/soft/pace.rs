@@ -37,6 +37,8 @@ impl Level {
     pub(crate) fn judge(&mut self, score: f64, tolerance: f64, epochs: f64) {
         if self.step == 0.0 {
             self.step = (FIRST_STEP / epochs.max(1.0)).min(1.0);
+            // An R² may well begin below zero.
+            self.best = score;
         }
         self.best = self.best.max(score);
         if score + tolerance >= self.best {

@@ -63,7 +63,7 @@ fn state(trained: &[Trained], graph: &Graph, mask: &[bool], weights: &[f32], sum
         seed: 1,
         exec: ExecOptions::default(),
     };
-    let mut state = State::new(graph, trained, &config);
+    let mut state = State::new(graph, trained, &[], &config);
     state.weights = vec![weights.to_vec()];
     state.gradients = vec![sum.to_vec()];
     state.moments[0].first = vec![1.0; weights.len()];
@@ -277,7 +277,16 @@ fn paces_end_at_the_share() {
 }
 
 #[test]
-fn an_adaptive_pace_follows_held_out_accuracy() {
+fn an_adaptive_pace_moves_on_from_a_score_below_zero() {
+    let mut level = super::Level::default();
+    level.judge(-20.0, 0.01, 8.0);
+    assert!((level.part - 0.25).abs() < 1e-12);
+    level.judge(-3.0, 0.01, 8.0);
+    assert!((level.part - 0.5).abs() < 1e-12 && (level.best + 3.0).abs() < 1e-12);
+}
+
+#[test]
+fn an_adaptive_pace_follows_the_held_out_score() {
     let mut level = super::Level::default();
     level.judge(0.9, 0.01, 8.0);
     // A quarter of the way: what is left of 99 % sparsity is the fourth root of a hundredth.

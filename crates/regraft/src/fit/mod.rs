@@ -133,6 +133,7 @@ fn one(recipe: &FitRecipe, options: &RunOptions, log: &Log<'_>) -> Result<Done, 
     let source = open_data(data, &model, &input)?;
     let set = Set::new(&source, &input, recipe, source.describe(&model))?;
     log.note(&set.description);
+    set.truth()?.check(&model)?;
     let teacher = match &recipe.teacher {
         Some(path) if recipe.teacher_share > 0.0 || recipe.feature_weight > 0.0 => {
             Some(Model::open(path, &reading)?)
@@ -265,9 +266,13 @@ impl Parts<'_> {
         options: &RunOptions,
     ) -> Result<Report, Error> {
         let exec = Stages::exec(self.reading);
-        let (fed, truth) = set.judging()?;
-        let dense = outputs(self.graph, &fed, exec)?;
-        let small = outputs(&fitted.graph, &fed, exec)?;
+        let (fed, truth) = (set.judging()?, set.truth()?);
+        let mut dense = outputs(self.graph, &fed, exec)?;
+        let mut small = outputs(&fitted.graph, &fed, exec)?;
+        if self.recipe.loss == LossName::SquaredError {
+            // Trained towards 0 and 1, they are as good as probabilities.
+            (dense.decides_at, small.decides_at) = (0.5, 0.5);
+        }
         let figures = |graph: &Graph, bytes: usize, m| -> Result<ModelFigures, Error> {
             let cost = cost_of(graph)?;
             Ok(ModelFigures {

@@ -142,7 +142,7 @@ pub struct FitRecipe {
     pub every: usize,
     /// How the share grows from `begin` to `end`.
     pub pace: PaceName,
-    /// Held-out accuracy that may be lost, as a share, of `pace = "adaptive"`.
+    /// What of the held-out score may be lost, of `pace = "adaptive"`.
     pub tolerance: f64,
     /// What decides which connections go.
     pub saliency: SaliencyName,

@@ -146,8 +146,8 @@ impl<'a> Set<'a> {
         }
     }
 
-    /// Returns the samples that judge, and what is known of them.
-    pub(super) fn judging(&self) -> Result<(Fed, Truth), Error> {
+    /// Returns the samples that judge.
+    pub(super) fn judging(&self) -> Result<Fed, Error> {
         match &self.from {
             From::Data {
                 input,
@@ -156,12 +156,17 @@ impl<'a> Set<'a> {
                 ..
             } => {
                 let values = activations(judge, &self.judged, judge_preprocess, CHUNK)?;
-                let truth = Truth::of(judge, &self.judged)?;
-                Ok((Fed::one(*input, values), truth))
+                Ok(Fed::one(*input, values))
             }
-            From::Named { rows, truth } => {
-                Ok((rows.fed(&self.judged, CHUNK), truth.select(&self.judged)))
-            }
+            From::Named { rows, .. } => Ok(rows.fed(&self.judged, CHUNK)),
+        }
+    }
+
+    /// Returns what is known of them.
+    pub(super) fn truth(&self) -> Result<Truth, Error> {
+        match &self.from {
+            From::Data { judge, .. } => Truth::of(judge, &self.judged),
+            From::Named { truth, .. } => Ok(truth.select(&self.judged)),
         }
     }
 

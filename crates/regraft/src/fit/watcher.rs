@@ -100,7 +100,7 @@ impl Watch for Watcher<'_> {
         let some: Vec<String> = weights.iter().take(3).map(|w| format!("`{w}`")).collect();
         let more = if weights.len() > 3 { ", …" } else { "" };
         self.log.warn(format!(
-            "`{node}` ({op}) lets no gradient through: {} weights before it stay as they are ({}{more})",
+            "`{node}` ({op}) lets no gradient through: {} weights before it do not train ({}{more})",
             weights.len(),
             some.join(", ")
         ));

@@ -12,7 +12,7 @@ use regraft_rebuild::find_layers;
 use regraft_solve::stats::{kendall_tau, spearman};
 
 use super::{Correlation, Effect, Importance, Part, Quality, strength};
-use crate::evaluate::{Outputs, metrics};
+use crate::evaluate::{Outputs, decides_at, metrics};
 use crate::model::Model;
 use crate::pipeline::Stages;
 use crate::progress::{Adapter, Progress};
@@ -58,6 +58,7 @@ pub(crate) fn importance(
     let feeds: BTreeMap<_, _> = samples.samples.all();
     let mut judge = Judge {
         samples: &samples,
+        decides_at: decides_at(&model.graph),
         dense: None,
         found: vec![None; runs.len()],
         failed: None,
@@ -88,7 +89,7 @@ pub(crate) fn importance(
     }
     if dense.accuracy.is_none() {
         notes.push(
-            "no labels that fit the model: it is compared with the dense model only".to_owned(),
+            "no classes that fit the model: it is compared with the dense model only".to_owned(),
         );
     }
     let layers = parts.list.split_off(parts.n_groups);
@@ -224,6 +225,8 @@ fn without_weaker(weight: &Tensor) -> Result<(Tensor, usize), Error> {
 /// Turns outputs into figures as they come, so that none are kept.
 struct Judge<'a> {
     samples: &'a EvaluationSamples,
+    /// See [`Outputs::decides_at`].
+    decides_at: f32,
     dense: Option<(Outputs, Quality)>,
     found: Vec<Option<Quality>>,
     failed: Option<Error>,
@@ -241,7 +244,7 @@ impl Judge<'_> {
     }
 
     fn judge(&mut self, which: Option<usize>, chunks: &[HostTensor]) -> Result<(), Error> {
-        let outputs = Outputs::of(&self.samples.samples, chunks)?;
+        let outputs = Outputs::of(&self.samples.samples, chunks, self.decides_at)?;
         let truth = &self.samples.truth;
         let names = &self.samples.class_names;
         let Some(at) = which else {

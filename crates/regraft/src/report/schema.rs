@@ -312,7 +312,7 @@ pub struct PrunedFigures {
 pub struct Metrics {
     /// Samples judged.
     pub samples: usize,
-    /// Share of samples whose first class is right.
+    /// Share of samples whose first class is right; of answers that are yes or no, the share that is right.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accuracy: Option<f64>,
     /// Share of samples whose class is among the first five.

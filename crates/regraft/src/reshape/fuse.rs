@@ -220,10 +220,11 @@ impl Quality {
     }
 }
 
-/// Accuracy, or how close outputs are to those they were compared with; higher is better.
+/// Accuracy or R², or how close outputs are to those they were compared with; higher is better.
 fn score(metrics: &Metrics) -> f64 {
     metrics
         .accuracy
+        .or(metrics.r2)
         .or(metrics.agreement_with_dense)
         .or(metrics.mse_to_dense.map(|e| -e))
         .unwrap_or(0.0)
@@ -405,8 +406,14 @@ impl FuseFigures {
     /// Returns how good each network is, alone and together, in lines.
     pub fn to_terminal(&self) -> String {
         let line = |what: &str, m: &Metrics| {
-            let found = m.accuracy.or(m.agreement_with_dense);
-            let found = found.map_or_else(|| "–".to_owned(), |s| format!("{:.2} %", 100.0 * s));
+            let share = m
+                .accuracy
+                .or(m.agreement_with_dense.filter(|_| m.r2.is_none()));
+            let found = match (share, m.r2) {
+                (Some(share), _) => format!("{:.2} %", 100.0 * share),
+                (None, Some(r2)) => format!("R² {r2:.4}"),
+                (None, None) => "–".to_owned(),
+            };
             format!("{what:<26}{found:>10}\n")
         };
         let mut text = String::new();

@@ -15,7 +15,7 @@ use crate::model::{Model, ModelInput};
 use crate::{Error, ErrorKind, Recipe};
 
 /// Names that an array of labels may have.
-const LABELS: [&str; 4] = ["labels", "label", "y", "targets"];
+const LABELS: [&str; 5] = ["labels", "label", "y", "targets", "target"];
 
 /// The arrays of one archive, by input.
 #[derive(Debug)]
@@ -207,7 +207,7 @@ impl NamedSource {
     }
 }
 
-/// Whole numbers are classes, one a sample; floats are numbers to find.
+/// Whole numbers are classes, one a sample; floats are numbers to find, unless all are whole.
 fn truth_of(array: NamedArray, n: usize) -> Result<Truth, String> {
     let rows = array.shape.first().copied().unwrap_or(0);
     match array.values {
@@ -223,7 +223,9 @@ fn truth_of(array: NamedArray, n: usize) -> Result<Truth, String> {
         }
         ArrayValues::F32(values) if rows == n && !values.is_empty() => {
             let width = values.len() / n;
-            Ok(Truth::Numbers(Numbers { width, values }))
+            let numbers = Numbers { width, values };
+            let classes = numbers.as_classes(Limits::default().max_classes);
+            Ok(classes.map_or(Truth::Numbers(numbers), Truth::Classes))
         }
         ArrayValues::F32(_) => Err(format!(
             "there are numbers to find for {rows} samples, and {n} samples"

@@ -1,8 +1,10 @@
 //! What is known of the samples that judge.
 
 use regraft_data::{Dataset, Numbers};
+use regraft_graph::Dim;
 
-use crate::Error;
+use crate::model::Model;
+use crate::{Error, ErrorKind};
 
 /// What is known of each sample.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -43,6 +45,33 @@ impl Truth {
         match self {
             Self::Classes(classes) => Some(classes),
             Self::Unknown | Self::Numbers(_) => None,
+        }
+    }
+
+    /// Refuses numbers to find that the model's first output has another number of, before anything is
+    /// computed. Where the output's extents are not known, only a run tells.
+    pub(crate) fn check(&self, model: &Model) -> Result<(), Error> {
+        let Self::Numbers(numbers) = self else {
+            return Ok(());
+        };
+        let output = model.graph.outputs().first();
+        let dims = output.and_then(|v| model.facts.shape(*v)).unwrap_or(&[]);
+        let extents = dims.iter().skip(1).map(Dim::fixed);
+        let width = extents
+            .product::<Option<usize>>()
+            .filter(|_| !dims.is_empty());
+        match width {
+            Some(width) if width != numbers.width => Err(Error::new(
+                ErrorKind::Input,
+                format!(
+                    "there are {} numbers to find for a sample, and the model's first output has {width}",
+                    numbers.width
+                ),
+            )
+            .with_hint(
+                "classes are whole numbers, one a sample; leave the numbers out to compare with the dense model only",
+            )),
+            _ => Ok(()),
         }
     }
 

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use regraft::report::{MeasureName, Report, TerminalStyle};
 use regraft::{
-    ErrorKind, FitRecipe, LossName, OptimizerName, Quiet, Recipe, RunOptions, Tuning, eval, fit,
-    shrink,
+    ErrorKind, FitRecipe, LossName, MethodName, OptimizerName, Quiet, Recipe, RunOptions, Tuning,
+    eval, fit, shrink,
 };
 use regraft_exec::{ExecOptions, Executor, HostTensor};
 use regraft_graph::op::{BinaryOp, GlobalPool, UnaryOp};
@@ -207,13 +207,143 @@ fn a_network_of_several_inputs_learns_from_arrays() {
         weights.nonzero as f64 <= 0.41 * weights.all as f64,
         "{weights:?}"
     );
-    // Epochs are kept, and another seed is another run.
+    // A run that is kept gives the same.
     let run = RunOptions {
         run_dir: Some(folder.path().join("run")),
         ..over()
     };
     let again = fit(&recipe, &run, &Quiet).unwrap().report;
     assert_eq!(again.small.metrics, report.small.metrics);
+}
+
+/// One output that says yes or no, as a logit or behind a sigmoid; classes are 0 and 1.
+#[test]
+fn a_network_of_one_output_decides_between_two_classes() {
+    for has_sigmoid in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut net = Net::without_input(11);
+        let shape = vec![Dim::symbol("batch"), Dim::Fixed(FEATURES)];
+        let declared = ValueType {
+            dtype: DType::F32,
+            shape: Some(shape),
+        };
+        net.b.input("x", Some(declared));
+        let hidden = net.linear("x", FEATURES, 16);
+        let hidden = net.relu(&hidden);
+        let mut y = net.linear(&hidden, 16, 1);
+        if has_sigmoid {
+            y = net.node(Op::Unary(UnaryOp::Sigmoid), &[&y]);
+        }
+        let mut random = Random(5);
+        let n = 1000;
+        let (mut values, mut labels) = (Vec::new(), Vec::new());
+        for _ in 0..n {
+            let x: Vec<f32> = (0..FEATURES).map(|_| random.uniform()).collect();
+            // Floats that are whole are classes.
+            labels.extend(f32::from(u8::from(x[0] + x[1] > 0.0)).to_le_bytes());
+            values.extend(x.iter().flat_map(|x| x.to_le_bytes()));
+        }
+        let data = folder.path().join("data.npz");
+        npz(
+            &data,
+            &[
+                ("x", npy("<f4", &[n, FEATURES], &values)),
+                ("y", npy("<f4", &[n], &labels)),
+            ],
+        );
+        let recipe = FitRecipe {
+            model: Some(write_model(folder.path(), &net.finish(&y))),
+            data: Some(data),
+            output: Some(folder.path().join("trained.onnx")),
+            loss: LossName::Binary,
+            epochs: 10,
+            batch: 32,
+            held_out: 100,
+            threads: Some(1),
+            ..FitRecipe::default()
+        };
+        let report = fit(&recipe, &over(), &Quiet).unwrap().report;
+        let metrics = report.small.metrics.as_ref().unwrap();
+        assert!(metrics.accuracy.unwrap() > 0.95, "{metrics:?}");
+        assert_eq!(metrics.r2.is_some(), has_sigmoid);
+        assert_eq!(training(&report).measure, MeasureName::Decisions);
+        assert!(training(&report).held_out_score > 0.95);
+        // An attack needs a score for each class.
+        let attacked = FitRecipe {
+            attack: regraft::FitAttackName::Fgsm,
+            attack_eps: Some(0.1),
+            ..recipe
+        };
+        let error = fit(&attacked, &over(), &Quiet).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Input, "{error}");
+    }
+}
+
+/// Numbers of another width than the network's are refused before anything is trained.
+#[test]
+fn numbers_that_the_network_does_not_make_are_refused_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let n = 50;
+    let values: Vec<u8> = (0..n * FEATURES)
+        .flat_map(|i| (i as f32).to_le_bytes())
+        .collect();
+    let numbers: Vec<u8> = (0..3 * n)
+        .flat_map(|i| (0.5 + i as f32).to_le_bytes())
+        .collect();
+    let data = folder.path().join("data.npz");
+    npz(
+        &data,
+        &[
+            ("x", npy("<f4", &[n, FEATURES], &values)),
+            ("targets", npy("<f4", &[n, 3], &numbers)),
+        ],
+    );
+    let model = write_model(folder.path(), &regressor());
+    let recipe = FitRecipe {
+        model: Some(model.clone()),
+        data: Some(data.clone()),
+        loss: LossName::SquaredError,
+        epochs: 1_000_000,
+        ..FitRecipe::default()
+    };
+    let error = fit(&recipe, &over(), &Quiet).unwrap_err();
+    assert!(error.to_string().contains("3 numbers"), "{error}");
+    let pruning = Recipe {
+        model: Some(model),
+        data: Some(data),
+        sparsity: Some(0.5),
+        macs: None,
+        ..Recipe::default()
+    };
+    let error = shrink(&pruning, &over(), &Quiet).unwrap_err();
+    assert!(error.to_string().contains("3 numbers"), "{error}");
+}
+
+/// Nothing is to be learned before something is gone.
+#[test]
+fn a_network_is_its_own_teacher() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = FitRecipe {
+        model: Some(write_model(folder.path(), &student(1, 12))),
+        teacher_share: 1.0,
+        loss: LossName::SquaredError,
+        data: Some(write_unlabelled(folder.path(), 300)),
+        output: Some(folder.path().join("trained.onnx")),
+        sparsity: Some(0.5),
+        epochs: 4,
+        every: 4,
+        batch: 16,
+        held_out: 30,
+        threads: Some(1),
+        ..FitRecipe::default()
+    };
+    let report = fit(&recipe, &over(), &Quiet).unwrap().report;
+    assert_eq!(training(&report).measure, MeasureName::R2);
+    let weights = report.small.weights.unwrap();
+    assert!(
+        weights.nonzero as f64 <= 0.51 * weights.all as f64,
+        "{weights:?}"
+    );
 }
 
 /// Images without labels.
@@ -428,6 +558,17 @@ fn frozen_weights_stay() {
     }
     assert!(same > 1 && other > 1, "{same} {other}");
 
+    let whole: [fn(&mut FitRecipe); 2] = [
+        |r| r.macs = Some(0.5),
+        |r| (r.sparsity, r.method) = (Some(0.5), MethodName::Iterative),
+    ];
+    for change in whole {
+        let mut other = recipe.clone();
+        change(&mut other);
+        let error = fit(&other, &over(), &Quiet).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
+        assert!(error.to_string().contains("frozen"), "{error}");
+    }
     let wrong = FitRecipe {
         freeze: vec!["nothing*".to_owned()],
         ..recipe
@@ -448,8 +589,17 @@ fn what_no_gradient_reaches_is_told() {
     let pooled = net.node(Op::GlobalPool(GlobalPool::Average), &[&x]);
     let flat = net.flatten(&pooled);
     let y = net.linear(&flat, 8, 3);
-    let recipe = short(folder.path(), &net.finish(&y));
+    let before = net.finish(&y);
+    let recipe = short(folder.path(), &before);
     let report = fit(&recipe, &over(), &Quiet).unwrap().report;
+    let after = read(&folder.path().join("trained.onnx"), &Limits::default()).unwrap();
+    let of = |graph: &Graph, name: &str| {
+        let id = graph.find_value(name).unwrap();
+        graph.tensor(id).unwrap().as_f32().unwrap().to_vec()
+    };
+    // No decay either.
+    assert_eq!(of(&before, "w1"), of(&after, "w1"));
+    assert_ne!(of(&before, "w3"), of(&after, "w3"));
     let told = report.warnings.iter().find(|w| w.contains("`round2`"));
     assert!(
         told.is_some_and(|w| w.contains("`w1`")),

@@ -1,5 +1,7 @@
 //! The figures of docs/results.md: real commands, judged from outside on the files they wrote.
 
+mod training;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -15,6 +17,8 @@ use crate::python::{self, Environment};
 /// Batch of the latency figure.
 const LATENCY_BATCH: &str = "32";
 const PEAK_BAR_BYTES: u64 = 2_000_000_000;
+/// The head of the second section.
+const TRAINING: &str = "\n## Training\n\n";
 /// Exit codes that leave a written file: done, and done with reported fallbacks.
 const WRITTEN: [i32; 2] = [0, 5];
 
@@ -24,6 +28,7 @@ pub(crate) struct Options {
     seeds: usize,
     only: Option<String>,
     no_tune: bool,
+    training: bool,
     shared: PathBuf,
     python: Option<String>,
 }
@@ -36,6 +41,7 @@ impl Options {
             seeds: arguments.number("--seeds", 1)?,
             only: arguments.value("--only")?,
             no_tune: arguments.switch("--no-tune"),
+            training: arguments.switch("--training"),
             shared: root.join(shared.as_deref().unwrap_or("../shared")),
             python: arguments.value("--python")?,
         })
@@ -94,6 +100,17 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
         dense_accuracy: BTreeMap::new(),
     };
     std::fs::create_dir_all(&bench.out)?;
+    let path = root.join("docs/results.md");
+    // A page that is not there yet has no other section.
+    let old = std::fs::read_to_string(&path).unwrap_or_default();
+    let (pruning, training) = old.split_once(TRAINING).unwrap_or((&old, ""));
+    if options.training {
+        let section = training::section(&bench, root)?;
+        let page = format!("{pruning}{TRAINING}{}{section}", written(root)?);
+        std::fs::write(&path, page)?;
+        println!("figures: wrote the section about training of docs/results.md");
+        return Ok(());
+    }
     let mut table = String::new();
     let wanted = |row: &&Row| {
         let is_named = options
@@ -110,8 +127,8 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
             writeln!(table, "{line}")?;
         }
     }
-    let page = page(root, &table)?;
-    std::fs::write(root.join("docs/results.md"), page)?;
+    let page = format!("{}{TRAINING}{training}", page(root, &table)?);
+    std::fs::write(&path, page)?;
     println!("figures: wrote docs/results.md");
     Ok(())
 }
@@ -275,22 +292,31 @@ fn kept_macs(stdout: &str) -> Option<f64> {
     Some(report["small"]["macs"].as_f64()? / dense)
 }
 
-fn page(root: &Path, table: &str) -> Result<String> {
+/// Returns when and where a section was written.
+fn written(root: &Path) -> Result<String> {
     let commit = process::output(
         Command::new("git")
             .args(["describe", "--always", "--dirty"])
             .current_dir(root),
     )?;
     Ok(format!(
-        "# Results\n\nWritten by `cargo xtask figures`, not by hand. Commit {}, {}, 2 threads, release build.\n\n\
+        "Commit {}, {}, 2 threads, release build.\n\n",
+        commit.trim(),
+        processor(),
+    ))
+}
+
+fn page(root: &Path, table: &str) -> Result<String> {
+    Ok(format!(
+        "# Results\n\nWritten by `cargo xtask figures`, the second part by `cargo xtask figures --training`, not by hand.\n\n\
+         ## Pruning and rebuilding\n\n{}\
          Accuracy is judged by a script of its own with ONNX Runtime on the written file: the first 1,000 CIFAR-10 test \
          images (standard error about 0.8 points), all 10,000 of MNIST. Calibration uses no labels. `time` is the small \
          model's time as a share of the dense one's in ONNX Runtime, one thread, batch {LATENCY_BATCH}, median of interleaved runs. \
          Memory is the kernel's peak for the whole process.\n\n\
          | command | accuracy, figures | bar: at most | reached | wall time | peak memory |\n\
          | --- | --- | --- | --- | --- | --- |\n{table}",
-        commit.trim(),
-        processor(),
+        written(root)?
     ))
 }
 
