@@ -35,7 +35,7 @@ usage: cargo xtask TASK
       --seeds N          seeds 0 to N-1 for each command (1)
       --only TEXT        only the rows whose name contains TEXT
       --training         the section about training instead: the recipes of recipes/ (hours; what is there
-                         stays)
+                         stays; --only may then name several, by commas)
       --no-tune          with `--tune none`: without gradient tuning
       --shared DIR       where the models, the data and judge.py are (../shared)
       --python FILE      an interpreter with the packages of xtask/peers/requirements.txt

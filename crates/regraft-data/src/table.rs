@@ -29,6 +29,8 @@ pub enum LabelColumn {
 }
 
 const LABEL_NAMES: [&str; 5] = ["label", "labels", "class", "target", "y"];
+/// Those that say that there are classes.
+const CLASS_NAMES: [&str; 3] = ["label", "labels", "class"];
 
 /// A table as read; labels still are positions in `label_texts`.
 #[derive(Debug, Default)]
@@ -42,6 +44,8 @@ pub(crate) struct Table {
     /// True if the label column holds more different numbers than there may be classes: it has no
     /// `labels` then.
     pub(crate) is_numeric: bool,
+    /// True if the label column's name does not say that it holds classes.
+    pub(crate) may_count: bool,
 }
 
 impl Table {
@@ -267,6 +271,10 @@ impl Parser<'_> {
             .map(|f| String::from_utf8_lossy(f).trim().to_owned())
             .collect();
         let named = |wanted: &dyn Fn(&str) -> bool| texts.iter().position(|t| wanted(t));
+        self.table.may_count = *self.label_column == LabelColumn::Auto
+            && !texts
+                .iter()
+                .any(|t| CLASS_NAMES.contains(&t.to_ascii_lowercase().as_str()));
         let is_label = |t: &str| LABEL_NAMES.contains(&t.to_ascii_lowercase().as_str());
         let numeric = |t: &String| t.parse::<f64>().is_ok();
         let mut is_header = texts.iter().any(|t| is_label(t)) || !texts.iter().any(numeric);
@@ -369,11 +377,12 @@ fn whole(text: &str) -> Option<i64> {
 }
 
 /// Returns class names for the labels of several tables, and rewrites the labels
-/// to them. Whole numbers stay what they are and need no names. Numbers with fractions, below
-/// zero or past `max_classes` are no classes but numbers to find, and then no table has labels.
+/// to them. Whole numbers stay what they are and need no names. Numbers with fractions, and in a
+/// column that is not called after classes those below zero or past `max_classes`, are numbers
+/// to find, and then no table has labels.
 ///
 /// # Errors
-/// [`DataError::LabelRange`] for a whole number past `max_classes` beside texts.
+/// [`DataError::LabelRange`] for any other whole number past `max_classes`.
 pub(crate) fn unify_labels(
     tables: &mut [(String, Table)],
     max_classes: u64,
@@ -382,7 +391,8 @@ pub(crate) fn unify_labels(
     let numeric = texts().all(|t| whole(t).is_some());
     let labelled = || tables.iter().filter(|(_, t)| t.labels.is_some());
     let is_class = |t: &String| whole(t).is_some_and(|c| (0..max_classes as i64).contains(&c));
-    let is_numeric = labelled().any(|(_, t)| t.is_numeric) || !texts().all(is_class);
+    let counts = labelled().all(|(_, t)| t.may_count) && !texts().all(is_class);
+    let is_numeric = labelled().any(|(_, t)| t.is_numeric) || !numeric || counts;
     if is_numeric && labelled().all(|(_, t)| t.numbers.is_some()) {
         for (_, table) in tables.iter_mut() {
             table.labels = None;
@@ -425,4 +435,47 @@ pub(crate) fn unify_labels(
         }
     }
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::Limits;
+
+    fn opened(text: &str, max_classes: u64) -> Result<Table, DataError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.csv");
+        std::fs::write(&path, text).unwrap();
+        let limits = Limits {
+            max_classes,
+            ..Limits::default()
+        };
+        let table = read(&path, &LabelColumn::Auto, &mut Budget::new(&limits))?;
+        let mut tables = vec![("t.csv".to_owned(), table)];
+        unify_labels(&mut tables, max_classes)?;
+        Ok(tables.remove(0).1)
+    }
+
+    #[test]
+    fn a_target_column_is_of_classes_or_of_numbers() {
+        let classes = opened("a,target\n1,0\n2,3\n", 10).unwrap();
+        assert_eq!((classes.labels, classes.numbers), (Some(vec![0, 3]), None));
+        for text in [
+            "a,target\n1,0.5\n2,3\n",
+            "a,label\n1,0.5\n2,3\n",
+            "a,target\n1,-2\n2,3\n",
+            "a,target\n1,2\n2,30\n",
+        ] {
+            let found = opened(text, 10).unwrap();
+            assert_eq!(found.labels, None, "{text}");
+            assert_eq!(found.numbers.map(|n| n.len()), Some(2), "{text}");
+        }
+        // More numbers than there may be classes, in any order.
+        for text in ["a,y\n1,1\n1,2\n1,3\n1,0.5\n", "a,y\n1,0.5\n1,1\n1,2\n1,3\n"] {
+            assert_eq!(opened(text, 2).unwrap().numbers.map(|n| n.len()), Some(4));
+        }
+        let names = opened("a,y\n1,red\n1,0.5\n", 10).unwrap();
+        assert_eq!((names.labels, names.numbers), (Some(vec![1, 0]), None));
+        assert!(opened("a,y\n1,1\n1,2\n1,3\n1,red\n", 2).is_err());
+    }
 }

@@ -222,6 +222,7 @@ fn archives_of_arrays() {
         ("y_train.npy", npy("<i8", "(3, 1)", &[0; 24])),
         ("x_test.npy", npy("|u1", "(1, 2, 2)", &[6; 4])),
         ("y_test.npy", npy("<f4", "(1,)", &[0; 4])),
+        ("z_test.npy", npy("<f4", "(1,)", &[0; 4])),
     ]);
     let path = put(folder.path(), "mnist.npz", bytes);
     for path in [path.as_path(), folder.path()] {
@@ -230,9 +231,31 @@ fn archives_of_arrays() {
             source.describe(),
             "NumPy archive, 3 training images of 2x2, 1 classes, + 1 test images"
         );
-        assert!(source.notes[0].contains("y_test"), "{:?}", source.notes);
+        assert!(source.notes[0].contains("z_test"), "{:?}", source.notes);
         let test = source.split(Role::Test).unwrap();
+        // Whole floats are classes as other tools write them.
+        assert_eq!(test.labels(), Some(&[0][..]));
         assert_eq!(test.batch(&[0], &raw()).unwrap(), [6.0; 4]);
+    }
+}
+
+#[test]
+fn floats_called_after_labels_are_numbers_to_find() {
+    let folder = tempfile::tempdir().unwrap();
+    let half = 0.5f32.to_le_bytes();
+    let bytes = archive(&[
+        ("x.npy", npy("|u1", "(2, 3)", &[5; 6])),
+        ("targets.npy", npy("<f4", "(2, 2)", &half.repeat(4))),
+    ]);
+    let path = put(folder.path(), "numbers.npz", bytes);
+    for path in [path.as_path(), folder.path()] {
+        let source = open(path, &OpenOptions::default()).unwrap();
+        assert_eq!(
+            source.describe(),
+            "NumPy archive, 2 samples of 3 (u8), 2 numbers to find for each"
+        );
+        let numbers = source.splits[0].data.numbers().unwrap();
+        assert_eq!((numbers.width, &numbers.values[..]), (2, &[0.5; 4][..]));
     }
 }
 

@@ -22,6 +22,18 @@ pub enum Measure {
     R2,
 }
 
+impl Measure {
+    /// Returns the standard error of a share over `n` samples; of R² nothing is known.
+    pub(crate) fn deviation(self, score: f64, n: usize) -> f64 {
+        match self {
+            Self::Accuracy | Self::Agreement | Self::Decisions => {
+                (score * (1.0 - score) / n.max(1) as f64).max(0.0).sqrt()
+            }
+            Self::R2 => 0.0,
+        }
+    }
+}
+
 /// Sums of a score over batches.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tally {

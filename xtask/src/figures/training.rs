@@ -83,7 +83,8 @@ pub(super) fn section(bench: &Bench<'_>, root: &Path) -> Result<String> {
     let options = bench.options;
     let mut table = String::new();
     for row in &ROWS {
-        if !options.only.as_deref().is_none_or(|o| row.name.contains(o)) {
+        let names = |only: &str| only.split(',').any(|part| row.name.contains(part));
+        if !options.only.as_deref().is_none_or(names) {
             continue;
         }
         let mut found = Vec::new();

@@ -65,6 +65,30 @@ impl Run<'_> {
         }
     }
 
+    /// Takes the last epoch for the best one where the held-out samples are too few to tell them apart:
+    /// it has trained for longest. The first of many equals is the best by luck.
+    ///
+    /// With a patience the last epochs are those that brought nothing.
+    pub(super) fn prefer_last(&mut self) {
+        let (Some(best), Some(last)) = (&self.state.best, self.state.records.last()) else {
+            return;
+        };
+        let n = self.samples.held_out.len();
+        let is_worse = last.held_out_score < best.score - self.measure.deviation(best.score, n);
+        let is_other = best.nonzero != self.state.masks.kept() || best.epoch == last.epoch;
+        if self.config.patience.is_some() || is_worse || is_other {
+            return;
+        }
+        let (epoch, score, nonzero) = (last.epoch, last.held_out_score, best.nonzero);
+        self.state.best = Some(Best {
+            epoch,
+            score,
+            nonzero,
+            weights: self.judged(),
+            statistics: self.state.statistics.judged().to_vec(),
+        });
+    }
+
     pub(super) fn finish(
         mut self,
         reestimation: Option<Reestimation>,

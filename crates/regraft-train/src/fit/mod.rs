@@ -71,9 +71,10 @@ pub trait Watch {
 /// The trained network.
 #[derive(Clone, Debug)]
 pub struct Fitted {
-    /// The network of the best epoch, without the channels that went.
+    /// The network of the epoch that is kept, without the channels that went.
     pub graph: Graph,
-    /// The epoch, from 0.
+    /// That epoch, from 0: the last where its score is as good as the best one's within a standard
+    /// error and no patience was set, else the best.
     pub best_epoch: usize,
     /// Its score of the held-out samples.
     pub held_out_score: f64,
@@ -135,6 +136,7 @@ pub fn fit(
         let record = run.epoch(watch)?;
         watch.epoch(&record, &run.state, &trained);
     }
+    run.prefer_last();
     let reestimation = run.reestimate(watch)?;
     run.finish(reestimation)
 }

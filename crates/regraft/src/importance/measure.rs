@@ -89,7 +89,7 @@ pub(crate) fn importance(
     }
     if dense.accuracy.is_none() {
         notes.push(
-            "no classes that fit the model: it is compared with the dense model only".to_owned(),
+            "no labels that fit the model: it is compared with the dense model only".to_owned(),
         );
     }
     let layers = parts.list.split_off(parts.n_groups);

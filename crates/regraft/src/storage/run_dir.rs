@@ -1,5 +1,6 @@
 //! The run directory: what a killed run has finished.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -93,6 +94,8 @@ struct ManifestHead {
 pub(crate) struct RunDir {
     dir: PathBuf,
     journal: Journal,
+    /// The SHA-256 of what the last unit of a key replaced.
+    replaced: BTreeMap<String, String>,
     _lock: File,
 }
 
@@ -132,6 +135,7 @@ impl RunDir {
         Ok(Self {
             dir: dir.to_path_buf(),
             journal: Journal::open(dir)?,
+            replaced: BTreeMap::new(),
             _lock: lock,
         })
     }
@@ -148,6 +152,7 @@ impl RunDir {
         Ok(Some(Self {
             dir: dir.to_path_buf(),
             journal: Journal::open(dir)?,
+            replaced: BTreeMap::new(),
             _lock: lock,
         }))
     }
@@ -199,11 +204,28 @@ impl RunDir {
     pub(crate) fn put(&mut self, key: &str, bytes: &[u8]) -> Result<(), StorageError> {
         let sha256 = sha256_hex(bytes);
         write_atomic(&self.unit_path(&sha256), bytes)?;
+        let old = self.journal.entries().get(key).cloned();
         self.journal.append(Entry {
             key: key.to_owned(),
             sha256,
             bytes: bytes.len() as u64,
-        })
+        })?;
+        // The one that was replaced stays, for a last line that is lost; the one before it goes.
+        if let Some(old) = old
+            && let Some(older) = self.replaced.insert(key.to_owned(), old.sha256)
+        {
+            self.forget(&older);
+        }
+        Ok(())
+    }
+
+    /// Removes the file of a unit that nothing speaks of any more. One that stays does no harm.
+    fn forget(&self, sha256: &str) {
+        let entries = self.journal.entries().values();
+        let is_current = entries.map(|e| e.sha256.as_str()).any(|s| s == sha256);
+        if !is_current && !self.replaced.values().any(|s| s == sha256) {
+            let _ = fs::remove_file(self.unit_path(sha256));
+        }
     }
 
     fn unit_path(&self, sha256: &str) -> PathBuf {

@@ -213,6 +213,25 @@ fn units_come_back_after_a_restart() {
     assert_eq!(open.get("tune").unwrap(), None);
 }
 
+/// A training puts a state every epoch; they must not fill the disk.
+#[test]
+fn what_is_replaced_again_and_again_leaves_two_files() {
+    let dir = folder();
+    let run = dir.path().join("run");
+    let mut open = RunDir::open(&run, &fingerprint()).unwrap();
+    open.put("other", b"state 3").unwrap();
+    for epoch in 0..10 {
+        open.put("state", format!("state {epoch}").as_bytes())
+            .unwrap();
+        open.put("seconds", b"60").unwrap();
+    }
+    assert_eq!(open.get("state").unwrap().unwrap(), b"state 9");
+    assert_eq!(open.get("seconds").unwrap().unwrap(), b"60");
+    // Another key has the same bytes as one that went.
+    assert_eq!(open.get("other").unwrap().unwrap(), b"state 3");
+    assert_eq!(names(&run.join("units")).len(), 4);
+}
+
 #[test]
 fn a_second_user_is_turned_away() {
     let dir = folder();
