@@ -259,7 +259,8 @@ fn reaches(row: &Row, found: &Found) -> bool {
     };
     below(Some(found.error), row.max_error)
         && below(found.more, row.max_more.map(|(_, bar)| bar))
-        && row.min_times.is_none_or(|times| all / nonzero >= times)
+        // A share of a number of weights is rounded up to whole ones.
+        && row.min_times.is_none_or(|times| nonzero <= (all / times).ceil())
         && found.minutes <= row.max_minutes
 }
 
@@ -322,6 +323,12 @@ mod tests {
         assert!(!reaches(row, &found(0.86, 1434.0, 60.0)));
         assert!(!reaches(row, &found(0.85, 1436.0, 60.0)));
         assert!(!reaches(row, &found(0.85, 1434.0, 60.1)));
+        let tenth = Found {
+            more: Some(1.0),
+            weights: [40_128.0, 4013.0],
+            ..found(1.0, 0.0, 1.0)
+        };
+        assert!(reaches(&ROWS[3], &tenth));
         let text = line(row, &[found(0.8, 1434.0, 50.0), found(0.9, 1434.0, 51.0)]);
         assert!(text.contains("0.85 ± 0.07 % (0.80, 0.90)"), "{text}");
         assert!(text.ends_with("| 1 of 2 |"), "{text}");
