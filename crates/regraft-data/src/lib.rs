@@ -53,7 +53,7 @@ pub use metrics::{
     top_k_accuracy,
 };
 pub use named_arrays::{ArrayValues, NamedArray, read_npz};
-pub use numbers::{NumberFigures, Numbers};
+pub use numbers::{NumberFigures, NumberSums, Numbers};
 pub use preprocess::{ChannelOrder, Color, Layout, Preprocess, Scale, Size};
 pub use source::{Assignment, DataSource, OpenOptions, Split, open};
 pub use split::{CalibrationSplit, SplitMix64, split_calibration};

@@ -73,25 +73,52 @@ impl Numbers {
                 ),
             });
         }
-        let n = self.len() as f64;
-        let total = outputs.len() as f64;
-        let (mut absolute, mut square) = (0.0, 0.0);
-        let mut sums = vec![[0.0f64; 2]; self.width];
-        for (at, (found, wanted)) in outputs.iter().zip(&self.values).enumerate() {
-            let (found, wanted) = (f64::from(*found), f64::from(*wanted));
-            absolute += (found - wanted).abs();
-            square += (found - wanted) * (found - wanted);
-            let sum = &mut sums[at % self.width];
-            sum[0] += wanted;
-            sum[1] += wanted * wanted;
+        let mut sums = NumberSums::default();
+        sums.add(outputs, &self.values, self.width);
+        Ok(sums.figures())
+    }
+}
+
+/// Sums over samples that say how far outputs are from the numbers to find.
+#[derive(Debug, Clone, Default)]
+pub struct NumberSums {
+    samples: f64,
+    numbers: f64,
+    absolute: f64,
+    square: f64,
+    /// Sums and sums of squares of each number to find.
+    wanted: Vec<[f64; 2]>,
+}
+
+impl NumberSums {
+    /// Adds samples of `width` numbers each: what was found, and what was to find.
+    pub fn add(&mut self, found: &[f32], wanted: &[f32], width: usize) {
+        self.wanted.resize(width, [0.0; 2]);
+        let rows = found.chunks(width.max(1)).zip(wanted.chunks(width.max(1)));
+        for (found, wanted) in rows {
+            self.samples += 1.0;
+            for ((f, w), sums) in found.iter().zip(wanted).zip(&mut self.wanted) {
+                let (f, w) = (f64::from(*f), f64::from(*w));
+                self.numbers += 1.0;
+                self.absolute += (f - w).abs();
+                self.square += (f - w) * (f - w);
+                sums[0] += w;
+                sums[1] += w * w;
+            }
         }
-        let spread: f64 = sums.iter().map(|[sum, sq]| sq - sum * sum / n).sum();
-        let squares: f64 = sums.iter().map(|s| s[1]).sum();
-        Ok(NumberFigures {
-            mean_absolute_error: absolute / total,
-            mean_squared_error: square / total,
-            r2: (spread > f64::EPSILON * squares).then(|| 1.0 - square / spread),
-        })
+    }
+
+    /// Returns the figures of all that was added.
+    pub fn figures(&self) -> NumberFigures {
+        let around = |[sum, squares]: &[f64; 2]| squares - sum * sum / self.samples.max(1.0);
+        let spread: f64 = self.wanted.iter().map(around).sum();
+        let squares: f64 = self.wanted.iter().map(|s| s[1]).sum();
+        let n = self.numbers.max(1.0);
+        NumberFigures {
+            mean_absolute_error: self.absolute / n,
+            mean_squared_error: self.square / n,
+            r2: (spread > f64::EPSILON * squares).then(|| 1.0 - self.square / spread),
+        }
     }
 }
 
@@ -119,31 +146,6 @@ impl Dataset {
     /// Returns the numbers to find of every sample, `None` where samples have classes or nothing.
     pub fn numbers(&self) -> Option<&Numbers> {
         self.numbers.as_ref()
-    }
-
-    /// Returns the same data with numbers to find in place of classes.
-    ///
-    /// # Errors
-    /// [`DataError::LabelCount`] for another number of samples, [`DataError::Value`] for a number that
-    /// is not finite.
-    pub fn with_numbers(mut self, numbers: Numbers) -> Result<Self, DataError> {
-        if numbers.len() != self.n {
-            return Err(DataError::LabelCount {
-                file: self.name,
-                labels: numbers.len() as u64,
-                samples: self.n as u64,
-            });
-        }
-        if let Some(element) = numbers.values.iter().position(|v| !v.is_finite()) {
-            return Err(DataError::Value {
-                file: self.name,
-                what: "NaN or infinity".to_owned(),
-                place: format!("target number {element}"),
-            });
-        }
-        self.labels = None;
-        self.numbers = Some(numbers);
-        Ok(self)
     }
 }
 

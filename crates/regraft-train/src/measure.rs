@@ -1,6 +1,6 @@
 //! How held-out samples are judged.
 
-use regraft_data::argmax_rows;
+use regraft_data::{NumberSums, argmax_rows};
 use regraft_exec::HostTensor;
 
 use crate::TrainError;
@@ -39,9 +39,7 @@ impl Measure {
 pub(crate) struct Tally {
     judged: f64,
     right: f64,
-    error: f64,
-    /// Sums and sums of squares of each wanted number.
-    sums: Vec<[f64; 2]>,
+    numbers: NumberSums,
 }
 
 impl Tally {
@@ -87,7 +85,7 @@ impl Tally {
                     _ => taught,
                 };
                 let n = found.shape.first().copied().unwrap_or(1).max(1);
-                self.compare(scores, wanted, scores.len() / n);
+                self.numbers.add(scores, wanted, scores.len() / n);
             }
         }
         Ok(())
@@ -100,32 +98,15 @@ impl Tally {
         }
     }
 
-    fn compare(&mut self, found: &[f32], wanted: &[f32], width: usize) {
-        self.sums.resize(width, [0.0; 2]);
-        let rows = found.chunks(width.max(1)).zip(wanted.chunks(width.max(1)));
-        for (found, wanted) in rows {
-            self.judged += 1.0;
-            for ((f, w), sums) in found.iter().zip(wanted).zip(&mut self.sums) {
-                let (f, w) = (f64::from(*f), f64::from(*w));
-                self.error += (f - w) * (f - w);
-                sums[0] += w;
-                sums[1] += w * w;
-            }
-        }
-    }
-
     /// Returns the score, 0 of no sample.
     pub(crate) fn score(&self, measure: Measure) -> f64 {
         if measure != Measure::R2 {
             return self.right / self.judged.max(1.0);
         }
-        let around = |[sum, squares]: &[f64; 2]| squares - sum * sum / self.judged.max(1.0);
-        let spread: f64 = self.sums.iter().map(around).sum();
+        let found = self.numbers.figures();
         // Numbers that are all the same have no spread to explain: found or not.
-        if spread <= f64::EPSILON * self.sums.iter().map(|s| s[1]).sum::<f64>() {
-            return f64::from(u8::from(self.error == 0.0));
-        }
-        1.0 - self.error / spread
+        let is_found = found.mean_squared_error == 0.0;
+        found.r2.unwrap_or(f64::from(u8::from(is_found)))
     }
 }
 

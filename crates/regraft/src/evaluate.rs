@@ -10,7 +10,7 @@ use regraft_graph::op::UnaryOp;
 use regraft_graph::{Graph, Op};
 
 use crate::report::{ClassMetrics, Metrics, PrPoint};
-use crate::samples::{Fed, Truth};
+use crate::samples::{Fed, Truth, check_width};
 use crate::{Error, ErrorKind};
 
 pub(crate) use attack::checked_clip;
@@ -167,18 +167,7 @@ pub(crate) fn metrics(
 /// Adds how far outputs are from numbers to find; where all are 0 or 1 the share of right decisions, and
 /// how far probabilities are.
 fn compare(numbers: &Numbers, outputs: &Outputs, result: &mut Metrics) -> Result<(), Error> {
-    if numbers.width != outputs.width {
-        return Err(Error::new(
-            ErrorKind::Input,
-            format!(
-                "there are {} numbers to find for a sample, and the model's first output has {}",
-                numbers.width, outputs.width
-            ),
-        )
-        .with_hint(
-            "classes are whole numbers, one a sample; leave the numbers out to compare with the dense model only",
-        ));
-    }
+    check_width(numbers, outputs.width)?;
     let at = outputs.decides_at;
     if numbers.values.iter().all(|x| [0.0, 1.0].contains(x)) {
         let answers = outputs.data.iter().zip(&numbers.values);

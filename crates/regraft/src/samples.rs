@@ -10,7 +10,7 @@ use std::hash::{Hash, Hasher};
 use std::path::Path;
 
 use regraft_data::{Assignment, DataSource, Dataset, OpenOptions, Preprocess, Scale, Size, open};
-use regraft_exec::HostData;
+use regraft_exec::{HostData, HostTensor};
 use regraft_graph::ValueId;
 use regraft_rebuild::Activations;
 use regraft_train::InputRange;
@@ -18,7 +18,7 @@ use regraft_train::InputRange;
 pub(crate) use fed::Fed;
 pub(crate) use named::{NamedSource, of_declared_kind};
 pub(crate) use rows::{Ordered, Rows};
-pub(crate) use truth::Truth;
+pub(crate) use truth::{Truth, check_width};
 
 use crate::model::{Model, ModelInput};
 use crate::{Error, Recipe};
@@ -65,11 +65,7 @@ impl Samples {
     pub(crate) fn digest(&self) -> String {
         let mut bytes = Vec::new();
         for tensor in self.calibration.tensors() {
-            match &tensor.data {
-                HostData::F32(v) => bytes.extend(v.iter().flat_map(|x| x.to_le_bytes())),
-                HostData::I64(v) => bytes.extend(v.iter().flat_map(|x| x.to_le_bytes())),
-                HostData::Bool(v) => bytes.extend(v.iter().map(|x| u8::from(*x))),
-            }
+            bytes.extend(bytes_of(tensor));
         }
         crate::storage::sha256_hex(&bytes)
     }
@@ -90,6 +86,15 @@ impl Samples {
         let n = self.calibration.n_chunks();
         let fit = n - self.held_out_chunks.min(n);
         self.calibration.chunks(0..fit.min(limit.max(1)))
+    }
+}
+
+/// Returns the elements of a tensor as bytes.
+pub(crate) fn bytes_of(tensor: &HostTensor) -> Vec<u8> {
+    match &tensor.data {
+        HostData::F32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        HostData::I64(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        HostData::Bool(v) => v.iter().map(|x| u8::from(*x)).collect(),
     }
 }
 

@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 
 use regraft_data::{DataSource, Dataset, Numbers, Preprocess, Role, split_calibration};
-use regraft_exec::{HostData, HostTensor};
 use regraft_graph::ValueId;
 use regraft_rebuild::Activations;
 use regraft_train::{Inputs, Samples, Targets};
 
 use super::FitRecipe;
 use crate::model::ModelInput;
-use crate::samples::{Fed, Rows, Source, Truth, activations, preprocess};
+use crate::samples::{Fed, Rows, Source, Truth, activations, bytes_of, preprocess};
 use crate::{Error, ErrorKind};
 
 /// Samples of a chunk that judges.
@@ -222,12 +221,4 @@ fn training_split(source: &DataSource) -> Result<&Dataset, Error> {
         .split(Role::Train)
         .or(first)
         .ok_or_else(|| Error::new(ErrorKind::Input, "the data set has no split to train on"))
-}
-
-fn bytes_of(tensor: &HostTensor) -> Vec<u8> {
-    match &tensor.data {
-        HostData::F32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        HostData::I64(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        HostData::Bool(v) => v.iter().map(|x| u8::from(*x)).collect(),
-    }
 }

@@ -55,19 +55,12 @@ impl Report {
     /// Returns what was lost, in hundredths, and of what: accuracy where there are classes, R² where there
     /// are numbers to find, else agreement with the dense network; `None` where nothing was judged.
     pub fn drop_points(&self) -> Option<(&'static str, f64)> {
-        type Get = fn(&Metrics) -> Option<f64>;
-        let scores: [(&'static str, Get); 2] = [("accuracy", |m| m.accuracy), ("R²", |m| m.r2)];
-        for (name, get) in scores {
-            let of = |m: &Option<Metrics>| m.as_ref().and_then(get);
-            if let (Some(dense), Some(small)) = (of(&self.dense.metrics), of(&self.small.metrics)) {
-                return Some((name, 100.0 * (dense - small)));
-            }
-        }
-        let agreement = self.small.metrics.as_ref()?.agreement_with_dense?;
-        Some((
-            "agreement with the dense network",
-            100.0 * (1.0 - agreement),
-        ))
+        let q = format::quality(self)?;
+        let of = match q.measure {
+            MeasureName::Agreement => "agreement with the dense network",
+            measure => measure.title(),
+        };
+        Some((of, 100.0 * (q.dense - q.small)))
     }
 
     /// Returns the text of report.md: the short account, for a commit or a ticket.

@@ -18,6 +18,21 @@ pub(crate) enum Truth {
     Numbers(Numbers),
 }
 
+/// Refuses numbers to find for a model whose first output has another number of them.
+pub(crate) fn check_width(numbers: &Numbers, width: usize) -> Result<(), Error> {
+    if numbers.width == width {
+        return Ok(());
+    }
+    let wanted = numbers.width;
+    Err(Error::new(
+        ErrorKind::Input,
+        format!("there are {wanted} numbers to find for a sample, and the model's first output has {width}"),
+    )
+    .with_hint(
+        "classes are whole numbers, one a sample; leave the numbers out to compare with the dense model only",
+    ))
+}
+
 impl Truth {
     /// Returns what a data set knows of some samples.
     pub(crate) fn of(data: &Dataset, indices: &[usize]) -> Result<Self, Error> {
@@ -61,17 +76,8 @@ impl Truth {
             .product::<Option<usize>>()
             .filter(|_| !dims.is_empty());
         match width {
-            Some(width) if width != numbers.width => Err(Error::new(
-                ErrorKind::Input,
-                format!(
-                    "there are {} numbers to find for a sample, and the model's first output has {width}",
-                    numbers.width
-                ),
-            )
-            .with_hint(
-                "classes are whole numbers, one a sample; leave the numbers out to compare with the dense model only",
-            )),
-            _ => Ok(()),
+            Some(width) => check_width(numbers, width),
+            None => Ok(()),
         }
     }
 

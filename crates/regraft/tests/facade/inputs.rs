@@ -8,7 +8,7 @@ use regraft::{
 };
 use regraft_exec::{ExecOptions, Executor, HostTensor};
 use regraft_graph::op::{BinaryOp, UnaryOp};
-use regraft_graph::{DType, Dim, Graph, Op, Tensor, ValueType};
+use regraft_graph::{DType, Dim, Graph, Op, Tensor};
 use regraft_onnx::{Limits, read};
 
 use crate::material::{Net, SIDE, listing, network, write_data, write_model};
@@ -23,14 +23,10 @@ const WORDS: usize = 20;
 /// A network of words: numbers of words, a mask of truth values and floats beside them.
 fn tokens() -> Graph {
     let mut net = Net::without_input(3);
-    let mut input = |name: &str, dtype, shape: &[Dim]| {
-        let shape = Some(shape.to_vec());
-        net.b.input(name, Some(ValueType { dtype, shape }));
-    };
     let (batch, length) = (Dim::symbol("batch"), Dim::symbol("length"));
-    input("ids", DType::I64, &[batch.clone(), length.clone()]);
-    input("mask", DType::Bool, &[batch.clone(), length]);
-    input("extra", DType::F32, &[batch, Dim::Fixed(8)]);
+    net.declare("ids", DType::I64, &[batch.clone(), length.clone()]);
+    net.declare("mask", DType::Bool, &[batch.clone(), length]);
+    net.declare("extra", DType::F32, &[batch, Dim::Fixed(8)]);
     net.weight("words", &[WORDS, 8]);
     let words = net.node(Op::Gather { axis: 0 }, &["words", "ids"]);
     let mask = net.node(Op::Cast { to: DType::F32 }, &["mask"]);

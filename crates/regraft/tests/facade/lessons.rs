@@ -11,7 +11,7 @@ use regraft::{
 };
 use regraft_exec::{ExecOptions, Executor, HostTensor};
 use regraft_graph::op::{BinaryOp, GlobalPool, UnaryOp};
-use regraft_graph::{DType, Dim, Graph, Op, Tensor, ValueType};
+use regraft_graph::{DType, Dim, Graph, Op, Tensor};
 use regraft_onnx::{Limits, read};
 
 use crate::material::{Net, Random, SIDE, network, write_model};
@@ -30,12 +30,11 @@ fn over() -> RunOptions {
 /// A network from four numbers to one.
 fn regressor() -> Graph {
     let mut net = Net::without_input(11);
-    let shape = vec![Dim::symbol("batch"), Dim::Fixed(FEATURES)];
-    let declared = ValueType {
-        dtype: DType::F32,
-        shape: Some(shape),
-    };
-    net.b.input("x", Some(declared));
+    net.declare(
+        "x",
+        DType::F32,
+        &[Dim::symbol("batch"), Dim::Fixed(FEATURES)],
+    );
     let hidden = net.linear("x", FEATURES, 24);
     let hidden = net.relu(&hidden);
     let y = net.linear(&hidden, 24, 1);
@@ -130,14 +129,10 @@ const LENGTH: usize = 5;
 /// A network of words, a mask of truth values and numbers beside them, that finds one of three classes.
 fn reader() -> Graph {
     let mut net = Net::without_input(3);
-    let mut input = |name: &str, dtype, shape: &[Dim]| {
-        let shape = Some(shape.to_vec());
-        net.b.input(name, Some(ValueType { dtype, shape }));
-    };
     let batch = Dim::symbol("batch");
-    input("ids", DType::I64, &[batch.clone(), Dim::Fixed(LENGTH)]);
-    input("mask", DType::Bool, &[batch.clone(), Dim::Fixed(LENGTH)]);
-    input("extra", DType::F32, &[batch, Dim::Fixed(8)]);
+    net.declare("ids", DType::I64, &[batch.clone(), Dim::Fixed(LENGTH)]);
+    net.declare("mask", DType::Bool, &[batch.clone(), Dim::Fixed(LENGTH)]);
+    net.declare("extra", DType::F32, &[batch, Dim::Fixed(8)]);
     net.weight("words", &[WORDS, 8]);
     let words = net.node(Op::Gather { axis: 0 }, &["words", "ids"]);
     let mask = net.node(Op::Cast { to: DType::F32 }, &["mask"]);
@@ -222,12 +217,11 @@ fn a_network_of_one_output_decides_between_two_classes() {
     for has_sigmoid in [false, true] {
         let folder = tempfile::tempdir().unwrap();
         let mut net = Net::without_input(11);
-        let shape = vec![Dim::symbol("batch"), Dim::Fixed(FEATURES)];
-        let declared = ValueType {
-            dtype: DType::F32,
-            shape: Some(shape),
-        };
-        net.b.input("x", Some(declared));
+        net.declare(
+            "x",
+            DType::F32,
+            &[Dim::symbol("batch"), Dim::Fixed(FEATURES)],
+        );
         let hidden = net.linear("x", FEATURES, 16);
         let hidden = net.relu(&hidden);
         let mut y = net.linear(&hidden, 16, 1);

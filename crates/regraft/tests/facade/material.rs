@@ -62,6 +62,11 @@ impl Net {
         }
     }
 
+    pub(crate) fn declare(&mut self, name: &str, dtype: DType, shape: &[Dim]) {
+        let shape = Some(shape.to_vec());
+        self.b.input(name, Some(ValueType { dtype, shape }));
+    }
+
     pub(crate) fn input(&mut self, name: &str, batch: Option<usize>) {
         let batch = batch.map_or_else(|| Dim::symbol("batch"), Dim::Fixed);
         let shape = vec![batch, Dim::Fixed(1), Dim::Fixed(SIDE), Dim::Fixed(SIDE)];
