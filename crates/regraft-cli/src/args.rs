@@ -20,7 +20,7 @@ pub(crate) use new::NewArgs;
 pub(crate) use options::{
     Allocation, Attention, Augment, DataOptions, Device, GroupOptions, JudgeOptions, KeepOptions,
     MaskMethod, Mix, OutputOptions, PruneOptions, RebuildOptions, Refit, Regrow, RegrowOptions,
-    RunOptions, SampleOptions, Score, SparseOptions, Topology, Tune, WidthOptions,
+    RegrowUnit, RunOptions, SampleOptions, Score, SparseOptions, Topology, Tune, WidthOptions,
 };
 pub(crate) use reshape::{Other, ReshapeArgs, UndoArgs};
 

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use regraft::{
     AllocationName, AttentionName, AugmentName, DEFAULT_PATTERN, DeviceName, MaskName, MixName,
-    Recipe, RefitName, RegrowName, ScoreName, TopologyName, Tuning,
+    Recipe, RefitName, RegrowName, RegrowUnitName, ScoreName, TopologyName, Tuning,
 };
 
 use crate::args::{
     Allocation, Attention, Augment, DataOptions, Device, GroupOptions, JudgeOptions, MaskMethod,
-    Mix, PruneOptions, RebuildOptions, Refit, Regrow, RegrowOptions, RunOptions, SampleOptions,
-    Score, SparseOptions, Topology, Tune, WidthOptions,
+    Mix, PruneOptions, RebuildOptions, Refit, Regrow, RegrowOptions, RegrowUnit, RunOptions,
+    SampleOptions, Score, SparseOptions, Topology, Tune, WidthOptions,
 };
 use crate::failure::Failure;
 
@@ -115,6 +115,7 @@ impl Merge for RegrowOptions {
     fn merge(&self, recipe: &mut Recipe) -> Result<(), Failure> {
         set(&mut recipe.rebuild_rate, self.rebuild_rate);
         replace(&mut recipe.regrow, self.regrow.map(regrow));
+        replace(&mut recipe.regrow_unit, self.regrow_unit.map(regrow_unit));
         replace(&mut recipe.move_rounds, self.move_rounds);
         Ok(())
     }
@@ -258,6 +259,13 @@ fn mask(mask: MaskMethod) -> MaskName {
         MaskMethod::Sparsegpt => MaskName::Sparsegpt,
         MaskMethod::Wanda => MaskName::Wanda,
         MaskMethod::Magnitude => MaskName::Magnitude,
+    }
+}
+
+fn regrow_unit(unit: RegrowUnit) -> RegrowUnitName {
+    match unit {
+        RegrowUnit::Connection => RegrowUnitName::Connection,
+        RegrowUnit::Kernel => RegrowUnitName::Kernel,
     }
 }
 

@@ -82,7 +82,7 @@ pub fn node_macs(graph: &Graph, facts: &Facts, id: NodeId) -> u64 {
         Op::Conv(_) => elements(node.output(0), 2).zip(elements(node.input(1), 0)),
         Op::ConvTranspose(_) => elements(node.input(0), 2).zip(elements(node.input(1), 0)),
         Op::Gemm(_) => Some(1).zip(elements(node.input(1), 0)),
-        Op::MatMul => matmul(facts, node.input(0), node.input(1)),
+        Op::MatMul => matmul(graph, facts, node),
         Op::Recurrent(r) => {
             let steps = facts
                 .shape(node.input(0).unwrap_or(ValueId::new(0)))
@@ -152,10 +152,14 @@ pub fn node_macs(graph: &Graph, facts: &Facts, id: NodeId) -> u64 {
 }
 
 /// Rows of the left side (batch axis left out) times the elements of the right side's matrix.
-fn matmul(facts: &Facts, a: Option<ValueId>, b: Option<ValueId>) -> Option<(u64, u64)> {
-    let (a, b) = (facts.shape(a?)?, facts.shape(b?)?);
+fn matmul(graph: &Graph, facts: &Facts, node: &Node) -> Option<(u64, u64)> {
+    let (left, right) = (node.input(0)?, node.input(1)?);
+    let (a, b) = (facts.shape(left)?, facts.shape(right)?);
     let fixed = |d: &Dim| d.fixed().unwrap_or(1) as u64;
-    let rows = a.get(1..a.len().saturating_sub(1)).unwrap_or(&[]);
+    // The first axis is the batch, but where each of a stack of weights has rows of its own.
+    let is_stack = graph.tensor(right).is_some() && a.len() > 2 && a.len() == b.len();
+    let first = usize::from(!(is_stack && a[0].fixed() == b[0].fixed()));
+    let rows = a.get(first..a.len().saturating_sub(1)).unwrap_or(&[]);
     let rows = rows.iter().map(fixed).fold(1u64, u64::saturating_mul);
     let matrix = &b[b.len().saturating_sub(2)..];
     Some((

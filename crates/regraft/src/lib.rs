@@ -66,8 +66,8 @@ pub use progress::{Progress, Quiet};
 pub use recipe::{
     AllocationName, AttentionName, AugmentName, AutoName, DEFAULT_CALIB, DEFAULT_DAMPING,
     DEFAULT_EPOCHS, DEFAULT_MULTIPLE_OF, DEFAULT_PATTERN, DEFAULT_SWAP_PASSES, DeviceName,
-    MaskName, MixName, RebuildRateName, Recipe, RefitName, RegrowName, ScoreName, TopologyName,
-    Tuning,
+    MaskName, MixName, RebuildRateName, Recipe, RefitName, RegrowName, RegrowUnitName, ScoreName,
+    TopologyName, Tuning,
 };
 pub use reshape::{
     AttendName, AttendStep, BasisName, DeepenStep, FormName, FuseFigures, FuseOptions, InsertName,

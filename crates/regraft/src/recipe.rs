@@ -11,7 +11,7 @@ use crate::reshape::ReshapeStep;
 
 pub use names::{
     AllocationName, AttentionName, AugmentName, AutoName, DeviceName, MaskName, MixName,
-    RebuildRateName, RefitName, RegrowName, ScoreName, TopologyName, Tuning,
+    RebuildRateName, RefitName, RegrowName, RegrowUnitName, ScoreName, TopologyName, Tuning,
 };
 
 /// Samples used for calibration unless asked otherwise; enough for layers of a few thousand inputs.
@@ -72,6 +72,8 @@ pub struct Recipe {
     pub rebuild_rate: Option<RebuildRateName>,
     /// What ranks the connections that come back.
     pub regrow: RegrowName,
+    /// What comes back as one.
+    pub regrow_unit: RegrowUnitName,
     /// Widths end on multiples of this.
     pub multiple_of: usize,
     /// What ranks the channels.
@@ -154,6 +156,7 @@ impl Default for Recipe {
             move_rounds: 0,
             rebuild_rate: None,
             regrow: RegrowName::default(),
+            regrow_unit: RegrowUnitName::default(),
             multiple_of: DEFAULT_MULTIPLE_OF,
             score: ScoreName::default(),
             ignore: Vec::new(),

@@ -83,6 +83,9 @@ pub(crate) struct RegrowOptions {
     /// What ranks the connections that come back [default: gain]
     #[arg(long, value_name = "BY")]
     pub(crate) regrow: Option<Regrow>,
+    /// What comes back as one [default: connection]
+    #[arg(long, value_name = "UNIT")]
+    pub(crate) regrow_unit: Option<RegrowUnit>,
     /// Rounds in which connections move between layers, each kept if it helps [default: 0]
     #[arg(long, value_name = "ROUNDS")]
     pub(crate) move_rounds: Option<usize>,
@@ -311,6 +314,15 @@ pub(crate) enum Regrow {
     Residual,
     /// The gradient of the network's error (`RigL`)
     Gradient,
+}
+
+/// What comes back as one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RegrowUnit {
+    /// Single connections
+    Connection,
+    /// Whole kernels: all that one output has of one input channel
+    Kernel,
 }
 
 /// What the weights on a mask are refitted to.

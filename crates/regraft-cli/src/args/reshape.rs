@@ -128,6 +128,7 @@ impl EditArgs {
             Self::Link(args) => (
                 &args.edit,
                 Some(ReshapeStep::Link(LinkStep {
+                    past: args.past,
                     max_macs: args.max_macs,
                     layers: args.layers.layers(),
                 })),
@@ -138,6 +139,7 @@ impl EditArgs {
                     rebuild_rate: args.rebuild_rate,
                     max_macs: args.max_macs,
                     widths: args.width.iter().cloned().collect(),
+                    by_gain: args.by_gain,
                 })),
             ),
             Self::Share(args) => (
@@ -244,7 +246,11 @@ enum Scheme {
     Tucker,
     /// A few kernels for each input channel alone, then all outputs
     Separable,
-    /// Inputs and outputs in groups that share most, a grouped convolution
+    /// A vector for each axis of a kernel and each term (canonical polyadic)
+    Cp,
+    /// A small kernel for everything, the whole one for few directions
+    MultiScale,
+    /// Inputs and outputs in groups that share most: a grouped convolution, blocks in a linear layer
     Grouped,
     /// Single weights alone
     Sparse,
@@ -259,6 +265,8 @@ impl From<Scheme> for SchemeName {
             Scheme::Spatial => Self::Spatial,
             Scheme::Tucker => Self::Tucker,
             Scheme::Separable => Self::Separable,
+            Scheme::Cp => Self::Cp,
+            Scheme::MultiScale => Self::MultiScale,
             Scheme::Grouped => Self::Grouped,
             Scheme::Sparse => Self::Sparse,
             Scheme::SparseLowRank => Self::SparseLowRank,
@@ -389,6 +397,8 @@ enum Insert {
     Identity,
     /// A residual block that adds nothing at first
     Residual,
+    /// Behind recurrent cells: another cell that adds nothing at first
+    Cell,
 }
 
 impl From<Insert> for InsertName {
@@ -396,6 +406,7 @@ impl From<Insert> for InsertName {
         match insert {
             Insert::Identity => Self::Identity,
             Insert::Residual => Self::Residual,
+            Insert::Cell => Self::Cell,
         }
     }
 }
@@ -408,6 +419,9 @@ Example:
 pub(crate) struct LinkArgs {
     #[command(flatten)]
     edit: EditOptions,
+    /// Layers that a link may skip at most; of all its starts the best is taken [default: 2]
+    #[arg(long, value_name = "LAYERS", help_heading = "Edit")]
+    past: Option<usize>,
     /// The most multiply-accumulates, as a share of the network's
     #[arg(long, value_name = "SHARE", help_heading = "Edit")]
     max_macs: Option<f64>,
@@ -429,6 +443,9 @@ pub(crate) struct ReconnectArgs {
     /// Units of one group, by its name; more than the dense network had are new; may be repeated
     #[arg(long, value_name = "GROUP=UNITS", value_parser = width, help_heading = "Edit")]
     width: Vec<(String, usize)>,
+    /// Units for the groups where the held-out error falls most for their cost, up to --max-macs
+    #[arg(long, help_heading = "Edit")]
+    by_gain: bool,
     /// The most multiply-accumulates, as a share of the network's
     #[arg(long, value_name = "SHARE", help_heading = "Edit")]
     max_macs: Option<f64>,

@@ -7,15 +7,20 @@
 //! part of a convolution's kernel say, the outer one still has a closed form: [`best_outer`].
 //!
 //! What no product of that rank holds can be single weights: [`Decomposition`] finds both on one objective.
-//! Another way to be cheaper is to read less: [`grouped()`].
+//! Other ways to be cheaper are to read less, [`grouped()`], to read most of it at few directions, [`Scales`], and to
+//! split every axis of a kernel, [`cp()`].
 
+mod cp;
 mod decompose;
 mod groups;
+mod scales;
 #[cfg(test)]
 mod tests;
 
+pub use cp::{Term, cp};
 pub use decompose::{Decomposition, SparseLowRank};
 pub use groups::{Grouped, grouped};
+pub use scales::{Scales, TwoScales};
 
 use crate::error::{SolveError, same};
 use crate::factor::{product, symmetric_eigen};

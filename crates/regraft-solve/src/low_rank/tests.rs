@@ -1,4 +1,4 @@
-use super::{Decomposition, best_outer, output_spectrum};
+use super::{Decomposition, Scales, Term, best_outer, cp, output_spectrum};
 use crate::factor::product;
 use crate::sparse::ObjectiveConfig;
 use crate::{Bias, Gram, LeastSquares, Matrix};
@@ -154,4 +154,114 @@ fn levels_are_one_turn_and_further_turns_never_raise_the_error() {
         }
     }
     assert!(parts.solve(1, 16 * 20 + 1, 1).is_err());
+}
+
+/// What terms amount to.
+fn sum_of(terms: &[Term], r: usize, d: usize) -> Matrix {
+    let mut sum = Matrix::zeros(r, d);
+    for term in terms {
+        let row = term.row();
+        for o in 0..r {
+            for i in 0..d {
+                let value = sum.at(o, i) + term.outputs[o] * row[i];
+                sum.set(o, i, value);
+            }
+        }
+    }
+    sum
+}
+
+#[test]
+fn terms_of_a_kernel_that_is_a_sum_of_two_are_found() {
+    let (r, channels, kernel) = (6, 4, [3, 2]);
+    let d = channels * 6;
+    let term = |seed: u64| Term {
+        outputs: numbers(r, seed),
+        channels: numbers(channels, seed + 1),
+        kernel: [numbers(3, seed + 2), numbers(2, seed + 3)],
+    };
+    let w = sum_of(&[term(31), term(41)], r, d);
+    let (p, _) = problem(r, d, 9);
+    let p = p.reproducing(&w).unwrap();
+    let found = cp(&p, &w, kernel, &[1, 2, 4]).unwrap();
+    let errors: Vec<f64> = found
+        .iter()
+        .map(|terms| p.relative_error(&sum_of(terms, r, d), None).unwrap())
+        .collect();
+    assert!(errors[0] > 0.01 && errors[0] < 1.0, "{errors:?}");
+    // Turns come near, not all the way.
+    assert!(errors[1] < 0.1 * errors[0], "{errors:?}");
+    assert!(errors[2] < 0.1 * errors[1], "{errors:?}");
+}
+
+#[test]
+fn more_terms_leave_less_and_never_less_than_the_best_product_of_their_number() {
+    let (p, w) = problem(8, 18, 21);
+    let ranks = [1, 2, 4, 8];
+    let found = cp(&p, &w, [3, 3], &ranks).unwrap();
+    let whole = output_spectrum(&p, &w).unwrap();
+    let mut last = 1.0;
+    for (terms, rank) in found.iter().zip(ranks) {
+        let error = p.relative_error(&sum_of(terms, 8, 18), None).unwrap();
+        assert!(error < last, "{rank}: {error} after {last}");
+        assert!(error >= whole.error(rank) - 1e-9, "{rank}: {error}");
+        last = error;
+    }
+    // A channel that no sample moves, and a layer of zeros, are no hindrance.
+    let (mut dead, w) = problem(4, 18, 23);
+    for i in 0..18 {
+        for j in (0..9).chain(0..9) {
+            dead.gram.set(i, j, 0.0);
+            dead.gram.set(j, i, 0.0);
+        }
+    }
+    let found = cp(&dead, &w, [3, 3], &[2]).unwrap();
+    assert!(found[0].iter().flat_map(Term::row).all(f64::is_finite));
+    let none = cp(&p, &Matrix::zeros(8, 18), [3, 3], &[2]).unwrap();
+    assert!(none[0].iter().all(|t| t.outputs.iter().all(|u| *u == 0.0)));
+}
+
+#[test]
+fn two_scales_are_the_best_of_their_form() {
+    let (r, d, rank) = (7, 12, 2);
+    let (p, w) = problem(r, d, 13);
+    let whole = [1, 4, 7, 10];
+    let scales = Scales::new(&p, &w, &whole).unwrap();
+    let best = scales.factors(rank).unwrap();
+    let error = p.relative_error(&best.composed, None).unwrap();
+    // What the parts amount to is what they say.
+    let mut sum = best.outer.times(&best.inner);
+    for o in 0..r {
+        for (at, i) in whole.iter().enumerate() {
+            assert_eq!(best.inner.at(0, *i), 0.0);
+            sum.set(o, *i, sum.at(o, *i) + best.whole.at(o, at));
+        }
+    }
+    for (a, b) in sum.data.iter().zip(&best.composed.data) {
+        assert!((a - b).abs() < 1e-12);
+    }
+    // Any other product beside the best weights of the whole inputs leaves no less.
+    for seed in 0..40 {
+        let mut rows = Matrix::zeros(whole.len() + rank, d);
+        for (at, i) in whole.iter().enumerate() {
+            rows.set(at, *i, 1.0);
+        }
+        for k in 0..rank {
+            let own = numbers(d, 300 + 2 * seed + k as u64);
+            rows.row_mut(whole.len() + k).copy_from_slice(&own);
+        }
+        let other = best_outer(&p, &rows).unwrap().error;
+        assert!(other >= error - 1e-9, "{other} {error}");
+    }
+    // Steps from the best parts, too.
+    for seed in 0..20 {
+        let mut near = best.composed.clone();
+        let step = matrix(r, rank, 500 + seed).times(&best.inner);
+        for (n, s) in near.data.iter_mut().zip(&step.data) {
+            *n += 1e-3 * s;
+        }
+        assert!(p.relative_error(&near, None).unwrap() >= error - 1e-12);
+    }
+    let all = scales.factors(r).unwrap();
+    assert!(p.relative_error(&all.composed, None).unwrap() < 1e-9);
 }

@@ -1,7 +1,9 @@
 //! Connections that come back, and connections that move, over all layers under one budget.
 
+use std::collections::BTreeMap;
+
 use crate::error::SolveError;
-use crate::sparse::Marginals;
+use crate::sparse::{Marginals, Mask};
 
 /// One layer's next additions and drops, and what they mean to the network.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +53,53 @@ pub fn grow(layers: &[LayerMarginals<'_>], n: usize) -> Result<Exchange, SolveEr
         added: steps.into_iter().map(|s| s.connection).collect(),
         dropped: Vec::new(),
     })
+}
+
+/// A layer whose connections come back kernel by kernel.
+#[derive(Debug, Clone, Copy)]
+pub struct LayerKernels<'a> {
+    /// What single connections gain.
+    pub layer: LayerMarginals<'a>,
+    /// What stays, `n_out × d`.
+    pub mask: &'a Mask,
+    /// Connections of a kernel, that many columns in a row for each input channel; 1 for a linear layer.
+    pub taps: usize,
+}
+
+/// Returns whole kernels, all that one output has of one input channel, by what their connections gain on average,
+/// until `n` connections came back; the last kernel may exceed that.
+///
+/// A kernel's gain is the sum of those that the row's list has of its connections.
+/// # Errors
+/// As [`grow`].
+pub fn grow_kernels(layers: &[LayerKernels<'_>], n: usize) -> Result<Exchange, SolveError> {
+    let single: Vec<LayerMarginals<'_>> = layers.iter().map(|l| l.layer).collect();
+    let mut gains: BTreeMap<Connection, f64> = BTreeMap::new();
+    for step in steps(&single, |m| &m.gains)? {
+        let (layer, row, input) = step.connection;
+        let kernel = input / layers[layer].taps.max(1);
+        *gains.entry((layer, row, kernel)).or_default() += step.amount;
+    }
+    let missing = |(layer, row, kernel): Connection| -> Vec<Connection> {
+        let LayerKernels { mask, taps, .. } = layers[layer];
+        let taps = taps.max(1);
+        let all = (kernel * taps..(kernel + 1) * taps).filter(|i| *i < mask.cols);
+        let missing = all.filter(|i| !mask.row(row)[*i]);
+        missing.map(|i| (layer, row, i)).collect()
+    };
+    let kernels = gains.into_iter().map(|(at, gain)| (missing(at), gain));
+    let mut kernels: Vec<_> = kernels.filter(|(m, _)| !m.is_empty()).collect();
+    let each = |(missing, gain): &(Vec<Connection>, f64)| gain / missing.len() as f64;
+    kernels.sort_by(|a, b| each(b).total_cmp(&each(a)).then(a.0.cmp(&b.0)));
+    let mut result = Exchange::default();
+    for (missing, gain) in kernels {
+        if result.added.len() >= n {
+            break;
+        }
+        result.added.extend(missing);
+        result.gain += gain;
+    }
+    Ok(result)
 }
 
 /// Moves connections from where they are missed least to where they gain most, `n` at most, as long
@@ -170,6 +219,39 @@ mod tests {
         assert_eq!(grow(&of(0.0), 2).unwrap().added, [(0, 0, 0), (0, 1, 0)]);
         assert_eq!(grow(&of(1.0), 99).unwrap().added.len(), 5);
         assert!(grow(&of(f64::NAN), 1).is_err());
+    }
+
+    #[test]
+    fn kernels_come_back_whole_the_best_on_average_first() {
+        let marginals = Marginals {
+            gains: vec![vec![(0, 6.0), (4, 5.0), (5, 4.0)], vec![(2, 8.0)]],
+            costs: Vec::new(),
+        };
+        // Row 0 misses all of both kernels, row 1 one of the first.
+        let kept = [
+            false, false, false, false, false, false, true, true, false, true, true, true,
+        ];
+        let mask = Mask::from_vec(2, 6, kept.to_vec()).unwrap();
+        let layer = LayerMarginals {
+            marginals: &marginals,
+            scale: 0.5,
+        };
+        let layers = [LayerKernels {
+            layer,
+            mask: &mask,
+            taps: 3,
+        }];
+        let found = grow_kernels(&layers, 2).unwrap();
+        assert_eq!(found.added, [(0, 1, 2), (0, 0, 3), (0, 0, 4), (0, 0, 5)]);
+        assert!((found.gain - 0.5 * (8.0 + 9.0)).abs() < 1e-12);
+        assert_eq!(grow_kernels(&layers, 99).unwrap().added.len(), 7);
+        // Kernels of one connection are connections.
+        let single = [LayerKernels {
+            taps: 1,
+            ..layers[0]
+        }];
+        let found = grow_kernels(&single, 2).unwrap();
+        assert_eq!(found.added, grow(&[layer], 2).unwrap().added);
     }
 
     #[test]

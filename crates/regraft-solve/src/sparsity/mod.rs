@@ -19,7 +19,9 @@ mod threshold;
 pub use density::{erk, uniform};
 pub use dynamic::{Assignment, DynamicConfig, Level, dynamic_program};
 pub use evolve::{Evolution, EvolveConfig, Generation, LevelCosts, evolve};
-pub use exchange::{Connection, Exchange, LayerMarginals, exchange, grow};
+pub use exchange::{
+    Connection, Exchange, LayerKernels, LayerMarginals, exchange, grow, grow_kernels,
+};
 pub use threshold::{Losses, Threshold, global_threshold, lamp, lamp_scores};
 
 #[cfg(test)]

@@ -75,6 +75,7 @@ fn levels_recipe(recipe: &Recipe) -> Recipe {
         prune_steps: None,
         rebuild_rate: None,
         regrow: plain.regrow,
+        regrow_unit: plain.regrow_unit,
         tune: plain.tune,
         epochs: plain.epochs,
         joint_epochs: None,

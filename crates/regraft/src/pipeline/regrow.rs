@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use regraft_graph::{Graph, ValueId};
 use regraft_rebuild::rebuild::regrow::{
-    DEFAULT_PRICE, RebuildRate, RegrowBy, RegrowConfig, RegrowKind, Regrown, regrow,
+    DEFAULT_PRICE, RebuildRate, RegrowBy, RegrowConfig, RegrowKind, RegrowUnit, Regrown, regrow,
 };
 use regraft_rebuild::rebuild::{Pair, RebuildConfig, Sparsity};
 use regraft_rebuild::{Activations, find_layers};
@@ -15,7 +15,7 @@ use super::Log;
 use super::journal::RunJournal;
 use super::shrink::facts_of;
 use crate::progress::{Adapter, Progress};
-use crate::recipe::{RebuildRateName, RegrowName};
+use crate::recipe::{RebuildRateName, RegrowName, RegrowUnitName};
 use crate::report::{Fallback, RegrownLayer, RegrowthFigures, RegrowthStep};
 use crate::{Error, ErrorKind, Recipe};
 
@@ -43,6 +43,10 @@ pub(crate) fn regrown(
             Some(RebuildRateName::Word(_)) => RebuildRate::Auto,
         },
         by,
+        unit: match recipe.regrow_unit {
+            RegrowUnitName::Connection => RegrowUnit::Connection,
+            RegrowUnitName::Kernel => RegrowUnit::Kernel,
+        },
         rounds,
         price: DEFAULT_PRICE,
     };

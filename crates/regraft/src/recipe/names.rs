@@ -174,6 +174,17 @@ pub enum RegrowName {
     Gradient,
 }
 
+/// What comes back as one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RegrowUnitName {
+    /// Single connections.
+    #[default]
+    Connection,
+    /// Whole kernels: all that one output has of one input channel.
+    Kernel,
+}
+
 /// How many of the pruned connections come back.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]

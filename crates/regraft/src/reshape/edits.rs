@@ -9,9 +9,11 @@ use regraft_rebuild::calibrate::{CalibrateConfig, calibrate};
 use regraft_rebuild::rebuild::{KeptAxes, Pair, indices_behind};
 use regraft_rebuild::reshape::attend::{AttendConfig, Attention, attend};
 use regraft_rebuild::reshape::deepen::{DeepenConfig, Insert, deepen};
-use regraft_rebuild::reshape::link::{LinkConfig, link};
+use regraft_rebuild::reshape::link::{DEFAULT_PAST, LinkConfig, link};
 use regraft_rebuild::reshape::low_rank::{Limit, LowRankConfig, Scheme, low_rank};
-use regraft_rebuild::reshape::reconnect::{Descent, ReconnectConfig, reconnect};
+use regraft_rebuild::reshape::reconnect::{
+    Descent, GainStep, ReconnectConfig, reconnect, widths_by_gain,
+};
 use regraft_rebuild::reshape::share::{Bits, Form, Scope, ShareConfig, Weighting, share};
 use regraft_rebuild::reshape::widen::{WidenConfig, Widths, widen};
 use regraft_rebuild::reshape::{
@@ -24,8 +26,9 @@ use super::step::{
     ReshapeStep, SchemeName, ScopeName, ShareName, ShareStep, StepLayers, WeightingName, WidenStep,
 };
 use crate::Error;
+use crate::inspect::thousands;
 use crate::pipeline::Log;
-use crate::progress::Adapter;
+use crate::progress::{Adapter, Progress};
 use crate::report::ShareFigures;
 
 /// Rows of each layer that an edit learns from.
@@ -85,6 +88,7 @@ impl Context<'_> {
                 };
                 let config = LinkConfig {
                     selection: selection(&step.layers),
+                    past: step.past.unwrap_or(DEFAULT_PAST),
                     ceiling: ceiling(&network, step.max_macs),
                     fit: self.fit(),
                 };
@@ -112,7 +116,7 @@ impl Context<'_> {
                 .with_hint("name the dense network: --teacher DENSE")
         })?;
         let dense = self.calibrated(Network::new(self.teacher.graph.clone())?, log)?;
-        let config = ReconnectConfig {
+        let mut config = ReconnectConfig {
             rebuild_rate: step.rebuild_rate.unwrap_or(1.0),
             widths: pairs(&step.widths),
             seed: self.recipe.seed,
@@ -130,6 +134,13 @@ impl Context<'_> {
             inputs: &self.samples.feeds(),
             targets: &BTreeMap::new(),
         };
+        if step.by_gain {
+            let (widths, steps) = widths_by_gain(descent, samples, &config, &Adapter::new(log))?;
+            for step in &steps {
+                log.note(&gained(step));
+            }
+            (config.rebuild_rate, config.widths) = (0.0, widths);
+        }
         let found = reconnect(descent, samples, &config, &Adapter::new(log))?;
         Ok(Done {
             edited: found.edited,
@@ -191,6 +202,17 @@ impl Context<'_> {
         network.calibration = Some(found);
         Ok(network)
     }
+}
+
+fn gained(step: &GainStep) -> String {
+    let (from, to) = step.units;
+    format!(
+        "  `{}` {from} -> {to} units: held-out error {:.4} -> {:.4} for {} MACs",
+        step.group,
+        step.error.0,
+        step.error.1,
+        thousands(step.macs)
+    )
 }
 
 fn ceiling(network: &Network, share: Option<f64>) -> Option<Ceiling> {
@@ -256,6 +278,7 @@ impl DeepenStep {
             insert: match self.insert {
                 InsertName::Identity => Insert::Identity,
                 InsertName::Residual => Insert::Residual,
+                InsertName::Cell => Insert::Cell,
             },
             kernel: self.kernel.unwrap_or(usual.kernel),
             seed,
@@ -290,6 +313,8 @@ impl From<SchemeName> for Scheme {
             SchemeName::Spatial => Self::Spatial,
             SchemeName::Tucker => Self::Tucker,
             SchemeName::Separable => Self::Separable,
+            SchemeName::Cp => Self::Cp,
+            SchemeName::MultiScale => Self::MultiScale,
             SchemeName::Grouped => Self::Grouped,
             SchemeName::Sparse => Self::Sparse,
             SchemeName::SparseLowRank => Self::SparseLowRank,

@@ -141,12 +141,17 @@ pub enum InsertName {
     Identity,
     /// A residual block that adds nothing at first.
     Residual,
+    /// Behind recurrent cells: another cell that adds nothing at first.
+    Cell,
 }
 
 /// Shortcuts past layers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LinkStep {
+    /// Layers that a link may skip at most; left out: 2.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub past: Option<usize>,
     /// The most multiply-accumulates, as a share of the network before the step.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_macs: Option<f64>,
@@ -168,6 +173,10 @@ pub struct ReconnectStep {
     /// Units of single groups, by the group's name; more than the dense network had are new ones.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub widths: BTreeMap<String, usize>,
+    /// True to give units to the groups where the held-out error falls most for what they cost, up to
+    /// `max_macs`, in place of `rebuild_rate` and `widths`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub by_gain: bool,
 }
 
 /// Attention behind convolutions.
@@ -250,7 +259,11 @@ pub enum SchemeName {
     Tucker,
     /// A few kernels for each input channel alone, then all outputs.
     Separable,
-    /// Inputs and outputs in groups.
+    /// A vector for each axis of a kernel and each term.
+    Cp,
+    /// A small kernel for everything, the whole one for few directions.
+    MultiScale,
+    /// Inputs and outputs in groups; blocks on the diagonal of a linear layer.
     Grouped,
     /// Single weights alone.
     Sparse,
@@ -288,6 +301,7 @@ impl ReshapeStep {
                 Err(Error::usage("widen needs either `factor` or `widths`")
                     .with_hint("--factor 1.5 makes every group half as wide again"))
             }
+            Self::Reconnect(step) if step.by_gain => step.check_gain(),
             Self::Share(step) if step.bits.is_some() && step.max_error.is_some() => {
                 Err(Error::usage("share takes `bits` or `max_error`, not both"))
             }
@@ -298,6 +312,21 @@ impl ReshapeStep {
             | Self::Link(_)
             | Self::Reconnect(_) => Ok(()),
         }
+    }
+}
+
+impl ReconnectStep {
+    fn check_gain(&self) -> Result<(), Error> {
+        if self.max_macs.is_none() {
+            return Err(Error::usage("a choice by gain needs `max_macs`")
+                .with_hint("--max-macs 1.2 lets the network cost a fifth more"));
+        }
+        if self.rebuild_rate.is_some() || !self.widths.is_empty() {
+            return Err(Error::usage(
+                "a choice by gain takes no `rebuild_rate` and no `widths`: it finds them",
+            ));
+        }
+        Ok(())
     }
 }
 

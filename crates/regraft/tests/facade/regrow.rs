@@ -4,8 +4,8 @@ use std::path::Path;
 
 use regraft::report::{RegrowthFigures, Report};
 use regraft::{
-    AllocationName, AutoName, ErrorKind, Quiet, RebuildRateName, Recipe, RegrowName, RunOptions,
-    Tuning, shrink,
+    AllocationName, AutoName, ErrorKind, Quiet, RebuildRateName, Recipe, RegrowName,
+    RegrowUnitName, RunOptions, Tuning, shrink,
 };
 
 use crate::material::{listing, network, recipe, write_data, write_model};
@@ -65,6 +65,40 @@ fn a_share_of_the_pruned_connections_comes_back_and_the_error_falls() {
         let added: usize = steps(&report).layers.iter().map(|l| l.added).sum();
         assert_eq!(added, grown.changed, "{name}");
     }
+}
+
+#[test]
+fn kernels_come_back_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = Recipe {
+        rebuild_rate: Some(RebuildRateName::Share(0.25)),
+        regrow_unit: RegrowUnitName::Kernel,
+        ..sparse(folder.path(), "kernels")
+    };
+    let report = run(&recipe);
+    let [start, grown] = &steps(&report).steps[..] else {
+        panic!("one change");
+    };
+    assert!(grown.kept && grown.held_out < start.held_out);
+    let path = recipe.output.unwrap();
+    let small = regraft_onnx::read(&path, &regraft_onnx::Limits::default()).unwrap();
+    let kernels = small.initializers().values().filter_map(|initializer| {
+        let t = &initializer.tensor;
+        let taps: usize = t.shape().get(2..)?.iter().product();
+        let data = t.as_f32().filter(|_| taps > 1)?;
+        Some(
+            data.chunks(taps)
+                .map(|k| k.iter().all(|w| *w != 0.0))
+                .collect::<Vec<_>>(),
+        )
+    });
+    let whole = kernels.flatten().filter(|whole| *whole).count();
+    // Without that few are whole at a fifth of the weights.
+    assert!(
+        whole * 9 >= grown.changed / 2,
+        "{whole} of {}",
+        grown.changed
+    );
 }
 
 #[test]

@@ -65,6 +65,7 @@ pub(super) fn survey(
             output: layer.output,
             marginals: Marginals::ranked(mask, most, |row, i| gradient.at(row, i).powi(2)),
             scale: 1.0,
+            taps: layer.taps,
         })
     };
     Ok(layers.iter().filter_map(surveyed).collect())

@@ -17,7 +17,9 @@ use std::collections::BTreeMap;
 use regraft_exec::{ExecOptions, HostTensor};
 use regraft_graph::{Graph, ValueId};
 use regraft_solve::sparse::{Criterion, Mask};
-use regraft_solve::sparsity::{Connection, Exchange, LayerMarginals, exchange, grow};
+use regraft_solve::sparsity::{
+    Connection, Exchange, LayerKernels, LayerMarginals, exchange, grow, grow_kernels,
+};
 
 use super::{NoJournal, Pair, RebuildConfig, Rebuilt, rebuild};
 use crate::depth::{outputs, relative_error};
@@ -56,6 +58,16 @@ impl RegrowBy {
     }
 }
 
+/// What comes back as one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RegrowUnit {
+    /// Single connections.
+    #[default]
+    Connection,
+    /// Whole kernels: all that one output has of one input channel.
+    Kernel,
+}
+
 /// How to regrow.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RegrowConfig {
@@ -63,6 +75,8 @@ pub struct RegrowConfig {
     pub rate: RebuildRate,
     /// By what.
     pub by: RegrowBy,
+    /// In which units.
+    pub unit: RegrowUnit,
     /// Rounds of moves between layers before anything grows; a round that does not lower the
     /// held-out error is undone and is the last.
     pub rounds: usize,
@@ -200,6 +214,7 @@ struct Search<'a> {
     inputs: &'a BTreeMap<ValueId, Activations>,
     config: RebuildConfig,
     by: RegrowBy,
+    unit: RegrowUnit,
     monitor: &'a dyn Monitor,
     held_out: HeldOut,
     masks: Masks,
@@ -228,6 +243,7 @@ impl<'a> Search<'a> {
             inputs,
             config,
             by: wanted.by,
+            unit: wanted.unit,
             monitor,
             held_out,
             masks,
@@ -285,7 +301,10 @@ impl<'a> Search<'a> {
             return Ok(false);
         }
         let surveyed = self.survey(n, 0, self.by)?;
-        let found = grow(&priced(&surveyed), n)?;
+        let found = match self.unit {
+            RegrowUnit::Connection => grow(&priced(&surveyed), n)?,
+            RegrowUnit::Kernel => grow_kernels(&self.kernels(&surveyed), n)?,
+        };
         if found.added.is_empty() {
             return Ok(false);
         }
@@ -293,6 +312,18 @@ impl<'a> Search<'a> {
         self.attempt(RegrowKind::Grow, &surveyed, &found, |before, after| {
             price.is_none_or(|p| before - after > p * share)
         })
+    }
+
+    fn kernels<'s>(&'s self, surveyed: &'s [Surveyed]) -> Vec<LayerKernels<'s>> {
+        let layers = priced(surveyed).into_iter().zip(surveyed);
+        let kernels = layers.filter_map(|(layer, s)| {
+            Some(LayerKernels {
+                layer,
+                mask: self.masks.get(&s.output)?,
+                taps: s.taps,
+            })
+        });
+        kernels.collect()
     }
 
     fn survey(

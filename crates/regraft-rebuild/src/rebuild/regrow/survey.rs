@@ -23,6 +23,8 @@ pub(super) struct Surveyed {
     pub(super) marginals: Marginals,
     /// Rise of the network's error for each unit of the layer's objective.
     pub(super) scale: f64,
+    /// Columns of a kernel; 1 for a linear layer.
+    pub(super) taps: usize,
 }
 
 /// How far to look in each row.
@@ -89,6 +91,7 @@ pub(super) fn survey(
                 output: layer.output,
                 marginals,
                 scale: scales.get(&layer.output).copied().unwrap_or(relative),
+                taps: layer.taps,
             });
         }
         walk.leave(block)?;

@@ -4,6 +4,7 @@
 //! it stays linear. A residual block adds nothing as long as its last layer is zero, whatever is
 //! inside; it is the one that suits a residual stream.
 
+mod cell;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +26,8 @@ pub enum Insert {
     Identity,
     /// x + W₂·relu(W₁·x) with W₂ zero and W₁ drawn.
     Residual,
+    /// Behind recurrent cells alone: y + γ·cell(y) with γ zero.
+    Cell,
 }
 
 /// How to deepen.
@@ -58,7 +61,7 @@ impl Default for DeepenConfig {
 /// normalisation, sum and activation that follow it; what it computes stays.
 ///
 /// Linear layers and recurrent cells are selected by their names; a cell gets a linear layer over its
-/// states.
+/// states, or another cell.
 /// # Errors
 /// [`RebuildError::Setting`] for an even kernel, [`RebuildError::Prune`] for a pattern that fits no
 /// layer, [`RebuildError::OverBudget`] if the result would cost more than the ceiling.
@@ -86,12 +89,23 @@ pub fn deepen(network: &Network, config: &DeepenConfig) -> Result<Edited, Rebuil
     let mut placed: Vec<(ValueId, String, String, Vec<ValueId>)> = Vec::new();
     let mut left = Vec::new();
     for (place, _) in places.iter().zip(touched).filter(|(_, t)| *t) {
-        let at = follow(graph, place.value);
+        let is_cell = config.insert == Insert::Cell;
+        let at = match is_cell {
+            true => At {
+                value: place.value,
+                after_relu: false,
+            },
+            false => follow(graph, place.value),
+        };
         if placed.iter().any(|(v, ..)| *v == at.value) {
             left.push((place.label.clone(), "another layer ends there".to_owned()));
             continue;
         }
-        match work.insert(graph, &at) {
+        let inserted = match is_cell {
+            true => work.insert_cell(graph, at.value),
+            false => work.insert(graph, &at),
+        };
+        match inserted {
             Ok((what, nodes)) => placed.push((at.value, place.label.clone(), what, nodes)),
             Err(Stop::Left(reason)) => left.push((place.label.clone(), reason)),
             Err(Stop::Error(error)) => return Err(error),
@@ -252,7 +266,8 @@ impl Work<'_> {
                 }
                 vec![weight]
             }
-            Insert::Residual => self.residual(mix, &name, (x, n), at.value)?,
+            // A cell is put in where cells are.
+            Insert::Residual | Insert::Cell => self.residual(mix, &name, (x, n), at.value)?,
         };
         Ok((self.words(mix, n, at), nodes))
     }
@@ -288,7 +303,9 @@ impl Work<'_> {
                 format!("followed by an identity {layer} of {n} and a ReLU")
             }
             Insert::Identity => format!("followed by an identity {layer} of {n}"),
-            Insert::Residual => format!("followed by a residual block of two {layer}s of {n}"),
+            Insert::Residual | Insert::Cell => {
+                format!("followed by a residual block of two {layer}s of {n}")
+            }
         }
     }
 

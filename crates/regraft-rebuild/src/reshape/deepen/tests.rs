@@ -8,7 +8,11 @@ use crate::reshape::{Ceiling, Network, Selection};
 #[test]
 fn every_architecture_deepens_to_the_same_outputs() {
     for (name, network) in all() {
-        for insert in [Insert::Identity, Insert::Residual] {
+        let mut inserts = vec![Insert::Identity, Insert::Residual];
+        if name.contains("gru") || name.contains("lstm") || name.contains("rnn") {
+            inserts.push(Insert::Cell);
+        }
+        for insert in inserts {
             let config = DeepenConfig {
                 insert,
                 ..DeepenConfig::default()
@@ -61,4 +65,15 @@ fn what_makes_no_sense_is_refused() {
     let macs = network.cost().macs;
     let error = run(&|c| c.ceiling = Some(Ceiling::Macs(macs)));
     assert!(matches!(error, RebuildError::OverBudget { .. }), "{error}");
+}
+
+#[test]
+fn a_cell_goes_behind_cells_alone() {
+    let config = DeepenConfig {
+        insert: Insert::Cell,
+        ..DeepenConfig::default()
+    };
+    let edited = deepen(&residual(), &config).unwrap();
+    assert!(edited.changes.is_empty());
+    assert!(edited.left.iter().all(|(_, why)| why.contains("cell")));
 }

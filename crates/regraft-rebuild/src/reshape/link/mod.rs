@@ -8,7 +8,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use regraft_exec::HostTensor;
 use regraft_graph::cost::{node_macs, node_params};
@@ -22,15 +22,31 @@ use crate::squared_error::SquaredError;
 use crate::stream::Stream;
 use crate::{Activations, Layer, LayerKind, Monitor, RebuildError};
 
+/// Layers that a link skips, where nothing else is asked for.
+pub const DEFAULT_PAST: usize = 2;
+
 /// How to link.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LinkConfig {
     /// Past which layers: those in front of whose outputs a link ends.
     pub selection: Selection,
+    /// Layers that a link may skip at most, from 2: of all its starts the best is taken.
+    pub past: usize,
     /// What the network may cost afterwards.
     pub ceiling: Option<Ceiling>,
     /// How projections are fitted.
     pub fit: FitConfig,
+}
+
+impl Default for LinkConfig {
+    fn default() -> Self {
+        Self {
+            selection: Selection::default(),
+            past: DEFAULT_PAST,
+            ceiling: None,
+            fit: FitConfig::default(),
+        }
+    }
 }
 
 /// Returns the pruned network with shortcuts where they lower the held-out error, in graph order;
@@ -50,6 +66,13 @@ pub fn link(
     monitor: &dyn Monitor,
 ) -> Result<Edited, RebuildError> {
     chunks(inputs, &config.fit)?;
+    if config.past < DEFAULT_PAST {
+        return Err(RebuildError::Setting {
+            what: "the layers that a link skips",
+            value: config.past as f64,
+            bounds: "2 or more",
+        });
+    }
     let mut now = Network::new(pair.pruned.clone())?;
     if let Some(ceiling) = config.ceiling {
         ceiling.check(now.cost())?;
@@ -154,10 +177,31 @@ impl Judge<'_> {
         let Some(layer) = now.layers.iter().find(|l| l.output == end) else {
             return refuse("it is no linear layer");
         };
-        let ends = match ends(now, layer) {
-            Ok(ends) => ends,
-            Err(reason) => return refuse(reason),
-        };
+        let mut best: Option<Found> = None;
+        let mut reason = "no single layer is before it".to_owned();
+        for from in starts(now, layer, self.config.past) {
+            match ends(now, layer, from) {
+                Ok(ends) => {
+                    let limit = best.as_ref().map_or(error, |b| b.error);
+                    match self.try_ends(now, ends, limit)? {
+                        Ok(found) => best = Some(found),
+                        Err(why) => reason = why,
+                    }
+                }
+                Err(why) => why.clone_into(&mut reason),
+            }
+        }
+        Ok(best.ok_or(reason))
+    }
+
+    /// Tries links between two values; the best whose output error is below `error`.
+    fn try_ends(
+        &self,
+        now: &Network,
+        ends: Ends,
+        error: f64,
+    ) -> Result<Result<Found, String>, RebuildError> {
+        let end = ends.to;
         let stream = Stream::new("pruned", &now.graph, self.inputs, self.config.fit.exec)?;
         let missing = |chunk: usize| -> Result<Option<(HostTensor, HostTensor)>, RebuildError> {
             let dense = self.dense.chunk(chunk, &[end])?.remove(0);
@@ -286,13 +330,24 @@ struct Linked {
     node: Option<NodeId>,
 }
 
-/// Returns where a link past a layer starts: at what the layer before it reads.
-fn ends(now: &Network, layer: &Layer) -> Result<Ends, &'static str> {
+/// Returns where links past a layer may start: at what the layers before it read, the nearest first.
+fn starts(now: &Network, layer: &Layer, past: usize) -> Vec<ValueId> {
+    let mut found = Vec::new();
+    let mut last = layer;
+    for _ in 1..past {
+        let Some(before) = layer_before(now, last) else {
+            break;
+        };
+        found.push(before.input);
+        last = before;
+    }
+    found
+}
+
+/// Returns how a link from a value to the output of a layer maps channels; why there is none, in words.
+fn ends(now: &Network, layer: &Layer, from: ValueId) -> Result<Ends, &'static str> {
     let facts = &now.facts;
-    let Some(before) = layer_before(now, layer) else {
-        return Err("no single layer is before it");
-    };
-    let (from, to) = (before.input, layer.output);
+    let to = layer.output;
     let (Some(x), Some(y)) = (facts.shape(from), facts.shape(to)) else {
         return Err("its shapes are not known");
     };
@@ -340,22 +395,29 @@ fn ends(now: &Network, layer: &Layer) -> Result<Ends, &'static str> {
 }
 
 /// The most nodes between two layers of a block.
-const MAX_STEPS: usize = 6;
+const MAX_STEPS: usize = 32;
 
-/// Returns the layer from which alone a layer's input comes, through nodes of one computed input.
+/// Returns the nearest layer from whose output alone everything comes that a layer reads: paths between them may
+/// part and meet again.
 fn layer_before<'a>(now: &'a Network, layer: &Layer) -> Option<&'a Layer> {
     let graph = &now.graph;
-    let mut value = layer.input;
+    let order: BTreeMap<NodeId, usize> = graph.nodes().map(|(id, _)| id).zip(0..).collect();
+    let place = |value: ValueId| {
+        let made_by = graph.producer(value)?;
+        order.get(&made_by).copied()
+    };
+    // What is still to be traced back, by the place of the node that makes it.
+    let mut open: BTreeSet<(Option<usize>, ValueId)> = BTreeSet::new();
+    open.insert((place(layer.input), layer.input));
     for _ in 0..MAX_STEPS {
-        if let Some(found) = now.layers.iter().find(|l| l.output == value) {
+        let (_, last) = open.pop_last()?;
+        let made_by = now.layers.iter().find(|l| l.output == last);
+        if let (Some(found), true) = (made_by, open.is_empty()) {
             return Some(found);
         }
-        let node = graph.node(graph.producer(value)?);
-        let mut computed = node.reads().filter(|v| now.facts.constant(*v).is_none());
-        let (Some(only), None) = (computed.next(), computed.next()) else {
-            return None;
-        };
-        value = only;
+        let node = graph.node(graph.producer(last)?);
+        let computed = node.reads().filter(|v| now.facts.constant(*v).is_none());
+        open.extend(computed.map(|v| (place(v), v)));
     }
     None
 }

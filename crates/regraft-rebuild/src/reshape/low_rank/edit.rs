@@ -6,6 +6,7 @@ use regraft_solve::Matrix;
 
 use super::Scheme;
 use super::factor::Factors;
+use super::geometry::cropped;
 use crate::{Layer, LayerKind, RebuildError};
 
 /// Puts the factors of a layer in its place; returns the output of the one that has what is left of
@@ -14,7 +15,7 @@ pub(super) fn replace(
     edit: &mut GraphEdit,
     graph: &Graph,
     layer: &Layer,
-    scheme: Scheme,
+    (scheme, axes): (Scheme, Option<usize>),
     factors: &Factors,
     bias: Option<&[f64]>,
 ) -> Result<ValueId, RebuildError> {
@@ -24,10 +25,13 @@ pub(super) fn replace(
         scheme,
     };
     match (scheme, &factors.orders, &factors.parts[..]) {
-        (Scheme::SparseLowRank, _, [inner, outer, sparse]) => {
-            place.side_by_side(edit, [inner, outer, sparse], bias)
+        (Scheme::SparseLowRank | Scheme::MultiScale, _, [inner, outer, beside]) => {
+            place.side_by_side(edit, [inner, outer, beside], bias)
         }
-        (_, Some(orders), [part]) => place.in_groups(edit, part, orders, bias),
+        (_, Some(orders), [part]) => match axes {
+            Some(axes) => place.in_blocks(edit, part, (orders, axes), bias),
+            None => place.in_groups(edit, part, orders, bias),
+        },
         (_, _, parts) => place.in_a_row(edit, parts, bias),
     }
 }
@@ -74,7 +78,7 @@ impl Place<'_> {
     fn side_by_side(
         &self,
         edit: &mut GraphEdit,
-        [inner, outer, sparse]: [&Matrix; 3],
+        [inner, outer, beside]: [&Matrix; 3],
         bias: Option<&[f64]>,
     ) -> Result<ValueId, RebuildError> {
         let Self { graph, layer, .. } = *self;
@@ -90,7 +94,7 @@ impl Place<'_> {
         let (op, weight) = self.factor(edit, 1, outer)?;
         let node = edit.add_op(op, vec![Some(narrow), Some(weight)], vec![Some(thin)]);
         self.name(edit, node, "_2");
-        let (op, weight) = self.factor(edit, 2, sparse)?;
+        let (op, weight) = self.factor(edit, 2, beside)?;
         let mut inputs = vec![Some(self.input(edit)), Some(weight)];
         inputs.extend(self.bias(edit, bias)?.map(Some));
         let node = edit.add_op(op, inputs, vec![Some(single)]);
@@ -124,7 +128,7 @@ impl Place<'_> {
             places[*output] = place;
         }
         let input = self.input(edit);
-        self.reorder(edit, input, sorted, inputs, "_1")?;
+        self.reorder(edit, (input, sorted), inputs, super::CHANNELS as i64, "_1")?;
         let (op, weight) = self.factor(edit, 0, part)?;
         edit.set_op(layer.node, op);
         edit.set_input(layer.node, 0, Some(sorted));
@@ -135,16 +139,98 @@ impl Place<'_> {
         let bias = self.bias(edit, Some(&bias))?;
         edit.set_input(layer.node, 2, bias);
         edit.replace_uses(layer.output, back);
-        self.reorder(edit, layer.output, back, &places, "_2")?;
+        self.reorder(
+            edit,
+            (layer.output, back),
+            &places,
+            super::CHANNELS as i64,
+            "_2",
+        )?;
         Ok(layer.output)
+    }
+
+    /// A product with blocks on the diagonal, as one product for each block: features are put in order, cut in
+    /// blocks and turned so that the block comes before the rows, `[…, blocks, rows, features]`; behind the
+    /// product all that is undone. The product keeps the layer's node, what comes last its output.
+    fn in_blocks(
+        &self,
+        edit: &mut GraphEdit,
+        part: &Matrix,
+        ([inputs, outputs], axes): (&[Vec<usize>; 2], usize),
+        bias: Option<&[f64]>,
+    ) -> Result<ValueId, RebuildError> {
+        let Self { layer, .. } = *self;
+        let blocks = inputs.len() / part.cols.max(1);
+        let each_out = outputs.len() / blocks.max(1);
+        let [sorted, cut, turned, product, back, joined, whole] =
+            [1, 2, 3, 4, 5, 6, 7].map(|at| self.value(edit, at));
+        let input = self.input(edit);
+        self.reorder(edit, (input, sorted), inputs, -1, "_1")?;
+        let leading = vec![0; axes - 1];
+        let blocked = [&leading[..], &[blocks as i64, part.cols as i64]].concat();
+        self.reshape(edit, (sorted, cut), &blocked, "_2");
+        let mut perm: Vec<i64> = (0..=axes as i64).collect();
+        perm.swap(axes - 2, axes - 1);
+        let turn = Op::Transpose { perm: Some(perm) };
+        let node = edit.add_op(turn.clone(), vec![Some(cut)], vec![Some(turned)]);
+        self.name(edit, node, "_3");
+        let mut data = Vec::with_capacity(part.data.len());
+        for block in 0..blocks {
+            for i in 0..part.cols {
+                data.extend((0..each_out).map(|o| part.at(block * each_out + o, i) as f32));
+            }
+        }
+        let name = &self.graph.value(layer.weight).name;
+        let weight = tensor(vec![blocks, part.cols, each_out], data)?;
+        let weight = edit.add_initializer(&format!("{name}_blocks"), weight);
+        edit.set_op(layer.node, Op::MatMul);
+        edit.set_input(layer.node, 0, Some(turned));
+        edit.set_input(layer.node, 1, Some(weight));
+        if self.graph.node(layer.node).input(2).is_some() {
+            edit.set_input(layer.node, 2, None);
+        }
+        edit.set_output(layer.node, 0, Some(product));
+        let node = edit.add_op(turn, vec![Some(product)], vec![Some(back)]);
+        self.name(edit, node, "_4");
+        let together = [&leading[..], &[outputs.len() as i64]].concat();
+        self.reshape(edit, (back, joined), &together, "_5");
+        let mut places = vec![0; outputs.len()];
+        for (place, output) in outputs.iter().enumerate() {
+            places[*output] = place;
+        }
+        let Some(bias) = self.bias(edit, bias)? else {
+            self.reorder(edit, (joined, layer.output), &places, -1, "_6")?;
+            return Ok(layer.output);
+        };
+        self.reorder(edit, (joined, whole), &places, -1, "_6")?;
+        let add = Op::Binary(BinaryOp::Add);
+        let node = edit.add_op(add, vec![Some(whole), Some(bias)], vec![Some(layer.output)]);
+        self.name(edit, node, "_bias");
+        Ok(layer.output)
+    }
+
+    /// Gives a value a shape in which 0 stands for the extent that is there.
+    fn reshape(
+        &self,
+        edit: &mut GraphEdit,
+        (from, to): (ValueId, ValueId),
+        shape: &[i64],
+        end: &str,
+    ) {
+        let name = &self.graph.value(self.layer.output).name;
+        let shape = Tensor::i64_list(shape.to_vec());
+        let shape = edit.add_initializer(&format!("{name}{end}_shape"), shape);
+        let op = Op::Reshape { allowzero: false };
+        let node = edit.add_op(op, vec![Some(from), Some(shape)], vec![Some(to)]);
+        self.name(edit, node, end);
     }
 
     fn reorder(
         &self,
         edit: &mut GraphEdit,
-        from: ValueId,
-        to: ValueId,
+        (from, to): (ValueId, ValueId),
         order: &[usize],
+        axis: i64,
         end: &str,
     ) -> Result<(), RebuildError> {
         let name = &self.graph.value(self.layer.output).name;
@@ -154,9 +240,7 @@ impl Place<'_> {
             .collect();
         let indices = Tensor::from_le_bytes(DType::I64, vec![order.len()], indices)?;
         let indices = edit.add_initializer(&format!("{name}{end}_order"), indices);
-        let gather = Op::Gather {
-            axis: super::CHANNELS as i64,
-        };
+        let gather = Op::Gather { axis };
         let node = edit.add_op(gather, vec![Some(from), Some(indices)], vec![Some(to)]);
         self.name(edit, node, end);
         Ok(())
@@ -226,8 +310,12 @@ fn op_of(
                 .unwrap_or(&[]);
             // Where there are groups, each row holds the inputs of one.
             let taps = spatial.iter().product::<usize>().max(1);
-            let groups = layer.n_in() * taps / part.cols.max(1);
-            let (conv, kernel) = conv_of(conv, spatial, groups, scheme, at);
+            let sizes = Sizes {
+                groups: layer.n_in() * taps / part.cols.max(1),
+                rows,
+                per_channel: part.cols / layer.n_in().max(1),
+            };
+            let (conv, kernel) = conv_of(conv, spatial, sizes, scheme, at);
             let taps = kernel.iter().product::<usize>().max(1);
             let mut shape = vec![rows, part.cols / taps];
             shape.extend(kernel);
@@ -246,11 +334,21 @@ fn op_of(
     }
 }
 
+/// Sizes of a factor's weights.
+#[derive(Clone, Copy)]
+struct Sizes {
+    /// Groups, where each row holds the inputs of one.
+    groups: usize,
+    rows: usize,
+    /// Weights of a row for each input channel of the layer.
+    per_channel: usize,
+}
+
 /// Returns the attributes of a convolution's factor and its kernel.
 fn conv_of(
     conv: &Conv,
     kernel: &[usize],
-    groups: usize,
+    sizes: Sizes,
     scheme: Scheme,
     at: usize,
 ) -> (Conv, Vec<usize>) {
@@ -267,6 +365,7 @@ fn conv_of(
     match (scheme, at) {
         (Scheme::Output | Scheme::Sparse, 0)
         | (Scheme::Tucker, 1)
+        | (Scheme::MultiScale, 0)
         | (Scheme::SparseLowRank, 0 | 2) => {
             let whole = Conv {
                 kernel_shape: kernel.to_vec(),
@@ -277,14 +376,34 @@ fn conv_of(
         (Scheme::Separable | Scheme::Grouped, 0) => {
             let alone = Conv {
                 kernel_shape: kernel.to_vec(),
-                group: groups,
+                group: sizes.groups,
                 ..conv.clone()
             };
             (alone, kernel.to_vec())
         }
         (Scheme::Spatial, axis) => along(conv, kernel, axis),
+        (Scheme::Cp, 1 | 2) => {
+            let (part, shape) = along(conv, kernel, at - 1);
+            let alone = Conv {
+                group: sizes.rows,
+                ..part
+            };
+            (alone, shape)
+        }
+        (Scheme::MultiScale, 2) => in_the_middle(conv, kernel, sizes.per_channel.isqrt()),
         _ => point(),
     }
+}
+
+/// Returns the convolution with a smaller kernel in the middle of the kernel.
+fn in_the_middle(conv: &Conv, kernel: &[usize], side: usize) -> (Conv, Vec<usize>) {
+    let extents = [kernel.first(), kernel.get(1)].map(|k| k.copied().unwrap_or(side));
+    let small = Conv {
+        kernel_shape: vec![side; 2],
+        pads: cropped(conv, extents, side).unwrap_or_default(),
+        ..conv.clone()
+    };
+    (small, vec![side; 2])
 }
 
 /// Returns the part of a convolution over two axes that works along one of them.

@@ -2,189 +2,23 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::rc::Rc;
 
-use regraft_graph::cost::packed_bytes;
-use regraft_graph::infer::Facts;
-use regraft_graph::{Dim, Graph, Op, ValueId};
-use regraft_solve::low_rank::{Decomposition, Spectrum, best_outer, grouped, output_spectrum};
+use regraft_solve::low_rank::{
+    Decomposition, Scales, Spectrum, Term, best_outer, cp, grouped, output_spectrum,
+};
 use regraft_solve::{LeastSquares, Matrix, SolveError};
 
 use super::Scheme;
-use crate::{Layer, LayerKind};
-
-/// Sizes of a layer that its factors' costs follow from.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Geometry {
-    /// Input channels or features.
-    pub(super) n_in: usize,
-    /// Output channels or features.
-    pub(super) n_out: usize,
-    /// Kernel extents, 1 x 1 for products.
-    pub(super) kernel: [usize; 2],
-    /// Positions a sample, before the layer; 0 where they are not fixed.
-    pub(super) before: [usize; 2],
-    /// Positions a sample, behind it.
-    pub(super) behind: [usize; 2],
-    /// True if a kernel of two axes can be split.
-    splits: bool,
-    /// True if the outputs can be put in another order.
-    sorts: bool,
-}
-
-impl Geometry {
-    pub(super) fn of(graph: &Graph, facts: &Facts, layer: &Layer, macs: u64) -> Option<Self> {
-        let rows = usize::try_from(macs).ok()? / (layer.n_out * layer.d).max(1);
-        let plain = Self {
-            n_in: layer.n_in(),
-            n_out: layer.n_out,
-            kernel: [1, 1],
-            before: [1, 1],
-            behind: [1, rows.max(1)],
-            splits: false,
-            sorts: !order_is_fixed(graph, layer.output),
-        };
-        match layer.kind {
-            LayerKind::Gemm { .. } | LayerKind::MatMul => Some(plain),
-            LayerKind::Conv { groups: 1 } => {
-                let kernel = graph.tensor(layer.weight)?.shape().get(2..)?.to_vec();
-                let [h, w] = kernel[..] else {
-                    return Some(Self {
-                        kernel: [1, layer.taps],
-                        ..plain
-                    });
-                };
-                let space = |v| {
-                    let shape = facts.shape(v)?;
-                    let extent = |axis: usize| shape.get(axis).and_then(Dim::fixed);
-                    Some([extent(2)?, extent(3)?])
-                };
-                let spaces = space(layer.input).zip(space(layer.output));
-                let explicit = matches!(&graph.node(layer.node).op,
-                    Op::Conv(c) if c.auto_pad == regraft_graph::op::AutoPad::NotSet);
-                Some(match spaces {
-                    Some((before, behind)) => Self {
-                        kernel: [h, w],
-                        before,
-                        behind,
-                        splits: explicit,
-                        ..plain
-                    },
-                    None => Self {
-                        kernel: [h, w],
-                        ..plain
-                    },
-                })
-            }
-            LayerKind::Conv { .. } => None,
-        }
-    }
-
-    pub(super) fn taps(&self) -> usize {
-        self.kernel[0] * self.kernel[1]
-    }
-
-    /// Returns weights and multiply-accumulates of the layer itself.
-    pub(super) fn dense(&self) -> Cost {
-        let weights = self.n_out * self.n_in * self.taps();
-        Cost::of([(weights, area(self.behind))])
-    }
-
-    fn allows(&self, scheme: Scheme) -> bool {
-        match scheme {
-            Scheme::Output | Scheme::Sparse | Scheme::SparseLowRank => true,
-            Scheme::Spatial => self.splits && self.kernel.iter().all(|k| *k > 1),
-            Scheme::Tucker | Scheme::Separable => self.splits && self.taps() > 1,
-            Scheme::Grouped => self.splits && self.sorts,
-        }
-    }
-
-    /// Returns weights and multiply-accumulates of the factors.
-    pub(super) fn cost(&self, scheme: Scheme, ranks: [usize; 2]) -> Cost {
-        let [inner, outer] = ranks;
-        let behind = area(self.behind);
-        match scheme {
-            Scheme::Output => Cost::of([
-                (outer * self.n_in * self.taps(), behind),
-                (self.n_out * outer, behind),
-            ]),
-            Scheme::Spatial => Cost::of([
-                (
-                    outer * self.n_in * self.kernel[0],
-                    self.behind[0] * self.before[1],
-                ),
-                (self.n_out * outer * self.kernel[1], behind),
-            ]),
-            Scheme::Separable => {
-                Cost::of([(outer * self.taps(), behind), (self.n_out * outer, behind)])
-            }
-            Scheme::Tucker => Cost::of([
-                (inner * self.n_in, area(self.before)),
-                (outer * inner * self.taps(), behind),
-                (self.n_out * outer, behind),
-            ]),
-            Scheme::Grouped => {
-                let each = self.n_in / inner.max(1);
-                let cost = Cost::of([(self.n_out * each * self.taps(), behind)]);
-                // The two orders are 64-bit indices.
-                Cost {
-                    bytes: cost.bytes + 8 * (self.n_in + self.n_out) as u64,
-                    ..cost
-                }
-            }
-            Scheme::Sparse | Scheme::SparseLowRank => {
-                let whole = self.dense();
-                let (d, kept) = (self.n_in * self.taps(), inner);
-                let thin = Cost::of([(outer * d, behind), (self.n_out * outer, behind)]);
-                Cost {
-                    params: whole.params + thin.params,
-                    macs: whole.macs + thin.macs,
-                    bytes: packed_bytes(self.n_out * d, kept) + thin.bytes,
-                }
-            }
-        }
-    }
-}
-
-/// Returns true if the order of a value's channels cannot change: what the network gives, and what a
-/// subgraph reads from outside.
-fn order_is_fixed(graph: &Graph, value: ValueId) -> bool {
-    let mut nodes = graph.nodes();
-    graph.outputs().contains(&value) || nodes.any(|(_, n)| n.captures.contains(&value))
-}
-
-fn area(space: [usize; 2]) -> usize {
-    space[0] * space[1]
-}
-
-/// What a layer or its factors cost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Cost {
-    pub(super) params: u64,
-    pub(super) macs: u64,
-    /// Bytes of the weights, zeros packed.
-    pub(super) bytes: u64,
-}
-
-impl Cost {
-    /// Sums up dense layers, each with its weights and the positions that it is applied at.
-    fn of<const N: usize>(parts: [(usize, usize); N]) -> Self {
-        let params: u64 = parts.iter().map(|(w, _)| *w as u64).sum();
-        let macs = parts.iter().map(|(w, at)| (*w * *at) as u64).sum();
-        Self {
-            params,
-            macs,
-            bytes: 4 * params,
-        }
-    }
-}
+use super::geometry::{Cost, Geometry};
 
 /// One way to factor a layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Candidate {
     pub(super) scheme: Scheme,
     /// Channels between the factors; the first counts for [`Scheme::Tucker`] alone, and is the number of
-    /// groups or of single weights where there are some.
+    /// groups or of single weights or the side of the small kernel where there are some.
     pub(super) ranks: [usize; 2],
     pub(super) cost: Cost,
     /// Relative squared error of the layer's outputs.
@@ -223,6 +57,9 @@ pub(super) struct Work<'a> {
     columns: OnceCell<Spectrum>,
     inputs: OnceCell<Spectrum>,
     cores: RefCell<BTreeMap<usize, Rc<Core>>>,
+    scales: RefCell<BTreeMap<usize, Rc<Scales>>>,
+    /// For each number of terms.
+    terms: OnceCell<BTreeMap<usize, Vec<Term>>>,
     pub(super) decomposition: RefCell<Option<Decomposition>>,
 }
 
@@ -253,6 +90,8 @@ impl<'a> Work<'a> {
             columns: OnceCell::new(),
             inputs: OnceCell::new(),
             cores: RefCell::default(),
+            scales: RefCell::default(),
+            terms: OnceCell::new(),
             decomposition: RefCell::default(),
         }
     }
@@ -320,6 +159,14 @@ impl Work<'_> {
             Scheme::Tucker => spread(g.n_in, RANKS_EACH)
                 .flat_map(|a| spread(g.n_out, RANKS_EACH).map(move |b| [a, b]))
                 .collect(),
+            Scheme::Cp => self.numbers_of_terms().map(|k| [0, k]).collect(),
+            Scheme::MultiScale => g
+                .sides()
+                .flat_map(|side| {
+                    let most = g.n_out.min(g.n_in * (g.taps() - side * side));
+                    spread(most, RANKS).map(move |k| [side, k])
+                })
+                .collect(),
             Scheme::Grouped => GROUPS
                 .into_iter()
                 .filter(|k| g.n_in.is_multiple_of(*k) && g.n_out.is_multiple_of(*k))
@@ -337,6 +184,8 @@ impl Work<'_> {
             Scheme::Spatial => self.by_axes(ranks[1]),
             Scheme::Tucker => self.by_channels(ranks),
             Scheme::Separable => self.by_channel(ranks[1] / self.geometry.n_in.max(1)),
+            Scheme::Cp => self.by_terms(ranks[1]),
+            Scheme::MultiScale => self.at_two_scales(ranks),
             Scheme::Grouped => self.in_groups(ranks[0]),
             Scheme::Sparse | Scheme::SparseLowRank => self.single_and_thin(ranks),
         }
@@ -381,6 +230,65 @@ impl Work<'_> {
             }
         }
         output_spectrum(&seeing(gram), &rows)
+    }
+
+    /// Numbers of terms tried: up to those at which nothing is saved.
+    fn numbers_of_terms(&self) -> impl Iterator<Item = usize> + use<> {
+        let g = &self.geometry;
+        let each = g.n_in + g.kernel[0] + g.kernel[1] + g.n_out;
+        let most = g.n_in * g.n_out * g.taps() / each.max(1);
+        spread(most.min(2 * g.n_in.max(g.n_out)).max(1), RANKS_EACH)
+    }
+
+    /// One vector for each axis of the kernel and each term (CP; Lebedev et al. 2015).
+    fn by_terms(&self, rank: usize) -> Result<Factors, SolveError> {
+        let g = &self.geometry;
+        let all = once(&self.terms, || {
+            let mut ranks: Vec<usize> = self.numbers_of_terms().collect();
+            ranks.push(rank);
+            ranks.sort_unstable();
+            ranks.dedup();
+            let found = cp(self.problem, self.weights, g.kernel, &ranks)?;
+            Ok(ranks.into_iter().zip(found).collect())
+        })?;
+        let made;
+        let terms = if let Some(terms) = all.get(&rank) {
+            terms
+        } else {
+            made = cp(self.problem, self.weights, g.kernel, &[rank])?;
+            made.first().map_or(&[][..], Vec::as_slice)
+        };
+        let list = |side: fn(&Term) -> &Vec<f64>, extent: usize| {
+            let data = terms.iter().flat_map(|t| side(t).iter().copied());
+            Matrix::from_vec(terms.len(), extent, data.collect())
+        };
+        let inner = list(|t| &t.channels, g.n_in)?;
+        let column = list(|t| &t.kernel[0], g.kernel[0])?;
+        let line = list(|t| &t.kernel[1], g.kernel[1])?;
+        let rows = terms.iter().flat_map(Term::row).collect();
+        let wide = Matrix::from_vec(terms.len(), g.n_in * g.taps(), rows)?;
+        let outer = best_outer(self.problem, &wide)?.weights;
+        let composed = outer.times(&wide);
+        Ok(Factors::in_order(
+            vec![inner, column, line, outer],
+            composed,
+        ))
+    }
+
+    /// All weights of the middle of the kernel, few directions of the rest of it.
+    fn at_two_scales(&self, [side, rank]: [usize; 2]) -> Result<Factors, SolveError> {
+        let mut made = self.scales.borrow_mut();
+        let scales = match made.entry(side) {
+            Entry::Occupied(made) => Rc::clone(made.get()),
+            Entry::Vacant(place) => {
+                let middle = self.geometry.middle(side);
+                let new = Scales::new(self.problem, self.weights, &middle)?;
+                Rc::clone(place.insert(Rc::new(new)))
+            }
+        };
+        let found = scales.factors(rank)?;
+        let parts = vec![found.inner, found.outer, found.whole];
+        Ok(Factors::in_order(parts, found.composed))
     }
 
     /// Each output reads the inputs of its own group alone.

@@ -4,6 +4,7 @@
 mod allocate;
 mod edit;
 mod factor;
+mod geometry;
 #[cfg(test)]
 mod tests;
 mod zeros;
@@ -16,7 +17,8 @@ use regraft_graph::{Graph, ValueId};
 use regraft_solve::{Bias, LeastSquares, Matrix};
 
 use self::allocate::{Choices, allocate};
-use self::factor::{Candidate, Cost, Geometry, Work};
+use self::factor::{Candidate, Work};
+use self::geometry::{Cost, Geometry};
 use super::{Change, Edited, Network, Selection};
 use crate::ablation::{Ablation, ablate};
 use crate::rebuild::KeptAxes;
@@ -35,8 +37,13 @@ pub enum Scheme {
     /// A few kernels for each input channel alone, then all outputs by 1x1 (depthwise separable; Howard
     /// et al. 2017).
     Separable,
+    /// A vector for each axis of the kernel: 1x1 to the terms, a column and a row on each alone, 1x1 to all
+    /// outputs (CP; Lebedev et al. 2015).
+    Cp,
+    /// A small kernel for all inputs and outputs, and the whole one for few directions beside it.
+    MultiScale,
     /// Inputs and outputs in groups by what they share, each output reads its own group: a grouped
-    /// convolution between two reorderings.
+    /// convolution between two reorderings, or a product with blocks on the diagonal.
     Grouped,
     /// The layer with zeros: fewer bytes, and fewer multiplications only in a runtime that skips them.
     Sparse,
@@ -46,20 +53,24 @@ pub enum Scheme {
 
 impl Scheme {
     /// Thin layers alone.
-    pub const THIN: [Self; 5] = [
+    pub const THIN: [Self; 7] = [
         Self::Output,
         Self::Spatial,
         Self::Tucker,
         Self::Separable,
+        Self::Cp,
+        Self::MultiScale,
         Self::Grouped,
     ];
 
     /// Every way.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Output,
         Self::Spatial,
         Self::Tucker,
         Self::Separable,
+        Self::Cp,
+        Self::MultiScale,
         Self::Grouped,
         Self::Sparse,
         Self::SparseLowRank,
@@ -348,14 +359,16 @@ fn write(
             &mut edit,
             graph,
             part.layer,
-            candidate.scheme,
+            (candidate.scheme, part.geometry.axes),
             &factors,
             bias.as_deref(),
         )?;
         if candidate.scheme.has_zeros() {
             sparse.insert(holder, candidate.ranks[0]);
         }
-        if let Some([_, outputs]) = factors.orders {
+        // Behind a product the outputs are in their own order again.
+        let orders = factors.orders.filter(|_| part.geometry.axes.is_none());
+        if let Some([_, outputs]) = orders {
             kept.insert((part.layer.output, CHANNELS), outputs);
         }
         let dense = part.geometry.dense();
@@ -388,6 +401,13 @@ fn in_words(geometry: &Geometry, candidate: &Candidate) -> String {
         Scheme::Tucker => {
             format!("{from} to {inner} by 1x1, to {outer} by {h}x{w}, to {to} by 1x1")
         }
+        Scheme::Cp => format!(
+            "{from} to {outer} by 1x1, {h}x1 and 1x{w} on each channel alone, to {to} by 1x1"
+        ),
+        Scheme::MultiScale => {
+            format!("{from} to {to} by {inner}x{inner}, plus {outer} by {h}x{w} to {to}")
+        }
+        Scheme::Grouped if geometry.axes.is_some() => format!("{from} to {to} in {inner} blocks"),
         Scheme::Grouped => format!("{from} to {to} by {h}x{w} in {inner} groups"),
         Scheme::Sparse => format!("{inner} of {} weights", from * to * geometry.taps()),
         Scheme::SparseLowRank => {

@@ -7,7 +7,7 @@ use regraft_graph::{Graph, Op};
 
 use super::{Limit, LowRankConfig, Scheme, low_rank, parts, write};
 use crate::calibrate::{CalibrateConfig, calibrate};
-use crate::reshape::toy::{Toy, all, check_same, samples};
+use crate::reshape::toy::{Toy, all, check_same, perceptron, samples};
 use crate::reshape::{Network, Selection};
 use crate::{RebuildError, Silent};
 
@@ -59,10 +59,35 @@ fn strided() -> Network {
     t.done()
 }
 
+/// A convolution whose padding lets smaller kernels stand in the middle of its own.
+fn padded() -> Network {
+    let mut t = Toy::new(&[6, 11, 9]);
+    t.weight("c.w", &[10, 6, 5, 3], 90);
+    t.weight("c.b", &[10], 60);
+    let conv = Conv {
+        kernel_shape: vec![5, 3],
+        strides: vec![1, 2],
+        dilations: vec![1, 2],
+        pads: vec![2, 3, 4, 2],
+        ..Conv::default()
+    };
+    t.op(Op::Conv(conv), &["x", "c.w", "c.b"], "c");
+    t.relu("c", "a");
+    t.head("a", 10);
+    t.done()
+}
+
 #[test]
 fn thin_layers_compute_what_their_product_says() {
-    let network = calibrated(strided());
-    for scheme in Scheme::ALL {
+    let schemes = |without: Scheme| Scheme::ALL.into_iter().filter(move |s| *s != without);
+    check_composed(calibrated(strided()), schemes(Scheme::MultiScale));
+    check_composed(calibrated(padded()), schemes(Scheme::Grouped));
+    let blocks = [Scheme::Grouped];
+    check_composed(calibrated(perceptron()), blocks.into_iter());
+}
+
+fn check_composed(network: Network, schemes: impl Iterator<Item = Scheme>) {
+    for scheme in schemes {
         let mut left = Vec::new();
         let schemes = LowRankConfig {
             schemes: vec![scheme],
@@ -144,6 +169,7 @@ fn all_ranks_leave_no_error() {
         (Scheme::Spatial, [0, 18]),
         (Scheme::Tucker, [6, 10]),
         (Scheme::Separable, [0, 60]),
+        (Scheme::Cp, [0, 90]),
         (Scheme::Grouped, [1, 0]),
         (Scheme::Sparse, [900, 0]),
         (Scheme::SparseLowRank, [0, 10]),
@@ -265,6 +291,7 @@ fn layers_in_groups_one_behind_the_other_compute_what_their_weights_say() {
         if has_biases {
             check_same(&wanted, &thin.graph);
         }
-        assert_eq!(thin.kept.len(), parts.len(), "{name}");
+        let in_order = parts.iter().filter(|p| p.geometry.axes.is_some()).count();
+        assert_eq!(thin.kept.len() + in_order, parts.len(), "{name}");
     }
 }

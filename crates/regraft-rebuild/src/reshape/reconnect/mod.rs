@@ -5,6 +5,7 @@
 //! computes what the pruned one does, and is then solved by least squares over all that it now
 //! reads: the returned weights are not copied blindly, as the others have moved since.
 
+mod gain;
 mod merge;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use regraft_prune::apply::{Share, apply, dry_run};
 use regraft_prune::score::Scores;
 use regraft_prune::{Groups, Plan, PruneError, find_groups};
 
+pub use self::gain::{GainStep, widths_by_gain};
 use super::fit::{Goal, chunks, fit_layers, held_out_error};
 use super::importance::importance;
 use super::widen::{WidenConfig, Widths, widen_by};
