@@ -14,6 +14,8 @@ pub(crate) enum DeviceOp {
     Conv(ConvShape),
     /// One input.
     Relu,
+    /// One input.
+    Sqrt,
     /// Two inputs of one shape.
     Add,
     /// The mean of every plane.
@@ -93,6 +95,7 @@ impl DeviceOp {
                 B::conv2d(x, w, inputs.get(2).cloned(), conv_options(shape))
             }
             Self::Relu => B::relu(inputs[0].clone()),
+            Self::Sqrt => B::float_sqrt(inputs[0].clone()),
             Self::Add => B::float_add(inputs[0].clone(), inputs[1].clone()),
             Self::PlaneMeans(shape) => {
                 let rows = [shape.batch * shape.channels, shape.plane];
@@ -113,6 +116,10 @@ impl DeviceOp {
         match self {
             Self::Conv(shape) => conv_backward::<B>(shape, &pass),
             Self::Relu => vec![pass.output.map(|y| B::relu_backward(y.clone(), pass.grad))],
+            Self::Sqrt => vec![pass.output.map(|root| {
+                let twice = B::float_mul_scalar(root.clone(), Scalar::from(2.0f32));
+                B::float_div(pass.grad, twice)
+            })],
             Self::Add => (0..2)
                 .map(|i| wanted(i).then(|| pass.grad.clone()))
                 .collect(),

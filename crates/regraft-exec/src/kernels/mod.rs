@@ -40,7 +40,7 @@ pub use error::KernelError;
 pub use im2col::{RowChoice, im2col_rows};
 pub use norm::{
     BatchNorm, BatchNormGrads, ChannelShape, add_in_place, batch_norm_backward, batch_norm_forward,
-    relu_backward, relu_in_place,
+    relu_backward, relu_in_place, sqrt_backward, sqrt_in_place,
 };
 pub use pool::{
     NO_INDEX, PoolShape, average_pool_backward, average_pool_forward, global_average_pool_backward,

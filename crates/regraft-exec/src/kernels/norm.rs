@@ -220,6 +220,53 @@ pub fn add_in_place(numbers: &mut [f32], other: &[f32], threads: usize) -> Resul
     Ok(())
 }
 
+/// Replaces every number by its square root.
+pub fn sqrt_in_place(numbers: &mut [f32], threads: usize) {
+    let jobs = chunk_jobs(numbers, ELEMENTWISE_CHUNK);
+    run_jobs(
+        threads,
+        jobs,
+        || (),
+        |(), (_, chunk)| {
+            Arch::new().dispatch(|| {
+                for x in chunk {
+                    *x = x.sqrt();
+                }
+            });
+        },
+    );
+}
+
+/// Writes `grad_output / (2 · root)`, for square roots `root`; at zero it is infinite.
+///
+/// # Errors
+/// [`KernelError::BufferLength`] when the slices differ in length.
+pub fn sqrt_backward(
+    root: &[f32],
+    grad_output: &[f32],
+    grad_input: &mut [f32],
+    threads: usize,
+) -> Result<(), KernelError> {
+    check_len("grad_output", grad_output, root.len())?;
+    check_len("grad_input", grad_input, root.len())?;
+    let jobs = chunk_jobs(grad_input, ELEMENTWISE_CHUNK);
+    run_jobs(
+        threads,
+        jobs,
+        || (),
+        |(), (index, to)| {
+            let start = index * ELEMENTWISE_CHUNK;
+            let from = root[start..].iter().zip(&grad_output[start..]);
+            Arch::new().dispatch(|| {
+                for (slot, (y, g)) in to.iter_mut().zip(from) {
+                    *slot = g * (0.5 / y);
+                }
+            });
+        },
+    );
+    Ok(())
+}
+
 /// Writes `grad_output` where `input` (or the rectifier's output) is above zero, else zero.
 ///
 /// # Errors
@@ -328,6 +375,17 @@ mod tests {
                 assert_close("gradient", &actual[which], &slopes, F32_AFFINE);
             }
         }
+    }
+
+    #[test]
+    fn roots_rise_by_half_of_their_inverse() {
+        let (mut y, mut d) = ([4.0, 0.25, 0.0, -1.0], [0.0; 4]);
+        sqrt_in_place(&mut y, 1);
+        sqrt_backward(&y, &[2.0; 4], &mut d, 2).unwrap();
+        assert_eq!(y[..3], [2.0, 0.5, 0.0]);
+        assert_eq!(d[..3], [0.5, 2.0, f32::INFINITY]);
+        assert!(y[3].is_nan() && d[3].is_nan());
+        assert!(sqrt_backward(&y, &[2.0; 4], &mut d[..2], 1).is_err());
     }
 
     #[test]

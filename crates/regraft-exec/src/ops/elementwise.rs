@@ -106,6 +106,7 @@ fn unary_int(op: UnaryOp, a: &Array<i64>) -> OpResult<Value> {
 pub(super) fn unary(op: UnaryOp, inputs: &mut Inputs, context: &Context) -> OpResult<Value> {
     match inputs.value(0)? {
         Value::Float(x) if op == UnaryOp::Relu => Ok(Value::Float(pointwise::relu(x, context))),
+        Value::Float(x) if op == UnaryOp::Sqrt => Ok(Value::Float(pointwise::sqrt(x, context))),
         Value::Float(x) => unary_float(op, x).map(Value::Float),
         Value::Int(a) => unary_int(op, &a),
         Value::Bool(a) if op == UnaryOp::Not => Ok(Value::Bool(Array::new(

@@ -1,4 +1,4 @@
-//! The rectifier, the residual sum and gathered slices as kernels of our own.
+//! The rectifier, the square root and the residual sum as kernels of our own.
 //!
 //! A trained network spends most of its time outside of convolutions in these. The kernels write
 //! into their first input where nothing else reads it, and run in every thread.
@@ -8,7 +8,9 @@ use std::sync::Arc;
 use super::Context;
 use crate::engine::{Backward, DeviceOp, Float, HostKernel, run_kernel, run_unary};
 use crate::error::OpResult;
-use crate::kernels::{KernelError, add_in_place, relu_backward, relu_in_place};
+use crate::kernels::{
+    KernelError, add_in_place, relu_backward, relu_in_place, sqrt_backward, sqrt_in_place,
+};
 
 /// max(x, 0). The backward pass reads the result, so that the input can be overwritten.
 #[derive(Debug)]
@@ -58,6 +60,61 @@ impl HostKernel for ReluKernel {
 
 pub(super) fn relu(x: Float, context: &Context) -> Float {
     let kernel = ReluKernel {
+        out: x.shape(),
+        threads: context.threads,
+    };
+    run_unary(x, Arc::new(kernel))
+}
+
+/// The square root. The engine's own backward pass takes a power of every input; this one divides by the
+/// result.
+#[derive(Debug)]
+struct SqrtKernel {
+    out: Vec<usize>,
+    threads: usize,
+}
+
+impl HostKernel for SqrtKernel {
+    fn output_shape(&self) -> &[usize] {
+        &self.out
+    }
+
+    fn device_op(&self) -> Option<DeviceOp> {
+        Some(DeviceOp::Sqrt)
+    }
+
+    fn keeps_inputs(&self) -> bool {
+        false
+    }
+
+    fn keeps_output(&self) -> bool {
+        true
+    }
+
+    fn overwrites(&self) -> bool {
+        true
+    }
+
+    fn forward_in_place(&self, first: &mut [f32], _rest: &[&[f32]]) -> Result<(), KernelError> {
+        sqrt_in_place(first, self.threads);
+        Ok(())
+    }
+
+    fn forward(&self, inputs: &[&[f32]]) -> Result<Vec<f32>, KernelError> {
+        let mut output = inputs[0].to_vec();
+        sqrt_in_place(&mut output, self.threads);
+        Ok(output)
+    }
+
+    fn backward(&self, pass: &Backward<'_>) -> Result<Vec<Option<Vec<f32>>>, KernelError> {
+        let mut grad = vec![0.0; pass.grad.len()];
+        sqrt_backward(pass.output, pass.grad, &mut grad, self.threads)?;
+        Ok(vec![Some(grad)])
+    }
+}
+
+pub(super) fn sqrt(x: Float, context: &Context) -> Float {
+    let kernel = SqrtKernel {
         out: x.shape(),
         threads: context.threads,
     };

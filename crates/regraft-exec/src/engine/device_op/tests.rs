@@ -130,6 +130,17 @@ fn rectifier_and_sum() {
         .map(|(x, g)| if *x > 0.0 { *g } else { 0.0 })
         .collect();
     check(&grads[0], &expected, "gradient of relu");
+    let squares: Vec<f32> = a.iter().map(|x| x * x + 0.25).collect();
+    let expected: Vec<f32> = squares.iter().map(|x| x.sqrt()).collect();
+    let inputs = [(squares, shape.clone())];
+    let (found, grads) = run(&DeviceOp::Sqrt, &inputs, &grad, &shape);
+    check(&found, &expected, "square root");
+    let slopes = expected.iter().zip(&grad).map(|(y, g)| g * 0.5 / y);
+    check(
+        &grads[0],
+        &slopes.collect::<Vec<f32>>(),
+        "gradient of a root",
+    );
     let sum: Vec<f32> = a.iter().zip(&b).map(|(x, y)| x + y).collect();
     let inputs = [(a, shape.clone()), (b, shape.clone())];
     let (found, grads) = run(&DeviceOp::Add, &inputs, &grad, &shape);

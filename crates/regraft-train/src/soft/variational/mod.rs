@@ -80,7 +80,7 @@ pub(crate) fn variances(state: &State) -> Vec<Vec<f32>> {
 
 /// Moves the variances along their gradients with Adam, and adds the divergence to the gradients of the
 /// weights. `part` is the part of the time of pruning that is over, `n_samples` what the loss is a mean
-/// of.
+/// of. What is outside of the masks stays as it was.
 pub(crate) fn learn(
     state: &mut State,
     gradients: &mut [Vec<f32>],
@@ -91,15 +91,16 @@ pub(crate) fn learn(
     let weight = (part / RISE).clamp(0.0, 1.0) / n_samples.max(1) as f32;
     let number = i32::try_from(state.step.max(1)).unwrap_or(i32::MAX);
     let (c1, c2) = (1.0 - 0.9f32.powi(number), 1.0 - 0.999f32.powi(number));
-    let parts = state.weights.iter().zip(&mut state.memory).zip(gradients);
-    for (((weights, memory), gradient), of_variance) in parts.zip(of_variances) {
+    let parts = state.weights.iter().zip(&state.masks.all);
+    let parts = parts.zip(&mut state.memory).zip(gradients);
+    for ((((weights, mask), memory), gradient), of_variance) in parts.zip(of_variances) {
         let [log, first, second] = &mut memory[..] else {
             continue;
         };
         if of_variance.len() != log.len() || gradient.len() != log.len() {
             continue;
         }
-        for i in 0..log.len() {
+        for (i, _) in mask.iter().enumerate().filter(|(_, kept)| **kept) {
             let w = weights[i];
             let log_alpha = log[i] - (w * w + 1e-12).ln();
             let slope = weight * divergence_slope(log_alpha);
