@@ -12,7 +12,9 @@
 mod attack;
 mod blocking;
 mod checkpoint;
+mod compact;
 mod config;
+mod differentiate;
 mod error;
 mod fit;
 mod measure;

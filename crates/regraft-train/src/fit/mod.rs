@@ -14,6 +14,7 @@ use self::answers::Teacher;
 pub use self::reestimate::{REESTIMATION_BATCHES, Reestimation};
 use crate::attack::Hardened;
 use crate::blocking::blocked;
+use crate::compact::{Compact, Compactor};
 use crate::network::Network;
 use crate::parameters::{Trained, trained};
 use crate::penalty::GroupLasso;
@@ -153,6 +154,10 @@ struct Run<'a> {
     teacher: Option<Teacher>,
     pruner: Option<Pruner<'a>>,
     noisy: Option<Noisy>,
+    /// Makes the smaller forms of the network.
+    compactor: Option<Compactor<'a>>,
+    /// The form for the masks as they are.
+    compact: Option<Compact>,
     group_lasso: Option<GroupLasso>,
     /// What the loss is taken of.
     scores: ValueId,
@@ -227,7 +232,10 @@ impl<'a> Run<'a> {
         let adversary = adversary.map(|a| Hardened::new(a, samples, (scores, classes)));
         let ids: Vec<ValueId> = trained.iter().map(|t| t.id).collect();
         let (blocked, blocking) = blocked(graph, scores, &ids);
-        Ok(Self {
+        let compactor = Some(task.frozen).filter(|_| compacts(config));
+        let compactor = compactor
+            .and_then(|frozen| Compactor::new(graph, &network, trained, frozen, (scores, config)));
+        let mut run = Self {
             graph,
             samples,
             config,
@@ -235,6 +243,8 @@ impl<'a> Run<'a> {
             teacher,
             pruner: pruner.transpose()?,
             noisy: noisy.transpose()?,
+            compactor,
+            compact: None,
             group_lasso: (config.group_lasso > 0.0)
                 .then(|| GroupLasso::new(graph, trained))
                 .transpose()?,
@@ -248,7 +258,9 @@ impl<'a> Run<'a> {
             measure: truth.measure(loss),
             truth,
             state,
-        })
+        };
+        run.compact();
+        Ok(run)
     }
 
     /// Tells of weights that an op keeps every gradient from.
@@ -363,6 +375,15 @@ impl<'a> Run<'a> {
         }
         Ok(edit.finish()?)
     }
+}
+
+/// True where a run may train on a smaller form of its network: single connections go, no value inside
+/// of the network is learned, and the length of the whole gradient, part of which that form does not
+/// have, does not matter.
+fn compacts(config: &FitConfig) -> bool {
+    let connections = |soft: SoftPruning| matches!(soft.goal, Goal::Connections { .. });
+    let features = config.objective.features > 0.0;
+    config.prune.is_some_and(connections) && !features && config.clip.is_none()
 }
 
 /// Refuses weights that stay where a method changes all of them.

@@ -3,15 +3,14 @@
 use super::answers::Lesson;
 use super::{Run, Watch};
 use crate::TrainError;
-use crate::network::Form;
+use crate::differentiate::{Problem, Slopes, differentiate};
 use crate::optimizer::Step;
 use crate::samples::Feeds;
 use crate::soft::{Did, Saliency, learn, variances};
 use crate::state::Moments;
 use crate::targets::Wanted;
 
-use regraft_exec::{GradientResult, HostTensor, LossTerm};
-use regraft_graph::ValueId;
+use regraft_exec::LossTerm;
 
 impl Run<'_> {
     /// One batch forward, back, and all weights moved.
@@ -51,7 +50,7 @@ impl Run<'_> {
         let objective = &self.config.objective;
         let mut terms = objective.terms(self.scores, &wanted, lesson.answers);
         terms.extend(objective.of_features(lesson.features));
-        let (found, of_variances) = self.differentiate(&weights, feeds, &terms, seed)?;
+        let found = self.differentiate(&weights, feeds, &terms, seed)?;
         if !found.loss.is_finite() {
             return Err(TrainError::Diverged {
                 epoch: self.state.epoch,
@@ -59,14 +58,7 @@ impl Run<'_> {
                 loss: found.loss,
             });
         }
-        let mut gradients = found.gradients;
-        let take = |id: &ValueId| gradients.remove(id).and_then(HostTensor::into_f32);
-        let mut gradients: Vec<Vec<f32>> = self
-            .ids
-            .iter()
-            .map(take)
-            .map(Option::unwrap_or_default)
-            .collect();
+        let mut gradients = found.of_weights;
         // A network that is its own teacher has nothing to learn at first.
         let is_dead = gradients.iter().flatten().all(|g| *g == 0.0);
         if step == 0 && is_dead && found.loss != 0.0 {
@@ -75,55 +67,56 @@ impl Run<'_> {
         if let Some(limit) = self.config.clip {
             clip(&mut gradients, limit);
         }
-        self.descend(gradients, &of_variances, rate as f32);
+        self.descend(gradients, &found.of_variances, rate as f32);
         Ok(found.loss)
     }
 
-    /// Returns the loss and its gradients, and those of the variances where weights have some.
+    /// Returns the loss and its gradients, and those of the variances where weights have some: of the
+    /// smaller form where there is one.
     fn differentiate(
         &mut self,
         weights: &[Vec<f32>],
         batch: Feeds,
         terms: &[LossTerm],
         seed: u64,
-    ) -> Result<(GradientResult, Vec<Vec<f32>>), TrainError> {
-        let noisy = self
-            .pruner
-            .as_ref()
-            .is_some_and(|p| p.is_noisy(&self.state));
-        let Some(noisy) = self.noisy.as_mut().filter(|_| noisy) else {
-            self.network.set_training(&self.ids, weights)?;
-            let statistics = &mut self.state.statistics.now;
-            let own = Form::default();
-            let found = self
-                .network
-                .gradients(batch, terms, &self.ids, (seed, own), statistics)?;
-            return Ok((found, Vec::new()));
+    ) -> Result<Slopes, TrainError> {
+        let noisy = self.is_noisy();
+        let variances = if noisy {
+            variances(&self.state)
+        } else {
+            Vec::new()
         };
-        for (id, weights) in self.ids.iter().zip(weights) {
-            noisy.executor.set_initializer(*id, weights)?;
-        }
-        for (id, variances) in noisy.variances.iter().zip(variances(&self.state)) {
-            if let Some(id) = id.filter(|_| !variances.is_empty()) {
-                noisy.executor.set_initializer(id, &variances)?;
-            }
-        }
-        let form = Form {
-            feeds: noisy.noise(&batch, seed)?,
-            executor: Some(&noisy.executor),
+        let problem = Problem {
+            ids: &self.ids,
+            weights,
+            variances: &variances,
+            batch,
+            terms,
+            seed,
         };
-        let own = noisy.variances.iter().flatten().copied();
-        let wrt: Vec<ValueId> = self.ids.iter().copied().chain(own).collect();
         let statistics = &mut self.state.statistics.now;
-        let mut found = self
-            .network
-            .gradients(batch, terms, &wrt, (seed, form), statistics)?;
-        let mut take = |id: &Option<ValueId>| {
-            let gradient = id.and_then(|id| found.gradients.remove(&id));
-            gradient.and_then(HostTensor::into_f32).unwrap_or_default()
+        if let Some(small) = self.compact.as_mut().and_then(|c| c.small.as_mut()) {
+            return small.differentiate(problem, statistics);
+        }
+        let noisy = self.noisy.as_mut().filter(|_| noisy);
+        differentiate(&mut self.network, noisy, problem, statistics)
+    }
+
+    /// True while weights have variances.
+    fn is_noisy(&self) -> bool {
+        let pruner = self.pruner.as_ref();
+        pruner.is_some_and(|p| p.is_noisy(&self.state))
+    }
+
+    /// Finds the form that the masks leave: it follows from them alone, so that a resumed run has it too.
+    pub(super) fn compact(&mut self) {
+        let Some(compactor) = &self.compactor else {
+            return;
         };
-        let of_variances = noisy.variances.iter().map(&mut take).collect();
-        Ok((found, of_variances))
+        let pruner = self.pruner.as_ref();
+        let stays = pruner.is_some_and(|p| p.stays_out(&self.state));
+        let (masks, is_noisy) = (&self.state.masks.all, self.is_noisy());
+        self.compact = stays.then(|| compactor.compact(masks, is_noisy, self.compact.take()));
     }
 
     /// Lets what is due go.
@@ -133,7 +126,11 @@ impl Run<'_> {
             return Ok(());
         };
         let before = pruner.rebuilds(at).then(|| self.state.effective());
-        if pruner.update(&mut self.state, at)? != Did::RoundEnded {
+        let did = pruner.update(&mut self.state, at)?;
+        if did != Did::Nothing {
+            self.compact();
+        }
+        if did != Did::RoundEnded {
             return Ok(());
         }
         let statistics = &self.state.statistics.now;

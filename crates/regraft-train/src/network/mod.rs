@@ -166,6 +166,12 @@ impl Network {
         training.map_or(&self.inference, |t| &t.executor).graph()
     }
 
+    /// Returns the initializers that are running statistics, in the order in which they are kept.
+    pub(crate) fn running(&self) -> &[ValueId] {
+        let training = self.training.as_ref();
+        training.map_or(&[], |t| t.normalisations.running())
+    }
+
     /// Returns the loss of a batch and its gradients, and moves the running statistics on.
     ///
     /// `seed` decides what dropout drops.

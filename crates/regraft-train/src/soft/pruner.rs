@@ -79,6 +79,16 @@ impl<'a> Pruner<'a> {
         self.soft.method == Method::VariationalDropout && !state.is_pruned
     }
 
+    /// True if connections outside of the masks never come back, and nobody asks for their gradients.
+    pub(crate) fn stays_out(&self, state: &State) -> bool {
+        let method = matches!(
+            self.soft.method,
+            Method::GradualMagnitude | Method::VariationalDropout
+        );
+        let comes_back = matches!(self.soft.pace, Pace::Adaptive { .. });
+        state.is_pruned || (method && !comes_back)
+    }
+
     /// Returns the part of the time of pruning that is over.
     pub(crate) fn part(&self, at: At) -> f32 {
         self.soft.part(at.step, at.total).max(0.0) as f32

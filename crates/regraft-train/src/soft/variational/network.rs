@@ -71,6 +71,23 @@ impl Noisy {
         })
     }
 
+    /// Sets the weights that the next step goes on from, and their variances; lists of them that are
+    /// empty leave what was there.
+    pub(crate) fn set(
+        &mut self,
+        ids: &[ValueId],
+        weights: &[Vec<f32>],
+        variances: &[Vec<f32>],
+    ) -> Result<(), TrainError> {
+        let variances = self.variances.iter().zip(variances);
+        let variances = variances.filter_map(|(id, list)| Some(((*id)?, list)));
+        let all = ids.iter().copied().zip(weights).chain(variances);
+        for (id, list) in all.filter(|(_, list)| !list.is_empty()) {
+            self.executor.set_initializer(id, list)?;
+        }
+        Ok(())
+    }
+
     /// Returns noise for a batch, normal with variance 1.
     pub(crate) fn noise(&mut self, batch: &Feeds, seed: u64) -> Result<Feeds, TrainError> {
         if self.noises.iter().any(|n| n.shape.is_empty()) {
