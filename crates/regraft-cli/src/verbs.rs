@@ -121,8 +121,8 @@ fn fuse(args: &FuseArgs, talk: TalkOptions) -> Result<(), Failure> {
         &[&args.data, &args.samples, &args.rebuild, &args.judge],
     )?;
     set(&mut recipe.output, args.output.output.clone());
-    let options = run_options(&args.run, &args.judge, &args.output, None);
-    let fused = stoppable(talk, Resume::Never, |p| {
+    let options = run_options(&args.run, &args.judge, &args.output, Some(&args.keep));
+    let fused = stoppable(talk, resume(&args.keep), |p| {
         regraft::fuse(&args.networks, &recipe, &args.options(), &options, p)
     })?;
     finish(&fused.outcome, recipe.max_drop, talk)?;

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum, ValueHint};
 use regraft::{BasisName, FuseOptions, MixtureName, ZerosName};
 
-use super::{DataOptions, JudgeOptions, OutputOptions, RebuildOptions, RunOptions, SampleOptions};
+use super::{
+    DataOptions, JudgeOptions, KeepOptions, OutputOptions, RebuildOptions, RunOptions,
+    SampleOptions,
+};
 
 /// Several versions of one network into one of the same size.
 ///
@@ -41,6 +44,8 @@ pub(crate) struct FuseArgs {
     pub(crate) run: RunOptions,
     #[command(flatten)]
     pub(crate) output: OutputOptions,
+    #[command(flatten)]
+    pub(crate) keep: KeepOptions,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

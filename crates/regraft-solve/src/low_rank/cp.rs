@@ -145,8 +145,8 @@ impl Work<'_> {
         let scale = dot(outputs, outputs);
         if scale > 0.0 {
             // Least of ‖row‖² − 2 row · wanted under the Gram.
-            let mut wanted = times(self.gram, &rows_along(&self.left, outputs))?;
-            wanted.iter_mut().for_each(|v| *v /= scale);
+            let wanted = times(self.gram, &rows_along(&self.left, outputs))?;
+            let wanted: Vec<f64> = wanted.into_iter().map(|v| v / scale).collect();
             self.solve_channels(at, &wanted)?;
             self.solve_kernel(at, &wanted)?;
         }
@@ -261,18 +261,9 @@ fn strongest(covariance: &Matrix) -> Result<Vec<f64>, SolveError> {
     let first = (0..diagonal.len()).max_by(|a, b| diagonal[*a].total_cmp(&diagonal[*b]));
     let mut vector = first.map_or_else(Vec::new, |i| covariance.row(i).to_vec());
     for _ in 0..POWER_STEPS {
-        let length = dot(&vector, &vector).sqrt();
-        if length <= 0.0 || !length.is_finite() {
-            return Ok(vec![0.0; vector.len()]);
-        }
-        vector.iter_mut().for_each(|v| *v /= length);
-        vector = times(covariance, &vector)?;
+        vector = times(covariance, &normalised(vector))?;
     }
-    let length = dot(&vector, &vector).sqrt();
-    if length > 0.0 {
-        vector.iter_mut().for_each(|v| *v /= length);
-    }
-    Ok(vector)
+    Ok(normalised(vector))
 }
 
 /// Returns channels and kernel whose product is near to a row of inputs, by turns from the strongest channel.
@@ -312,10 +303,11 @@ fn nearest(row: &[f64], [channels, h, w]: [usize; 3]) -> (Vec<f64>, [Vec<f64>; 2
     (along, [column, line])
 }
 
-fn normalised(mut vector: Vec<f64>) -> Vec<f64> {
+/// Returns a vector of length one along another one, or zeros.
+fn normalised(vector: Vec<f64>) -> Vec<f64> {
     let length = dot(&vector, &vector).sqrt();
-    if length > 0.0 {
-        vector.iter_mut().for_each(|v| *v /= length);
+    if length > 0.0 && length.is_finite() {
+        return vector.into_iter().map(|v| v / length).collect();
     }
-    vector
+    vec![0.0; vector.len()]
 }

@@ -30,6 +30,18 @@ pub(crate) fn open_run(
     samples: &Samples,
     recipe: &Recipe,
 ) -> Result<Option<RunDir>, Error> {
+    open_run_of(options, model.fingerprint()?, samples, recipe, "")
+}
+
+/// Opens the run directory of what is made of models with this digest together, if one is asked for; `more` is
+/// what the result depends on besides the recipe.
+pub(crate) fn open_run_of(
+    options: &RunOptions,
+    model_sha256: String,
+    samples: &Samples,
+    recipe: &Recipe,
+    more: &str,
+) -> Result<Option<RunDir>, Error> {
     let Some(dir) = &options.run_dir else {
         return Ok(None);
     };
@@ -41,9 +53,9 @@ pub(crate) fn open_run(
         decisive(recipe)
     };
     let fingerprint = Fingerprint {
-        model_sha256: model.fingerprint()?,
+        model_sha256,
         data: samples.digest(),
-        config: decisive.to_toml()?,
+        config: decisive.to_toml()? + more,
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         seed: recipe.seed,
         // The result does not depend on the threads, so neither does going on.

@@ -25,7 +25,7 @@ pub(crate) use finish::{
     Channels, Judged, Parts, count_weights, figures as latency_figures, finish,
     frozen as frozen_figures, metadata, write_all,
 };
-pub(crate) use journal::RunJournal;
+pub(crate) use journal::{RunJournal, open_run_of};
 pub(crate) use kept_channels::told_channels;
 pub use rebuild_pruned::rebuild;
 pub(crate) use rebuild_pruned::{aligned, held_zeros};

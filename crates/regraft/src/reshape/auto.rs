@@ -8,11 +8,12 @@
 
 use regraft_exec::ExecOptions;
 use regraft_graph::Graph;
+use regraft_prune::Plan;
 use regraft_rebuild::depth::output_error;
 use regraft_rebuild::rebuild::{KeptAxes, NoJournal, Pair, RebuildConfig, kept_axes, rebuild};
 
 use super::apply::{Context, Topology};
-use super::step::{LowRankStep, ReshapeStep};
+use super::step::{LinkStep, LowRankStep, ReconnectStep, ReshapeStep};
 use crate::bench::LatencyOf;
 use crate::inspect::thousands;
 use crate::latency::MeasureConfig;
@@ -27,6 +28,12 @@ use crate::{Error, Recipe, RunOptions};
 /// Shares of the way from the pruned network's cost to the dense one's, on a logarithmic scale, at
 /// which channels are given back before layers become thin.
 const WAYS: [f64; 3] = [0.33, 0.67, 1.0];
+
+/// Share of the budget that stays for shortcuts, in one trial.
+const FOR_LINKS: f64 = 0.05;
+
+/// Share of the budget that channels are given back for one after the other, in one trial.
+const FOR_GAINS: f64 = 0.2;
 
 /// Seconds that timing a trial takes at most.
 const TIMED_SECONDS: f64 = 5.0;
@@ -49,26 +56,39 @@ impl Search<'_> {
         let dense = self.teacher.cost().macs.max(1);
         let share = budget as f64 / dense as f64;
         let mut tried = vec![self.tried("as it was given".to_owned(), given)?];
+        let mut try_one = |what: String, made: Result<Topology, Error>| {
+            self.log.check()?;
+            match made {
+                Ok(topology) => {
+                    tried.push(self.tried(what, topology)?);
+                    Ok::<_, Error>(tried.last().map(|(_, trial)| trial.error))
+                }
+                // A budget below what an edit can reach is no topology to try.
+                Err(error) => {
+                    self.log.note(&format!("  {what}: {error}"));
+                    Ok(None)
+                }
+            }
+        };
+        let mut best_way: Option<(f64, f64)> = None;
         for way in WAYS {
             let wide = share.powf(1.0 - way);
             if wide <= share * 1.02 {
                 continue;
             }
             let start = self.widened(wide)?;
-            let what = if way < 1.0 {
-                format!(
-                    "channels for {:.0} % of the MACs, then thin layers",
-                    100.0 * wide
-                )
-            } else {
-                "all channels, thin layers".to_owned()
-            };
-            self.log.check()?;
-            match self.thin(start, budget) {
-                Ok(topology) => tried.push(self.tried(what, topology)?),
-                // A budget below what thin layers can reach is no topology to try.
-                Err(error) => self.log.note(&format!("  {what}: {error}")),
+            let error = try_one(in_words(wide), self.thin(start, budget))?;
+            if let Some(error) = error
+                && best_way.is_none_or(|(least, _)| error < least)
+            {
+                best_way = Some((error, wide));
             }
+        }
+        let what = "channels given back where that gains most".to_owned();
+        try_one(what, self.by_gain(share, budget))?;
+        if let Some((_, wide)) = best_way {
+            let what = format!("{}, and shortcuts", in_words(wide));
+            try_one(what, self.linked(self.widened(wide)?, budget))?;
         }
         let all: Vec<&TopologyTrial> = tried.iter().map(|(_, trial)| trial).collect();
         let chosen = self.chosen(&all);
@@ -162,6 +182,61 @@ impl Search<'_> {
         Ok(Topology::new(graph, kept_axes(&applied)))
     }
 
+    /// Returns the network with fewer channels than the budget allows, and more of them one group after the other.
+    fn by_gain(&self, share: f64, budget: u64) -> Result<Topology, Error> {
+        self.log.stage("topology");
+        let recipe = Recipe {
+            macs: Some(share * (1.0 - FOR_GAINS)),
+            params: None,
+            latency: None,
+            ..self.recipe.clone()
+        };
+        let selection = select(
+            self.teacher,
+            self.input,
+            self.samples,
+            &recipe,
+            self.options,
+            self.log,
+        )?;
+        let (graph, applied) = self.teacher.pruned(&selection.groups, &selection.plan)?;
+        let start = Topology::new(graph, kept_axes(&applied));
+        let start = Topology::new(self.refitted(&start)?, start.kept);
+        let own = cost_of(&start.graph)?.macs.max(1);
+        let step = ReshapeStep::Reconnect(ReconnectStep {
+            by_gain: true,
+            max_macs: Some(budget as f64 / own as f64),
+            ..ReconnectStep::default()
+        });
+        let context = self.context(Some(&selection.plan));
+        let done = context.edit(&start, &step, self.log)?;
+        Ok(Topology::new(done.edited.graph, done.kept))
+    }
+
+    /// Makes a network thinner than the budget asks for, and spends what is left on shortcuts.
+    fn linked(&self, start: Topology, budget: u64) -> Result<Topology, Error> {
+        let thin = self.thin(start, (budget as f64 * (1.0 - FOR_LINKS)) as u64)?;
+        let thin = Topology::new(self.refitted(&thin)?, thin.kept);
+        let own = cost_of(&thin.graph)?.macs.max(1);
+        let step = ReshapeStep::Link(LinkStep {
+            past: Some(3),
+            max_macs: Some(budget as f64 / own as f64),
+            ..LinkStep::default()
+        });
+        let done = self.context(None).edit(&thin, &step, self.log)?;
+        Ok(Topology::new(done.edited.graph, done.kept))
+    }
+
+    fn context<'b>(&'b self, plan: Option<&'b Plan>) -> Context<'b> {
+        Context {
+            teacher: self.teacher,
+            plan,
+            samples: self.samples,
+            recipe: self.recipe,
+            exec: self.exec,
+        }
+    }
+
     /// Refits a network in closed form and makes its layers as thin as the budget says.
     fn thin(&self, start: Topology, budget: u64) -> Result<Topology, Error> {
         self.log.stage("topology");
@@ -175,14 +250,7 @@ impl Search<'_> {
         } else {
             Topology::new(self.refitted(&start)?, start.kept)
         };
-        let context = Context {
-            teacher: self.teacher,
-            plan: None,
-            samples: self.samples,
-            recipe: self.recipe,
-            exec: self.exec,
-        };
-        let done = context.edit(&start, &step, self.log)?;
+        let done = self.context(None).edit(&start, &step, self.log)?;
         Ok(Topology::new(done.edited.graph, done.kept))
     }
 
@@ -210,4 +278,15 @@ impl Search<'_> {
         let refitted = self.refitted(topology)?;
         Ok(error(&topology.graph)?.min(error(&refitted)?))
     }
+}
+
+/// Returns what a network with channels for a share of the dense one's cost becomes, in words.
+fn in_words(wide: f64) -> String {
+    if wide >= 1.0 {
+        return "all channels, thin layers".to_owned();
+    }
+    format!(
+        "channels for {:.0} % of the MACs, then thin layers",
+        100.0 * wide
+    )
 }

@@ -135,11 +135,11 @@ impl Context<'_> {
             targets: &BTreeMap::new(),
         };
         if step.by_gain {
-            let (widths, steps) = widths_by_gain(descent, samples, &config, &Adapter::new(log))?;
-            for step in &steps {
+            let found = widths_by_gain(descent, samples, &config, &Adapter::new(log))?;
+            for step in &found.steps {
                 log.note(&gained(step));
             }
-            (config.rebuild_rate, config.widths) = (0.0, widths);
+            (config.rebuild_rate, config.widths) = (0.0, found.widths);
         }
         let found = reconnect(descent, samples, &config, &Adapter::new(log))?;
         Ok(Done {

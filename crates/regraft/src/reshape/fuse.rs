@@ -5,22 +5,25 @@ use std::path::{Path, PathBuf};
 use regraft_data::softmax;
 use regraft_exec::ExecOptions;
 use regraft_graph::Graph;
-use regraft_rebuild::rebuild::{KeptAxes, NoJournal, Pair, Rebuilt, rebuild};
+use regraft_rebuild::rebuild::{KeptAxes, Pair, Rebuilt, rebuild};
 use regraft_rebuild::reshape::fuse::{
     Aligned, Based, Basis, DEFAULT_ROWS, FuseConfig, GroupMatch, Zeros, average, ensemble,
     greedy_soup, in_one_basis,
 };
 use regraft_solve::Stack;
 
+use super::apply::Topology;
+use super::kept_steps::KeptSteps;
 use crate::evaluate::{metrics, outputs};
 use crate::model::Model;
 use crate::pipeline::{
-    Judged, Log, Outcome, Parts, RunOptions, Stages, check_files, files, finish, held_zeros,
-    rebuild_config,
+    Judged, Log, Outcome, Parts, RunJournal, RunOptions, Stages, check_files, files, finish,
+    held_zeros, open_run_of, rebuild_config,
 };
 use crate::progress::{Adapter, Progress};
-use crate::report::{Fallback, Metrics};
+use crate::report::{Fallback, Metrics, ReshapeFigures};
 use crate::samples::{EvaluationSamples, Samples, open_data, prepare, prepare_training};
+use crate::storage::sha256_hex;
 use crate::{Error, ErrorKind, Recipe};
 
 /// How the channels of one network correspond to those of another.
@@ -107,9 +110,6 @@ pub fn fuse(
     progress: &dyn Progress,
 ) -> Result<FuseFigures, Error> {
     recipe.check()?;
-    if options.run_dir.is_some() {
-        return Err(Error::usage("a fusion keeps nothing in a run directory"));
-    }
     let paths: Vec<&Path> = models.iter().map(PathBuf::as_path).collect();
     let [first, _, ..] = paths[..] else {
         return Err(Error::usage("at least two networks are needed to fuse"));
@@ -147,7 +147,9 @@ pub fn fuse(
     };
     let mixed = work.mix(&based, held_out.as_ref())?;
     log.check()?;
-    let rebuilt = work.rebuild(&mixed, recipe)?;
+    let journal = kept_run(&opened, (recipe, fusing), &samples, options)?;
+    let rebuilt = work.rebuild(&mixed, recipe, &journal)?;
+    journal.check()?;
     log.check()?;
     log.stage("judge");
     let quality = work.judge(&based, &mixed, &rebuilt.graph)?;
@@ -181,6 +183,36 @@ pub fn fuse(
         shares: mixed.shares,
         groups: based.alignments.into_iter().map(groups).collect(),
     })
+}
+
+/// Opens the run directory and keeps the given networks there, one after the other as steps, so that `undo`
+/// gives each of them back.
+fn kept_run(
+    models: &[Model],
+    (recipe, fusing): (&Recipe, &FuseOptions),
+    samples: &Samples,
+    options: &RunOptions,
+) -> Result<RunJournal, Error> {
+    let digests = models.iter().map(Model::fingerprint);
+    let digests = digests.collect::<Result<Vec<String>, Error>>()?.join(" ");
+    let digest = sha256_hex(digests.as_bytes());
+    let more = format!("# fuse: {fusing:?}\n");
+    let run = open_run_of(options, digest, samples, recipe, &more)?;
+    let journal = RunJournal::new(run, recipe)?;
+    let kept = KeptSteps {
+        journal: &journal,
+        teacher: &models[0].graph,
+    };
+    for (at, model) in models.iter().enumerate() {
+        let figures = ReshapeFigures {
+            edit: "fuse".to_owned(),
+            ..ReshapeFigures::default()
+        };
+        let given = Topology::new(model.graph.clone(), KeptAxes::new());
+        kept.keep_before(at + 1, &model.graph)?;
+        kept.keep(at + 1, &given, Some(&figures), None)?;
+    }
+    Ok(journal)
 }
 
 /// The mean of weights, and what it is rebuilt towards.
@@ -355,7 +387,12 @@ impl Work<'_> {
     }
 
     /// Rebuilds the mean towards what the networks give on average.
-    fn rebuild(&self, mixed: &Mixed, recipe: &Recipe) -> Result<Rebuilt, Error> {
+    fn rebuild(
+        &self,
+        mixed: &Mixed,
+        recipe: &Recipe,
+        journal: &RunJournal,
+    ) -> Result<Rebuilt, Error> {
         self.log.stage("rebuild");
         let mut config = rebuild_config(recipe, self.samples, self.exec);
         config.sparsity = held_zeros(&mixed.graph, self.log)?;
@@ -367,7 +404,7 @@ impl Work<'_> {
         };
         let monitor = Adapter::new(self.log);
         let feeds = self.samples.feeds();
-        Ok(rebuild(pair, &feeds, &config, &NoJournal, &monitor)?)
+        Ok(rebuild(pair, &feeds, &config, journal, &monitor)?)
     }
 
     fn judge(&self, based: &Based, mixed: &Mixed, fused: &Graph) -> Result<Quality, Error> {

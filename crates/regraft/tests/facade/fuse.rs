@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use regraft::{
     BasisName, Design, ErrorKind, FitRecipe, FuseFigures, FuseOptions, MixtureName, NamedOptions,
-    Quiet, Recipe, RunOptions, Tuning, ZerosName, fit, fuse, new,
+    Quiet, Recipe, RunOptions, Tuning, ZerosName, fit, fuse, new, undo,
 };
 use regraft_graph::{Graph, Tensor};
 use regraft_onnx::write_bytes;
@@ -72,6 +72,50 @@ fn versions_of_one_network_become_one_and_the_same_bytes_for_any_threads() {
     let again = run(&models, &two, FuseOptions::default());
     let bytes = |f: &FuseFigures| std::fs::read(&f.outcome.files.model).unwrap();
     assert_eq!(bytes(&found), bytes(&again));
+}
+
+#[test]
+fn a_stopped_fusion_goes_on_to_the_same_bytes_and_gives_the_networks_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let models: Vec<PathBuf> = (1..3)
+        .map(|i| write(folder, &format!("v{i}"), &version(i)))
+        .collect();
+    let options = RunOptions {
+        run_dir: Some(folder.join("run")),
+        ..RunOptions::default()
+    };
+    let bytes = |name: &str, options: &RunOptions, fusing: FuseOptions| {
+        let found = fuse(&models, &plain(folder, name), &fusing, options, &Quiet);
+        found.map(|f| std::fs::read(&f.outcome.files.model).unwrap())
+    };
+    let usual = FuseOptions::default();
+    let fresh = bytes("fresh", &RunOptions::default(), usual).unwrap();
+    assert_eq!(fresh, bytes("first", &options, usual).unwrap());
+    assert_eq!(fresh, bytes("again", &options, usual).unwrap());
+    for (at, model) in models.iter().enumerate() {
+        let back = folder.join(format!("back{at}.onnx"));
+        let undone = undo(
+            &folder.join("run"),
+            Some(at + 1),
+            &back,
+            &RunOptions::default(),
+        );
+        assert_eq!((undone.unwrap().edit.as_str(), at), ("fuse", at));
+        let read =
+            |path: &Path| regraft_onnx::read(path, &regraft_onnx::Limits::default()).unwrap();
+        let (given, back) = (read(model), read(&back));
+        for (value, initializer) in given.initializers() {
+            assert_eq!(Some(&initializer.tensor), back.tensor(*value));
+        }
+    }
+    // Another fusion does not go on from this one.
+    let other = FuseOptions {
+        zeros: ZerosName::Union,
+        ..usual
+    };
+    let error = bytes("other", &options, other).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Usage);
 }
 
 #[test]

@@ -90,20 +90,22 @@ pub fn deepen(network: &Network, config: &DeepenConfig) -> Result<Edited, Rebuil
     let mut left = Vec::new();
     for (place, _) in places.iter().zip(touched).filter(|(_, t)| *t) {
         let is_cell = config.insert == Insert::Cell;
-        let at = match is_cell {
-            true => At {
+        let at = if is_cell {
+            At {
                 value: place.value,
                 after_relu: false,
-            },
-            false => follow(graph, place.value),
+            }
+        } else {
+            follow(graph, place.value)
         };
         if placed.iter().any(|(v, ..)| *v == at.value) {
             left.push((place.label.clone(), "another layer ends there".to_owned()));
             continue;
         }
-        let inserted = match is_cell {
-            true => work.insert_cell(graph, at.value),
-            false => work.insert(graph, &at),
+        let inserted = if is_cell {
+            work.insert_cell(graph, at.value)
+        } else {
+            work.insert(graph, &at)
         };
         match inserted {
             Ok((what, nodes)) => placed.push((at.value, place.label.clone(), what, nodes)),

@@ -91,6 +91,40 @@ fn nothing_is_linked_where_nothing_is_missing() {
 }
 
 #[test]
+fn a_link_past_more_layers_is_taken_where_it_is_better() {
+    let dense = strided();
+    let (small, kept) = pruned(&dense, "inner");
+    let pair = Pair {
+        dense: &dense.graph,
+        teacher: &dense.graph,
+        pruned: &small,
+        kept: &kept,
+    };
+    let inputs = samples(&dense.graph);
+    let linked = |past: usize| {
+        let config = LinkConfig {
+            past,
+            ..LinkConfig::default()
+        };
+        let edited = link(pair, &inputs, &config, &Silent).unwrap();
+        let last = edited.changes.last().and_then(|c| c.error);
+        (edited, last.unwrap())
+    };
+    let ((_, near), (far, error)) = (linked(2), linked(3));
+    assert!(error <= near, "{error} {near}");
+    // The stem's input is three layers away from the last convolution.
+    let from_input = far.changes.iter().any(|c| c.what.contains("from `x`"));
+    assert!(
+        from_input || (error - near).abs() < 1e-12,
+        "{:?}",
+        far.changes
+    );
+    // Paths that part and meet again hide no layer: the block's second layer is one step from its first.
+    let found = super::starts(&dense, dense.layers.last().unwrap(), 4);
+    assert!(!found.is_empty());
+}
+
+#[test]
 fn what_makes_no_sense_is_refused() {
     let dense = residual();
     let (small, kept) = pruned(&dense, "inner");
@@ -108,6 +142,8 @@ fn what_makes_no_sense_is_refused() {
     };
     let error = run(&|c| c.ceiling = Some(Ceiling::Params(10))).unwrap_err();
     assert!(matches!(error, RebuildError::OverBudget { .. }), "{error}");
+    let error = run(&|c| c.past = 1).unwrap_err();
+    assert!(matches!(error, RebuildError::Setting { .. }), "{error}");
     let error = run(&|c| c.fit.held_out_chunks = 9).unwrap_err();
     assert!(
         matches!(error, RebuildError::TooFewSamples { .. }),

@@ -363,9 +363,8 @@ fn conv_of(
         )
     };
     match (scheme, at) {
-        (Scheme::Output | Scheme::Sparse, 0)
+        (Scheme::Output | Scheme::Sparse | Scheme::MultiScale, 0)
         | (Scheme::Tucker, 1)
-        | (Scheme::MultiScale, 0)
         | (Scheme::SparseLowRank, 0 | 2) => {
             let whole = Conv {
                 kernel_shape: kernel.to_vec(),

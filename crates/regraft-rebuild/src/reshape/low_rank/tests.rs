@@ -80,38 +80,31 @@ fn padded() -> Network {
 #[test]
 fn thin_layers_compute_what_their_product_says() {
     let schemes = |without: Scheme| Scheme::ALL.into_iter().filter(move |s| *s != without);
-    check_composed(calibrated(strided()), schemes(Scheme::MultiScale));
-    check_composed(calibrated(padded()), schemes(Scheme::Grouped));
+    check_composed(&calibrated(strided()), schemes(Scheme::MultiScale));
+    check_composed(&calibrated(padded()), schemes(Scheme::Grouped));
     let blocks = [Scheme::Grouped];
-    check_composed(calibrated(perceptron()), blocks.into_iter());
+    check_composed(&calibrated(perceptron()), blocks.into_iter());
 }
 
-fn check_composed(network: Network, schemes: impl Iterator<Item = Scheme>) {
+fn check_composed(network: &Network, schemes: impl Iterator<Item = Scheme>) {
     for scheme in schemes {
         let mut left = Vec::new();
         let schemes = LowRankConfig {
             schemes: vec![scheme],
             ..config(Limit::Bytes(0.5))
         };
-        let parts = parts(
-            &network,
-            &Selection::default(),
-            &schemes,
-            &mut left,
-            &Silent,
-        )
-        .unwrap();
+        let parts = parts(network, &Selection::default(), &schemes, &mut left, &Silent).unwrap();
         let part = &parts[0];
         assert!(!part.candidates.is_empty(), "{scheme:?}");
         for (at, candidate) in part.candidates.iter().enumerate() {
             let mut chosen = vec![None; parts.len()];
             chosen[0] = Some(at);
-            let thin = write(&network, &parts, &chosen, Vec::new()).unwrap();
+            let thin = write(network, &parts, &chosen, Vec::new()).unwrap();
             let factors = part
                 .work()
                 .factors(candidate.scheme, candidate.ranks)
                 .unwrap();
-            let bias = part.bias(&network, &factors.composed).unwrap();
+            let bias = part.bias(network, &factors.composed).unwrap();
             let mut edit = network.graph.edit();
             let tensors = part
                 .layer

@@ -52,8 +52,16 @@ struct Search<'a> {
     steps: Vec<GainStep>,
 }
 
-/// Returns the widths of groups, for [`ReconnectConfig::widths`], that lower the error most within the ceiling, and
-/// the steps that led there; groups that stay are not named.
+/// Widths, and how they came about.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ByGain {
+    /// For [`ReconnectConfig::widths`]; groups that stay are not named.
+    pub widths: Vec<(String, usize)>,
+    /// The steps that led there, in their order.
+    pub steps: Vec<GainStep>,
+}
+
+/// Returns the widths of groups that lower the error most within the ceiling.
 ///
 /// Rates and widths of `config` are not read.
 /// # Errors
@@ -63,7 +71,7 @@ pub fn widths_by_gain(
     samples: Samples<'_>,
     config: &ReconnectConfig,
     monitor: &dyn Monitor,
-) -> Result<(Vec<(String, usize)>, Vec<GainStep>), RebuildError> {
+) -> Result<ByGain, RebuildError> {
     let Some(ceiling) = config.ceiling else {
         return Err(RebuildError::Setting {
             what: "the ceiling of a choice by gain",
@@ -92,7 +100,10 @@ pub fn widths_by_gain(
     search.run()?;
     let named = |g: usize| (descent.groups.groups[g].name.clone(), search.widths[g]);
     let grown = (0..had.len()).filter(|&g| search.widths[g] > had[g]);
-    Ok((grown.map(named).collect(), search.steps))
+    Ok(ByGain {
+        widths: grown.map(named).collect(),
+        steps: search.steps,
+    })
 }
 
 impl Search<'_> {
@@ -135,9 +146,10 @@ impl Search<'_> {
         let step = (STEP * dense as f64).ceil() as usize;
         let (now, most) = (self.widths[group], (MOST * dense as f64) as usize);
         // What was pruned comes back before anything new is added.
-        let next = match now < dense {
-            true => (now + step).min(dense),
-            false => now + step,
+        let next = if now < dense {
+            (now + step).min(dense)
+        } else {
+            now + step
         };
         (next > now && next <= most).then_some(next)
     }

@@ -18,7 +18,7 @@ use regraft_prune::apply::{Share, apply, dry_run};
 use regraft_prune::score::Scores;
 use regraft_prune::{Groups, Plan, PruneError, find_groups};
 
-pub use self::gain::{GainStep, widths_by_gain};
+pub use self::gain::{ByGain, GainStep, widths_by_gain};
 use super::fit::{Goal, chunks, fit_layers, held_out_error};
 use super::importance::importance;
 use super::widen::{WidenConfig, Widths, widen_by};

@@ -8,7 +8,7 @@ use regraft_graph::{Graph, ValueId};
 use regraft_prune::apply::apply;
 use regraft_prune::{Groups, Plan, find_groups};
 
-use super::{Descent, ReconnectConfig, Reconnected, reconnect};
+use super::{Descent, ReconnectConfig, Reconnected, reconnect, widths_by_gain};
 use crate::rebuild::{KeptAxes, kept_axes};
 use crate::reshape::toy::{CHUNKS, Toy, all, check_same, samples, shape};
 use crate::reshape::{Ceiling, FitConfig, Network, Samples, refit};
@@ -249,4 +249,47 @@ fn the_wide_network_starts_as_the_pruned_one() {
     )
     .unwrap();
     assert!(!kept_axes(&report).is_empty());
+}
+
+#[test]
+fn units_go_where_they_gain_most_within_the_ceiling() {
+    for (name, dense) in all().into_iter().take(2) {
+        let case = case(dense, 5);
+        let macs = Network::new(case.pruned.clone()).unwrap().cost().macs;
+        let limit = macs + macs / 3;
+        let inputs = samples(&case.dense.graph);
+        let samples = Samples {
+            inputs: &inputs,
+            targets: &BTreeMap::new(),
+        };
+        let config = ReconnectConfig {
+            ceiling: Some(Ceiling::Macs(limit)),
+            ..ReconnectConfig::default()
+        };
+        let found = widths_by_gain(case.descent(), samples, &config, &Silent).unwrap();
+        assert!(!found.steps.is_empty(), "{name}");
+        let falls = |s: &super::GainStep| s.error.1 < s.error.0;
+        assert!(found.steps.iter().all(falls), "{name}: {:?}", found.steps);
+        let wide = case.run(&ReconnectConfig {
+            rebuild_rate: 0.0,
+            widths: found.widths.clone(),
+            ..config.clone()
+        });
+        let wide = wide.unwrap();
+        let last = found.steps.last().unwrap();
+        assert!((wide.error_after - last.error.1).abs() < 1e-12, "{name}");
+        let cost = Network::new(wide.edited.graph).unwrap().cost().macs;
+        let spent: u64 = found.steps.iter().map(|s| s.macs).sum();
+        assert!(cost <= limit && cost == macs + spent, "{name}: {cost}");
+    }
+    // Without a ceiling there is nothing to weigh.
+    let case = case(all().remove(0).1, 5);
+    let inputs = samples(&case.dense.graph);
+    let samples = Samples {
+        inputs: &inputs,
+        targets: &BTreeMap::new(),
+    };
+    let config = ReconnectConfig::default();
+    let found = widths_by_gain(case.descent(), samples, &config, &Silent);
+    assert!(matches!(found, Err(RebuildError::Setting { .. })));
 }
