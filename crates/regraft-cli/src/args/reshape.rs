@@ -229,7 +229,7 @@ pub(crate) struct LowRankArgs {
     /// Share of the bytes of weights to keep; zeros take one bit each
     #[arg(long, value_name = "SHARE", value_parser = share, help_heading = "Edit")]
     bytes: Option<f64>,
-    /// Kinds of factors tried, those with zeros only for --bytes; may be repeated [default: all]
+    /// Kinds of factors tried, those with zeros only for --bytes; may be repeated [default: all but svd]
     #[arg(long, value_name = "KIND", help_heading = "Edit")]
     scheme: Vec<Scheme>,
     #[command(flatten)]
@@ -240,6 +240,8 @@ pub(crate) struct LowRankArgs {
 enum Scheme {
     /// Fewer outputs, then a 1x1 layer back to all of them
     Output,
+    /// The same from the weights alone, a baseline
+    Svd,
     /// A kernel's column, then its row
     Spatial,
     /// Fewer inputs, a small core, then all outputs
@@ -262,6 +264,7 @@ impl From<Scheme> for SchemeName {
     fn from(scheme: Scheme) -> Self {
         match scheme {
             Scheme::Output => Self::Output,
+            Scheme::Svd => Self::Svd,
             Scheme::Spatial => Self::Spatial,
             Scheme::Tucker => Self::Tucker,
             Scheme::Separable => Self::Separable,

@@ -51,6 +51,23 @@ pub fn output_spectrum(problem: &LeastSquares, weights: &Matrix) -> Result<Spect
     spectrum(&problem.gram, weights)
 }
 
+/// Returns the best products for the weights themselves, whatever they multiply (Eckart and Young 1936): the singular
+/// values squared, and the vectors.
+///
+/// # Errors
+/// [`SolveError::NotFinite`] if there are no eigenvectors.
+pub fn plain_spectrum(weights: &Matrix) -> Result<Spectrum, SolveError> {
+    if weights.rows > weights.cols {
+        return from_inputs(&Matrix::identity(weights.cols), weights);
+    }
+    let (values, outer) = descending(&symmetric(&product(weights, &weights.transposed())))?;
+    Ok(Spectrum {
+        values: not_below_zero(values),
+        inner: product(&outer.transposed(), weights),
+        outer,
+    })
+}
+
 /// The same for a Gram matrix alone.
 fn spectrum(gram: &Matrix, weights: &Matrix) -> Result<Spectrum, SolveError> {
     if weights.rows <= weights.cols {

@@ -1,4 +1,4 @@
-use super::{Decomposition, Scales, Term, best_outer, cp, output_spectrum};
+use super::{Decomposition, Scales, Term, best_outer, cp, output_spectrum, plain_spectrum};
 use crate::factor::product;
 use crate::sparse::ObjectiveConfig;
 use crate::{Bias, Gram, LeastSquares, Matrix};
@@ -264,4 +264,33 @@ fn two_scales_are_the_best_of_their_form() {
     }
     let all = scales.factors(r).unwrap();
     assert!(p.relative_error(&all.composed, None).unwrap() < 1e-9);
+}
+
+#[test]
+fn the_plain_spectrum_is_that_of_inputs_that_are_all_alike() {
+    for (r, d) in [(7, 11), (11, 7)] {
+        let (p, w) = problem(r, d, 3);
+        let alike = LeastSquares {
+            gram: Matrix::identity(d),
+            ..p.clone()
+        };
+        let (plain, whitened) = (
+            plain_spectrum(&w).unwrap(),
+            output_spectrum(&alike, &w).unwrap(),
+        );
+        for (a, b) in plain.values.iter().zip(&whitened.values) {
+            assert!((a - b).abs() < 1e-9);
+        }
+        let (u, v) = plain.factors(3).unwrap();
+        let left = w
+            .data
+            .iter()
+            .zip(&u.times(&v).data)
+            .map(|(a, b)| (a - b).powi(2));
+        let all: f64 = w.data.iter().map(|a| a * a).sum();
+        assert!((left.sum::<f64>() / all - plain.error(3)).abs() < 1e-9);
+        // On the layer's own inputs it is no better than the one that knows them.
+        let own = output_spectrum(&p, &w).unwrap().error(3);
+        assert!(p.relative_error(&u.times(&v), None).unwrap() >= own - 1e-9);
+    }
 }

@@ -310,6 +310,7 @@ impl From<SchemeName> for Scheme {
     fn from(name: SchemeName) -> Self {
         match name {
             SchemeName::Output => Self::Output,
+            SchemeName::Svd => Self::Svd,
             SchemeName::Spatial => Self::Spatial,
             SchemeName::Tucker => Self::Tucker,
             SchemeName::Separable => Self::Separable,

@@ -235,7 +235,7 @@ pub struct LowRankStep {
     /// the values that are not zero.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<f64>,
-    /// Kinds of factors tried; empty: all, those with zeros only for `bytes`.
+    /// Kinds of factors tried; empty: all but `svd`, those with zeros only for `bytes`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub schemes: Vec<SchemeName>,
     /// Which layers.
@@ -253,6 +253,8 @@ fn is_all(layers: &StepLayers) -> bool {
 pub enum SchemeName {
     /// Fewer outputs, then a 1x1 layer back to all of them.
     Output,
+    /// The same from the weights alone; only where it is asked for.
+    Svd,
     /// A kernel's column, then its row.
     Spatial,
     /// Fewer inputs, a small core, then all outputs.

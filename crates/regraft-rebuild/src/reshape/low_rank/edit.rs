@@ -363,7 +363,7 @@ fn conv_of(
         )
     };
     match (scheme, at) {
-        (Scheme::Output | Scheme::Sparse | Scheme::MultiScale, 0)
+        (Scheme::Output | Scheme::Svd | Scheme::Sparse | Scheme::MultiScale, 0)
         | (Scheme::Tucker, 1)
         | (Scheme::SparseLowRank, 0 | 2) => {
             let whole = Conv {

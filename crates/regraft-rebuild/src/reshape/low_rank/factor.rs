@@ -6,7 +6,7 @@ use std::collections::btree_map::Entry;
 use std::rc::Rc;
 
 use regraft_solve::low_rank::{
-    Decomposition, Scales, Spectrum, Term, best_outer, cp, grouped, output_spectrum,
+    Decomposition, Scales, Spectrum, Term, best_outer, cp, grouped, output_spectrum, plain_spectrum,
 };
 use regraft_solve::{LeastSquares, Matrix, SolveError};
 
@@ -54,6 +54,7 @@ pub(super) struct Work<'a> {
     pub(super) threads: usize,
     // Whole decompositions, each made once and cut for every rank.
     outputs: OnceCell<Spectrum>,
+    plain: OnceCell<Spectrum>,
     columns: OnceCell<Spectrum>,
     inputs: OnceCell<Spectrum>,
     cores: RefCell<BTreeMap<usize, Rc<Core>>>,
@@ -87,6 +88,7 @@ impl<'a> Work<'a> {
             problem,
             threads,
             outputs: OnceCell::new(),
+            plain: OnceCell::new(),
             columns: OnceCell::new(),
             inputs: OnceCell::new(),
             cores: RefCell::default(),
@@ -95,6 +97,13 @@ impl<'a> Work<'a> {
             decomposition: RefCell::default(),
         }
     }
+}
+
+/// Returns the first products of a spectrum as two layers.
+fn product_of(spectrum: &Spectrum, rank: usize) -> Result<Factors, SolveError> {
+    let (outer, inner) = spectrum.factors(rank)?;
+    let composed = outer.times(&inner);
+    Ok(Factors::in_order(vec![inner, outer], composed))
 }
 
 /// Returns what a cell holds, made first if it is empty.
@@ -148,7 +157,7 @@ impl Work<'_> {
     fn ranks(&self, scheme: Scheme) -> Vec<[usize; 2]> {
         let g = &self.geometry;
         match scheme {
-            Scheme::Output => spread(g.n_out.min(g.n_in * g.taps()), RANKS)
+            Scheme::Output | Scheme::Svd => spread(g.n_out.min(g.n_in * g.taps()), RANKS)
                 .map(|k| [0, k])
                 .collect(),
             Scheme::Spatial => {
@@ -181,6 +190,10 @@ impl Work<'_> {
     pub(super) fn factors(&self, scheme: Scheme, ranks: [usize; 2]) -> Result<Factors, SolveError> {
         match scheme {
             Scheme::Output => self.by_outputs(ranks[1]),
+            Scheme::Svd => {
+                let plain = once(&self.plain, || plain_spectrum(self.weights))?;
+                product_of(plain, ranks[1])
+            }
             Scheme::Spatial => self.by_axes(ranks[1]),
             Scheme::Tucker => self.by_channels(ranks),
             Scheme::Separable => self.by_channel(ranks[1] / self.geometry.n_in.max(1)),
@@ -195,9 +208,7 @@ impl Work<'_> {
         let outputs = once(&self.outputs, || {
             output_spectrum(self.problem, self.weights)
         })?;
-        let (outer, inner) = outputs.factors(rank)?;
-        let composed = outer.times(&inner);
-        Ok(Factors::in_order(vec![inner, outer], composed))
+        product_of(outputs, rank)
     }
 
     /// A column of kernel positions, then a row of them (Jaderberg et al. 2014).

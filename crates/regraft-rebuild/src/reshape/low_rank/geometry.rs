@@ -100,7 +100,7 @@ impl Geometry {
 
     pub(super) fn allows(&self, scheme: Scheme) -> bool {
         match scheme {
-            Scheme::Output | Scheme::Sparse | Scheme::SparseLowRank => true,
+            Scheme::Output | Scheme::Svd | Scheme::Sparse | Scheme::SparseLowRank => true,
             Scheme::Spatial => self.splits && self.kernel.iter().all(|k| *k > 1),
             Scheme::Tucker | Scheme::Separable => self.splits && self.taps() > 1,
             Scheme::Cp => {
@@ -138,7 +138,7 @@ impl Geometry {
         let [inner, outer] = ranks;
         let behind = area(self.behind);
         match scheme {
-            Scheme::Output => Cost::of([
+            Scheme::Output | Scheme::Svd => Cost::of([
                 (outer * self.n_in * self.taps(), behind),
                 (self.n_out * outer, behind),
             ]),

@@ -30,6 +30,9 @@ use crate::{Activations, Layer, LayerKind, Monitor, RebuildError, Stage};
 pub enum Scheme {
     /// Fewer outputs, then a 1x1 layer back to all of them (whitened SVD; Zhang et al. 2016).
     Output,
+    /// The same from the weights alone, whatever the inputs (SVD; Denton et al. 2014): a baseline, only where it
+    /// is asked for.
+    Svd,
     /// A kernel's column, then its row (Jaderberg et al. 2014).
     Spatial,
     /// Fewer inputs, a small core, then all outputs (Tucker-2; Kim et al. 2016).
@@ -63,7 +66,7 @@ impl Scheme {
         Self::Grouped,
     ];
 
-    /// Every way.
+    /// Every way but [`Scheme::Svd`].
     pub const ALL: [Self; 9] = [
         Self::Output,
         Self::Spatial,
@@ -392,8 +395,10 @@ fn in_words(geometry: &Geometry, candidate: &Candidate) -> String {
     let [inner, outer] = candidate.ranks;
     let (from, to) = (geometry.n_in, geometry.n_out);
     match candidate.scheme {
-        Scheme::Output if geometry.taps() == 1 => format!("{from} to {outer} to {to}"),
-        Scheme::Output => format!("{from} to {outer} by {h}x{w}, to {to} by 1x1"),
+        Scheme::Output | Scheme::Svd if geometry.taps() == 1 => {
+            format!("{from} to {outer} to {to}")
+        }
+        Scheme::Output | Scheme::Svd => format!("{from} to {outer} by {h}x{w}, to {to} by 1x1"),
         Scheme::Spatial => format!("{from} to {outer} by {h}x1, to {to} by 1x{w}"),
         Scheme::Separable => {
             format!("{from} to {outer} by {h}x{w} on each channel alone, to {to} by 1x1")

@@ -79,7 +79,8 @@ fn padded() -> Network {
 
 #[test]
 fn thin_layers_compute_what_their_product_says() {
-    let schemes = |without: Scheme| Scheme::ALL.into_iter().filter(move |s| *s != without);
+    let all = || Scheme::ALL.into_iter().chain([Scheme::Svd]);
+    let schemes = |without: Scheme| all().filter(move |s| *s != without);
     check_composed(&calibrated(strided()), schemes(Scheme::MultiScale));
     check_composed(&calibrated(padded()), schemes(Scheme::Grouped));
     let blocks = [Scheme::Grouped];
@@ -159,6 +160,7 @@ fn all_ranks_leave_no_error() {
     let work = parts[0].work();
     for (scheme, ranks) in [
         (Scheme::Output, [0, 10]),
+        (Scheme::Svd, [0, 10]),
         (Scheme::Spatial, [0, 18]),
         (Scheme::Tucker, [6, 10]),
         (Scheme::Separable, [0, 60]),

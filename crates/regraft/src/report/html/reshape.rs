@@ -4,10 +4,12 @@ use super::super::format;
 use super::super::reshape::{ReshapeChange, ReshapeFigures, TopologyFigures};
 use super::super::schema::Report;
 use super::drawing;
-use super::page::{Detail, Page, esc, label};
+use super::page::{Detail, Page, label, sentence};
 
 /// Pixels of the longest bar.
-const WIDTH: f64 = 260.0;
+const WIDTH: f64 = 180.0;
+/// Characters of a sentence at most.
+const SENTENCE: usize = 300;
 
 /// Writes every step, if there were any.
 pub(super) fn section(page: &mut Page, report: &Report, detail: &Detail) {
@@ -32,18 +34,21 @@ pub(super) fn section(page: &mut Page, report: &Report, detail: &Detail) {
 }
 
 fn one(page: &mut Page, step: &ReshapeFigures, detail: &Detail) {
-    page.put(format_args!("<p>{}.</p>\n", esc(&step.in_words())));
+    page.put(format_args!(
+        "<p>{}.</p>\n",
+        sentence(&step.in_words(), SENTENCE)
+    ));
     let cost = |c: &ReshapeChange| c.macs.before.max(c.macs.after);
     let most = step.changes.iter().map(cost).max().unwrap_or(0).max(1) as f64;
     page.put(format_args!(
-        "<div class=\"scroll\"><table>\n<thead><tr><th>Layer</th><th>became</th><th>MACs</th><th></th><th>Parameters</th><th>Error</th></tr></thead>\n<tbody>\n"
+        "<div class=\"scroll\"><table>\n<thead><tr><th>Layer</th><th class=\"words\">became</th><th>MACs</th><th></th><th>Parameters</th><th>Error</th></tr></thead>\n<tbody>\n"
     ));
     for change in step.changes.iter().take(detail.layers) {
         let bar = |n: u64| (n as f64 / most * WIDTH).max(1.0);
         page.put(format_args!(
-            "<tr><th>{}</th><td>{}</td><td><svg class=\"inline\" width=\"{WIDTH}\" height=\"14\" role=\"img\" aria-label=\"{} to {}\"><rect class=\"was\" width=\"{:.1}\" height=\"14\"/><rect class=\"is\" y=\"4\" width=\"{:.1}\" height=\"6\"/></svg></td><td>{} → {}</td><td>{} → {}</td><td>{}</td></tr>\n",
+            "<tr><th>{}</th><td class=\"words\">{}</td><td><svg class=\"inline\" width=\"{WIDTH}\" height=\"14\" role=\"img\" aria-label=\"{} to {}\"><rect class=\"was\" width=\"{:.1}\" height=\"14\"/><rect class=\"is\" y=\"4\" width=\"{:.1}\" height=\"6\"/></svg></td><td>{} → {}</td><td>{} → {}</td><td>{}</td></tr>\n",
             label(&change.node),
-            esc(&format::clip(&change.what, 120)),
+            sentence(&change.what, SENTENCE),
             change.macs.before,
             change.macs.after,
             bar(change.macs.before),
@@ -64,7 +69,11 @@ fn one(page: &mut Page, step: &ReshapeFigures, detail: &Detail) {
     if !step.left.is_empty() {
         page.put(format_args!("<p>Left as they were:</p>\n<ul>\n"));
         for (node, why) in step.left.iter().take(detail.groups) {
-            page.put(format_args!("<li>{}: {}</li>\n", label(node), esc(why)));
+            page.put(format_args!(
+                "<li>{}: {}</li>\n",
+                label(node),
+                sentence(why, SENTENCE)
+            ));
         }
         page.put(format_args!("</ul>\n"));
         page.left_out(
@@ -77,7 +86,10 @@ fn one(page: &mut Page, step: &ReshapeFigures, detail: &Detail) {
 
 /// The topologies that were tried, one row each; the bar is the error that the closed form leaves.
 fn trials(page: &mut Page, topology: &TopologyFigures) {
-    page.put(format_args!("<p>{}.</p>\n", esc(&topology.in_words())));
+    page.put(format_args!(
+        "<p>{}.</p>\n",
+        sentence(&topology.in_words(), SENTENCE)
+    ));
     let errors = topology.trials.iter().map(|t| t.error);
     let most = errors.fold(f64::MIN_POSITIVE, f64::max);
     page.put(format_args!(
@@ -88,7 +100,7 @@ fn trials(page: &mut Page, topology: &TopologyFigures) {
         let width = (trial.error / most * WIDTH).clamp(1.0, WIDTH);
         page.put(format_args!(
             "<tr><th>{}{kept}</th><td>{}</td><td>{}</td><td><svg class=\"inline\" width=\"{WIDTH}\" height=\"10\" role=\"img\" aria-label=\"{}\"><rect class=\"is\" width=\"{width:.1}\" height=\"10\"/></svg></td><td>{}</td></tr>\n",
-            esc(&trial.what),
+            sentence(&trial.what, SENTENCE),
             format::si(trial.macs),
             trial.time_in_words(),
             format::percent(trial.error, 2),
