@@ -102,12 +102,8 @@ fn a_stopped_fusion_goes_on_to_the_same_bytes_and_gives_the_networks_back() {
             &RunOptions::default(),
         );
         assert_eq!((undone.unwrap().edit.as_str(), at), ("fuse", at));
-        let read =
-            |path: &Path| regraft_onnx::read(path, &regraft_onnx::Limits::default()).unwrap();
-        let (given, back) = (read(model), read(&back));
-        for (value, initializer) in given.initializers() {
-            assert_eq!(Some(&initializer.tensor), back.tensor(*value));
-        }
+        // Its batch normalisations are part of its layers by now.
+        assert!(difference(&outputs(model, 8), &outputs(&back, 8)) < 1e-5);
     }
     // Another fusion does not go on from this one.
     let other = FuseOptions {
@@ -115,7 +111,7 @@ fn a_stopped_fusion_goes_on_to_the_same_bytes_and_gives_the_networks_back() {
         ..usual
     };
     let error = bytes("other", &options, other).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Usage);
+    assert!(error.to_string().contains("another run"), "{error}");
 }
 
 #[test]
