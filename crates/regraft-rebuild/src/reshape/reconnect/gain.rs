@@ -1,8 +1,9 @@
 //! Which groups get how many units: where the error falls most for what they cost.
 //!
 //! A step gives one group an eighth of its dense width more, back from pruning as long as some are missing and
-//! new ones beyond. Its gain is measured: the units are put in, what reads them is solved for, and the fall of the
-//! network's error on held-out samples is divided by the multiply-accumulates that it costs. The best step is
+//! new ones beyond. Its gain is measured: the units are put in, what reads groups is solved for, and the fall of the
+//! network's error on held-out samples is divided by the multiply-accumulates that it costs. All readers are solved for
+//! every time: a network that was tuned loses by that, and would otherwise look better than any with more units. The best step is
 //! taken; gains that were measured before another step was taken are measured again before they count (lazy
 //! greedy; Minoux 1978), as gains seldom rise.
 
@@ -22,7 +23,7 @@ pub struct GainStep {
     pub group: String,
     /// Its units before and after.
     pub units: (usize, usize),
-    /// Relative squared error of the first output on held-out samples before and after.
+    /// Relative squared error of the first output on held-out samples before and after, all readers solved for.
     pub error: (f64, f64),
     /// Multiply-accumulates that the step costs.
     pub macs: u64,
@@ -198,6 +199,7 @@ impl Search<'_> {
             rebuild_rate: 0.0,
             widths: all.map(|(g, width)| (g.name.clone(), *width)).collect(),
             ceiling: Some(self.ceiling),
+            all_readers: true,
             ..self.config.clone()
         };
         let found = reconnect(self.descent, self.samples, &config, &Quiet(self.monitor));

@@ -60,6 +60,9 @@ pub struct ReconnectConfig {
     /// What makes a unit worth having back; `None` for the energy that it gave to what reads it,
     /// where that is known from calibration, else the length of its weights.
     pub scores: Option<Scores>,
+    /// True to fit every layer that reads a group, not only those that read what came back: networks of
+    /// different widths are then compared after the same treatment.
+    pub all_readers: bool,
     /// How what reads the units is fitted.
     pub fit: FitConfig,
 }
@@ -73,6 +76,7 @@ impl Default for ReconnectConfig {
             seed: 0,
             ceiling: None,
             scores: None,
+            all_readers: false,
             fit: FitConfig::default(),
         }
     }
@@ -117,7 +121,7 @@ pub fn reconnect(
     if let Some(ceiling) = config.ceiling {
         ceiling.check(wide.cost())?;
     }
-    let (readers, left) = readers(descent, &plan, &extra, &wide)?;
+    let (readers, left) = readers(descent, &plan, &extra, (&wide, config.all_readers))?;
     let none = KeptAxes::new();
     let goal = |kept| Goal {
         teacher: &dense.graph,
@@ -258,7 +262,7 @@ fn readers(
     descent: Descent<'_>,
     plan: &Plan,
     extra: &[usize],
-    wide: &Network,
+    (wide, all): (&Network, bool),
 ) -> Result<Readers, RebuildError> {
     let flags = descent.plan.flags(descent.groups)?;
     let graph = &descent.dense.graph;
@@ -266,7 +270,7 @@ fn readers(
     let mut left = BTreeMap::new();
     for (g, group) in descent.groups.groups.iter().enumerate() {
         let had = flags[g].iter().filter(|stays| **stays).count();
-        if plan.groups[g].kept.len() == had && extra[g] == 0 {
+        if plan.groups[g].kept.len() == had && extra[g] == 0 && !all {
             continue;
         }
         for consumer in &group.consumers {

@@ -273,6 +273,7 @@ fn units_go_where_they_gain_most_within_the_ceiling() {
         let wide = case.run(&ReconnectConfig {
             rebuild_rate: 0.0,
             widths: found.widths.clone(),
+            all_readers: true,
             ..config.clone()
         });
         let wide = wide.unwrap();
