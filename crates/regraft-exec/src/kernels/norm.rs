@@ -182,19 +182,7 @@ pub(super) fn channel_sums(grads: &[f32], inputs: &[f32], mean: f64) -> [f64; 2]
 
 /// Replaces every number below zero by zero; a NaN stays a NaN.
 pub fn relu_in_place(numbers: &mut [f32], threads: usize) {
-    let jobs = chunk_jobs(numbers, ELEMENTWISE_CHUNK);
-    run_jobs(
-        threads,
-        jobs,
-        || (),
-        |(), (_, chunk)| {
-            Arch::new().dispatch(|| {
-                for x in chunk {
-                    *x = if *x < 0.0 { 0.0 } else { *x };
-                }
-            });
-        },
-    );
+    each_in_place(numbers, threads, |x| if x < 0.0 { 0.0 } else { x });
 }
 
 /// Adds `other` to `numbers`.
@@ -222,19 +210,7 @@ pub fn add_in_place(numbers: &mut [f32], other: &[f32], threads: usize) -> Resul
 
 /// Replaces every number by its square root.
 pub fn sqrt_in_place(numbers: &mut [f32], threads: usize) {
-    let jobs = chunk_jobs(numbers, ELEMENTWISE_CHUNK);
-    run_jobs(
-        threads,
-        jobs,
-        || (),
-        |(), (_, chunk)| {
-            Arch::new().dispatch(|| {
-                for x in chunk {
-                    *x = x.sqrt();
-                }
-            });
-        },
-    );
+    each_in_place(numbers, threads, f32::sqrt);
 }
 
 /// Writes `grad_output / (2 · root)`, for square roots `root`; at zero it is infinite.
@@ -247,24 +223,7 @@ pub fn sqrt_backward(
     grad_input: &mut [f32],
     threads: usize,
 ) -> Result<(), KernelError> {
-    check_len("grad_output", grad_output, root.len())?;
-    check_len("grad_input", grad_input, root.len())?;
-    let jobs = chunk_jobs(grad_input, ELEMENTWISE_CHUNK);
-    run_jobs(
-        threads,
-        jobs,
-        || (),
-        |(), (index, to)| {
-            let start = index * ELEMENTWISE_CHUNK;
-            let from = root[start..].iter().zip(&grad_output[start..]);
-            Arch::new().dispatch(|| {
-                for (slot, (y, g)) in to.iter_mut().zip(from) {
-                    *slot = g * (0.5 / y);
-                }
-            });
-        },
-    );
-    Ok(())
+    each_backward(root, grad_output, grad_input, threads, |y, g| g * (0.5 / y))
 }
 
 /// Writes `grad_output` where `input` (or the rectifier's output) is above zero, else zero.
@@ -277,8 +236,37 @@ pub fn relu_backward(
     grad_input: &mut [f32],
     threads: usize,
 ) -> Result<(), KernelError> {
-    check_len("grad_output", grad_output, input.len())?;
-    check_len("grad_input", grad_input, input.len())?;
+    let slope = |x, g| if x > 0.0 { g } else { 0.0 };
+    each_backward(input, grad_output, grad_input, threads, slope)
+}
+
+/// Replaces every number by what `of` gives for it.
+fn each_in_place(numbers: &mut [f32], threads: usize, of: impl Fn(f32) -> f32 + Sync) {
+    let jobs = chunk_jobs(numbers, ELEMENTWISE_CHUNK);
+    run_jobs(
+        threads,
+        jobs,
+        || (),
+        |(), (_, chunk)| {
+            Arch::new().dispatch(|| {
+                for x in chunk {
+                    *x = of(*x);
+                }
+            });
+        },
+    );
+}
+
+/// Writes what `of` gives for each number of `kept` and the gradient there.
+fn each_backward(
+    kept: &[f32],
+    grad_output: &[f32],
+    grad_input: &mut [f32],
+    threads: usize,
+    of: impl Fn(f32, f32) -> f32 + Sync,
+) -> Result<(), KernelError> {
+    check_len("grad_output", grad_output, kept.len())?;
+    check_len("grad_input", grad_input, kept.len())?;
     let jobs = chunk_jobs(grad_input, ELEMENTWISE_CHUNK);
     run_jobs(
         threads,
@@ -286,10 +274,10 @@ pub fn relu_backward(
         || (),
         |(), (index, to)| {
             let start = index * ELEMENTWISE_CHUNK;
-            let from = input[start..].iter().zip(&grad_output[start..]);
+            let from = kept[start..].iter().zip(&grad_output[start..]);
             Arch::new().dispatch(|| {
                 for (slot, (x, g)) in to.iter_mut().zip(from) {
-                    *slot = if *x > 0.0 { *g } else { 0.0 };
+                    *slot = of(*x, *g);
                 }
             });
         },

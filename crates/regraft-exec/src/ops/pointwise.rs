@@ -12,20 +12,34 @@ use crate::kernels::{
     KernelError, add_in_place, relu_backward, relu_in_place, sqrt_backward, sqrt_in_place,
 };
 
-/// max(x, 0). The backward pass reads the result, so that the input can be overwritten.
+/// What a kernel does to every number. The backward pass reads the result, so that the input can be
+/// overwritten.
+#[derive(Clone, Copy, Debug)]
+enum Pointwise {
+    /// max(x, 0).
+    Relu,
+    /// The square root. The engine's own backward pass takes a power of every input; this one divides by the
+    /// result.
+    Sqrt,
+}
+
 #[derive(Debug)]
-struct ReluKernel {
+struct PointwiseKernel {
+    op: Pointwise,
     out: Vec<usize>,
     threads: usize,
 }
 
-impl HostKernel for ReluKernel {
+impl HostKernel for PointwiseKernel {
     fn output_shape(&self) -> &[usize] {
         &self.out
     }
 
     fn device_op(&self) -> Option<DeviceOp> {
-        Some(DeviceOp::Relu)
+        Some(match self.op {
+            Pointwise::Relu => DeviceOp::Relu,
+            Pointwise::Sqrt => DeviceOp::Sqrt,
+        })
     }
 
     fn keeps_inputs(&self) -> bool {
@@ -41,84 +55,45 @@ impl HostKernel for ReluKernel {
     }
 
     fn forward_in_place(&self, first: &mut [f32], _rest: &[&[f32]]) -> Result<(), KernelError> {
-        relu_in_place(first, self.threads);
+        match self.op {
+            Pointwise::Relu => relu_in_place(first, self.threads),
+            Pointwise::Sqrt => sqrt_in_place(first, self.threads),
+        }
         Ok(())
     }
 
     fn forward(&self, inputs: &[&[f32]]) -> Result<Vec<f32>, KernelError> {
         let mut output = inputs[0].to_vec();
-        relu_in_place(&mut output, self.threads);
+        self.forward_in_place(&mut output, &[])?;
         Ok(output)
     }
 
     fn backward(&self, pass: &Backward<'_>) -> Result<Vec<Option<Vec<f32>>>, KernelError> {
         let mut grad = vec![0.0; pass.grad.len()];
-        relu_backward(pass.output, pass.grad, &mut grad, self.threads)?;
+        let backward = match self.op {
+            Pointwise::Relu => relu_backward,
+            Pointwise::Sqrt => sqrt_backward,
+        };
+        backward(pass.output, pass.grad, &mut grad, self.threads)?;
         Ok(vec![Some(grad)])
     }
+}
+
+fn pointwise(op: Pointwise, x: Float, context: &Context) -> Float {
+    let kernel = PointwiseKernel {
+        op,
+        out: x.shape(),
+        threads: context.threads,
+    };
+    run_unary(x, Arc::new(kernel))
 }
 
 pub(super) fn relu(x: Float, context: &Context) -> Float {
-    let kernel = ReluKernel {
-        out: x.shape(),
-        threads: context.threads,
-    };
-    run_unary(x, Arc::new(kernel))
-}
-
-/// The square root. The engine's own backward pass takes a power of every input; this one divides by the
-/// result.
-#[derive(Debug)]
-struct SqrtKernel {
-    out: Vec<usize>,
-    threads: usize,
-}
-
-impl HostKernel for SqrtKernel {
-    fn output_shape(&self) -> &[usize] {
-        &self.out
-    }
-
-    fn device_op(&self) -> Option<DeviceOp> {
-        Some(DeviceOp::Sqrt)
-    }
-
-    fn keeps_inputs(&self) -> bool {
-        false
-    }
-
-    fn keeps_output(&self) -> bool {
-        true
-    }
-
-    fn overwrites(&self) -> bool {
-        true
-    }
-
-    fn forward_in_place(&self, first: &mut [f32], _rest: &[&[f32]]) -> Result<(), KernelError> {
-        sqrt_in_place(first, self.threads);
-        Ok(())
-    }
-
-    fn forward(&self, inputs: &[&[f32]]) -> Result<Vec<f32>, KernelError> {
-        let mut output = inputs[0].to_vec();
-        sqrt_in_place(&mut output, self.threads);
-        Ok(output)
-    }
-
-    fn backward(&self, pass: &Backward<'_>) -> Result<Vec<Option<Vec<f32>>>, KernelError> {
-        let mut grad = vec![0.0; pass.grad.len()];
-        sqrt_backward(pass.output, pass.grad, &mut grad, self.threads)?;
-        Ok(vec![Some(grad)])
-    }
+    pointwise(Pointwise::Relu, x, context)
 }
 
 pub(super) fn sqrt(x: Float, context: &Context) -> Float {
-    let kernel = SqrtKernel {
-        out: x.shape(),
-        threads: context.threads,
-    };
-    run_unary(x, Arc::new(kernel))
+    pointwise(Pointwise::Sqrt, x, context)
 }
 
 /// The sum of two tensors of one shape; each gets the gradient as it is.

@@ -22,7 +22,7 @@ use crate::pipeline::{Log, cost_of, rebuild_config};
 use crate::progress::{Adapter, Progress};
 use crate::report::{TopologyFigures, TopologyTrial};
 use crate::samples::Samples;
-use crate::selection::select;
+use crate::selection::{Selection, select};
 use crate::{Error, Recipe, RunOptions};
 
 /// Shares of the way from the pruned network's cost to the dense one's, on a logarithmic scale, at
@@ -70,25 +70,25 @@ impl Search<'_> {
                 }
             }
         };
-        let mut best_way: Option<(f64, f64)> = None;
+        let mut best_way: Option<(f64, f64, Topology)> = None;
         for way in WAYS {
             let wide = share.powf(1.0 - way);
             if wide <= share * 1.02 {
                 continue;
             }
             let start = self.widened(wide)?;
-            let error = try_one(in_words(wide), self.thin(start, budget))?;
+            let error = try_one(in_words(wide), self.thin(start.clone(), budget))?;
             if let Some(error) = error
-                && best_way.is_none_or(|(least, _)| error < least)
+                && best_way.as_ref().is_none_or(|(least, ..)| error < *least)
             {
-                best_way = Some((error, wide));
+                best_way = Some((error, wide, start));
             }
         }
         let what = "channels given back where that gains most".to_owned();
         try_one(what, self.by_gain(share, budget))?;
-        if let Some((_, wide)) = best_way {
+        if let Some((_, wide, start)) = best_way {
             let what = format!("{}, and shortcuts", in_words(wide));
-            try_one(what, self.linked(self.widened(wide)?, budget))?;
+            try_one(what, self.linked(start, budget))?;
         }
         let all: Vec<&TopologyTrial> = tried.iter().map(|(_, trial)| trial).collect();
         let chosen = self.chosen(&all);
@@ -164,6 +164,11 @@ impl Search<'_> {
             let graph = self.teacher.graph.clone();
             return Ok(Topology::new(graph, KeptAxes::new()));
         }
+        Ok(self.selected(share)?.1)
+    }
+
+    /// Returns what stays of the dense network for a share of its cost, and the network with that.
+    fn selected(&self, share: f64) -> Result<(Selection, Topology), Error> {
         let recipe = Recipe {
             macs: Some(share),
             params: None,
@@ -179,28 +184,14 @@ impl Search<'_> {
             self.log,
         )?;
         let (graph, applied) = self.teacher.pruned(&selection.groups, &selection.plan)?;
-        Ok(Topology::new(graph, kept_axes(&applied)))
+        let kept = kept_axes(&applied);
+        Ok((selection, Topology::new(graph, kept)))
     }
 
     /// Returns the network with fewer channels than the budget allows, and more of them one group after the other.
     fn by_gain(&self, share: f64, budget: u64) -> Result<Topology, Error> {
         self.log.stage("topology");
-        let recipe = Recipe {
-            macs: Some(share * (1.0 - FOR_GAINS)),
-            params: None,
-            latency: None,
-            ..self.recipe.clone()
-        };
-        let selection = select(
-            self.teacher,
-            self.input,
-            self.samples,
-            &recipe,
-            self.options,
-            self.log,
-        )?;
-        let (graph, applied) = self.teacher.pruned(&selection.groups, &selection.plan)?;
-        let start = Topology::new(graph, kept_axes(&applied));
+        let (selection, start) = self.selected(share * (1.0 - FOR_GAINS))?;
         let start = Topology::new(self.refitted(&start)?, start.kept);
         let own = cost_of(&start.graph)?.macs.max(1);
         let step = ReshapeStep::Reconnect(ReconnectStep {
@@ -208,9 +199,7 @@ impl Search<'_> {
             max_macs: Some(budget as f64 / own as f64),
             ..ReconnectStep::default()
         });
-        let context = self.context(Some(&selection.plan));
-        let done = context.edit(&start, &step, self.log)?;
-        Ok(Topology::new(done.edited.graph, done.kept))
+        self.edited(&start, &step, Some(&selection.plan))
     }
 
     /// Makes a network thinner than the budget asks for, and spends what is left on shortcuts.
@@ -223,18 +212,25 @@ impl Search<'_> {
             max_macs: Some(budget as f64 / own as f64),
             ..LinkStep::default()
         });
-        let done = self.context(None).edit(&thin, &step, self.log)?;
-        Ok(Topology::new(done.edited.graph, done.kept))
+        self.edited(&thin, &step, None)
     }
 
-    fn context<'b>(&'b self, plan: Option<&'b Plan>) -> Context<'b> {
-        Context {
+    /// Applies one edit.
+    fn edited(
+        &self,
+        start: &Topology,
+        step: &ReshapeStep,
+        plan: Option<&Plan>,
+    ) -> Result<Topology, Error> {
+        let context = Context {
             teacher: self.teacher,
             plan,
             samples: self.samples,
             recipe: self.recipe,
             exec: self.exec,
-        }
+        };
+        let done = context.edit(start, step, self.log)?;
+        Ok(Topology::new(done.edited.graph, done.kept))
     }
 
     /// Refits a network in closed form and makes its layers as thin as the budget says.
@@ -250,8 +246,7 @@ impl Search<'_> {
         } else {
             Topology::new(self.refitted(&start)?, start.kept)
         };
-        let done = self.context(None).edit(&start, &step, self.log)?;
-        Ok(Topology::new(done.edited.graph, done.kept))
+        self.edited(&start, &step, None)
     }
 
     fn refitted(&self, topology: &Topology) -> Result<Graph, Error> {

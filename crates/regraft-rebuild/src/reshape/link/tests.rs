@@ -20,6 +20,15 @@ fn pruned(dense: &Network, name: &str) -> (Graph, KeptAxes) {
     (graph, kept_axes(&report))
 }
 
+fn pair<'a>(dense: &'a Network, pruned: &'a Graph, kept: &'a KeptAxes) -> Pair<'a> {
+    Pair {
+        dense: &dense.graph,
+        teacher: &dense.graph,
+        pruned,
+        kept,
+    }
+}
+
 /// A network without shortcuts whose second convolution shrinks the image.
 fn strided() -> Network {
     let mut t = Toy::new(&[3, 6, 6]);
@@ -47,12 +56,7 @@ fn a_link_gives_back_what_a_block_lost() {
         (perceptron(), "fc1", "fc2"),
     ] {
         let (small, kept) = pruned(&dense, group);
-        let pair = Pair {
-            dense: &dense.graph,
-            teacher: &dense.graph,
-            pruned: &small,
-            kept: &kept,
-        };
+        let pair = pair(&dense, &small, &kept);
         let inputs = samples(&dense.graph);
         let config = LinkConfig::default();
         let error = |graph: &Graph| {
@@ -77,12 +81,7 @@ fn a_link_gives_back_what_a_block_lost() {
 fn nothing_is_linked_where_nothing_is_missing() {
     let dense = residual();
     let kept = KeptAxes::new();
-    let pair = Pair {
-        dense: &dense.graph,
-        teacher: &dense.graph,
-        pruned: &dense.graph,
-        kept: &kept,
-    };
+    let pair = pair(&dense, &dense.graph, &kept);
     let inputs = samples(&dense.graph);
     let edited = link(pair, &inputs, &LinkConfig::default(), &Silent).unwrap();
     assert!(edited.changes.is_empty(), "{:?}", edited.changes);
@@ -94,12 +93,7 @@ fn nothing_is_linked_where_nothing_is_missing() {
 fn a_link_past_more_layers_is_taken_where_it_is_better() {
     let dense = strided();
     let (small, kept) = pruned(&dense, "inner");
-    let pair = Pair {
-        dense: &dense.graph,
-        teacher: &dense.graph,
-        pruned: &small,
-        kept: &kept,
-    };
+    let pair = pair(&dense, &small, &kept);
     let inputs = samples(&dense.graph);
     let linked = |past: usize| {
         let config = LinkConfig {
@@ -128,12 +122,7 @@ fn a_link_past_more_layers_is_taken_where_it_is_better() {
 fn what_makes_no_sense_is_refused() {
     let dense = residual();
     let (small, kept) = pruned(&dense, "inner");
-    let pair = Pair {
-        dense: &dense.graph,
-        teacher: &dense.graph,
-        pruned: &small,
-        kept: &kept,
-    };
+    let pair = pair(&dense, &small, &kept);
     let inputs = samples(&dense.graph);
     let run = |change: &dyn Fn(&mut LinkConfig)| {
         let mut config = LinkConfig::default();

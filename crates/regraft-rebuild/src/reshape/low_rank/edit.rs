@@ -123,10 +123,7 @@ impl Place<'_> {
     ) -> Result<ValueId, RebuildError> {
         let Self { layer, .. } = *self;
         let [sorted, back] = [1, 2].map(|at| self.value(edit, at));
-        let mut places = vec![0; outputs.len()];
-        for (place, output) in outputs.iter().enumerate() {
-            places[*output] = place;
-        }
+        let places = inverse(outputs);
         let input = self.input(edit);
         self.reorder(edit, (input, sorted), inputs, super::CHANNELS as i64, "_1")?;
         let (op, weight) = self.factor(edit, 0, part)?;
@@ -194,10 +191,7 @@ impl Place<'_> {
         self.name(edit, node, "_4");
         let together = [&leading[..], &[outputs.len() as i64]].concat();
         self.reshape(edit, (back, joined), &together, "_5");
-        let mut places = vec![0; outputs.len()];
-        for (place, output) in outputs.iter().enumerate() {
-            places[*output] = place;
-        }
+        let places = inverse(outputs);
         let Some(bias) = self.bias(edit, bias)? else {
             self.reorder(edit, (joined, layer.output), &places, -1, "_6")?;
             return Ok(layer.output);
@@ -287,6 +281,15 @@ impl Place<'_> {
         let data = tensor(vec![self.layer.n_out], data)?;
         Ok(Some(edit.add_initializer(&format!("{name}_bias"), data)))
     }
+}
+
+/// Returns where each index stands in an order of all of them.
+fn inverse(order: &[usize]) -> Vec<usize> {
+    let mut places = vec![0; order.len()];
+    for (place, index) in order.iter().enumerate() {
+        places[*index] = place;
+    }
+    places
 }
 
 fn tensor(shape: Vec<usize>, data: Vec<f32>) -> Result<Tensor, RebuildError> {
