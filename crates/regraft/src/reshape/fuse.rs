@@ -131,6 +131,7 @@ pub fn fuse(
     let source = open_data(data, &opened[0], &input)?;
     let samples = prepare(&source, &opened[0], &input, recipe)?;
     log.samples(&samples);
+    let journal = kept_run(&opened, (recipe, fusing), &samples, options)?;
     let work = Work {
         samples: &samples,
         fusing,
@@ -147,7 +148,6 @@ pub fn fuse(
     };
     let mixed = work.mix(&based, held_out.as_ref())?;
     log.check()?;
-    let journal = kept_run(&opened, (recipe, fusing), &samples, options)?;
     let rebuilt = work.rebuild(&mixed, recipe, &journal)?;
     journal.check()?;
     log.check()?;

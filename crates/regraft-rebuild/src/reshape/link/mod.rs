@@ -177,13 +177,22 @@ impl Judge<'_> {
         let Some(layer) = now.layers.iter().find(|l| l.output == end) else {
             return refuse("it is no linear layer");
         };
-        let mut best: Option<Found> = None;
+        let starts = starts(now, layer, self.config.past);
+        let ends: Vec<_> = starts.iter().map(|from| ends(now, layer, *from)).collect();
         let mut reason = "no single layer is before it".to_owned();
-        for from in starts(now, layer, self.config.past) {
-            match ends(now, layer, from) {
+        let Some(first) = ends.iter().flatten().next().copied() else {
+            let why = ends.last().and_then(|e| e.err());
+            return Ok(Err(why.map_or(reason, str::to_owned)));
+        };
+        let stream = Stream::new("pruned", &now.graph, self.inputs, self.config.fit.exec)?;
+        // What the layer lacks does not depend on where a link would start.
+        let before = self.local_error(&|chunk| self.missing(&stream, first, chunk), None)?;
+        let mut best: Option<Found> = None;
+        for ends in ends {
+            match ends {
                 Ok(ends) => {
                     let limit = best.as_ref().map_or(error, |b| b.error);
-                    match self.try_ends(now, ends, limit)? {
+                    match self.try_ends(now, ends, &stream, (before, limit))? {
                         Ok(found) => best = Some(found),
                         Err(why) => reason = why,
                     }
@@ -194,23 +203,30 @@ impl Judge<'_> {
         Ok(best.ok_or(reason))
     }
 
-    /// Tries links between two values; the best whose output error is below `error`.
+    /// Returns what a link reads in a chunk, and what its end lacks of the dense network's.
+    fn missing(
+        &self,
+        stream: &Stream,
+        ends: Ends,
+        chunk: usize,
+    ) -> Result<Option<(HostTensor, HostTensor)>, RebuildError> {
+        let dense = self.dense.chunk(chunk, &[ends.to])?.remove(0);
+        let wanted = keep_axes(&dense, ends.to, self.pair.kept);
+        let mut own = stream.chunk(chunk, &[ends.from, ends.to])?;
+        let (y, x) = (own.remove(1), own.remove(0));
+        Ok(difference(&wanted, &y).map(|d| (x, d)))
+    }
+
+    /// Tries links between two values whose local error is `before` without one; the best whose output error is
+    /// below `error`.
     fn try_ends(
         &self,
         now: &Network,
         ends: Ends,
-        error: f64,
+        stream: &Stream,
+        (before, error): (f64, f64),
     ) -> Result<Result<Found, String>, RebuildError> {
-        let end = ends.to;
-        let stream = Stream::new("pruned", &now.graph, self.inputs, self.config.fit.exec)?;
-        let missing = |chunk: usize| -> Result<Option<(HostTensor, HostTensor)>, RebuildError> {
-            let dense = self.dense.chunk(chunk, &[end])?.remove(0);
-            let wanted = keep_axes(&dense, end, self.pair.kept);
-            let mut own = stream.chunk(chunk, &[ends.from, end])?;
-            let (y, x) = (own.remove(1), own.remove(0));
-            Ok(difference(&wanted, &y).map(|d| (x, d)))
-        };
-        let before = self.local_error(&missing, None)?;
+        let missing = |chunk: usize| self.missing(stream, ends, chunk);
         let mut best: Option<Found> = None;
         let mut reason = "no shortcut lowers its error on samples held out".to_owned();
         for identity in [true, false] {

@@ -60,7 +60,7 @@ pub(super) struct Work<'a> {
     cores: RefCell<BTreeMap<usize, Rc<Core>>>,
     scales: RefCell<BTreeMap<usize, Rc<Scales>>>,
     /// For each number of terms.
-    terms: OnceCell<BTreeMap<usize, Vec<Term>>>,
+    terms: RefCell<BTreeMap<usize, Vec<Term>>>,
     pub(super) decomposition: RefCell<Option<Decomposition>>,
 }
 
@@ -93,7 +93,7 @@ impl<'a> Work<'a> {
             inputs: OnceCell::new(),
             cores: RefCell::default(),
             scales: RefCell::default(),
-            terms: OnceCell::new(),
+            terms: RefCell::default(),
             decomposition: RefCell::default(),
         }
     }
@@ -254,21 +254,15 @@ impl Work<'_> {
     /// One vector for each axis of the kernel and each term (CP; Lebedev et al. 2015).
     fn by_terms(&self, rank: usize) -> Result<Factors, SolveError> {
         let g = &self.geometry;
-        let all = once(&self.terms, || {
-            let mut ranks: Vec<usize> = self.numbers_of_terms().collect();
-            ranks.push(rank);
+        let mut made = self.terms.borrow_mut();
+        if !made.contains_key(&rank) {
+            let mut ranks: Vec<usize> = self.numbers_of_terms().chain([rank]).collect();
             ranks.sort_unstable();
             ranks.dedup();
             let found = cp(self.problem, self.weights, g.kernel, &ranks)?;
-            Ok(ranks.into_iter().zip(found).collect())
-        })?;
-        let made;
-        let terms = if let Some(terms) = all.get(&rank) {
-            terms
-        } else {
-            made = cp(self.problem, self.weights, g.kernel, &[rank])?;
-            made.first().map_or(&[][..], Vec::as_slice)
-        };
+            made.extend(ranks.into_iter().zip(found));
+        }
+        let terms = made.get(&rank).map_or(&[][..], Vec::as_slice);
         let list = |side: fn(&Term) -> &Vec<f64>, extent: usize| {
             let data = terms.iter().flat_map(|t| side(t).iter().copied());
             Matrix::from_vec(terms.len(), extent, data.collect())
