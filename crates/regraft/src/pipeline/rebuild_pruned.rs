@@ -5,6 +5,7 @@ use std::path::Path;
 
 use regraft_graph::{Graph, ValueId};
 use regraft_prune::Plan;
+use regraft_rebuild::depth::output_error;
 use regraft_rebuild::rebuild::{MaskMethod, Pair, Rebuilt, Sparsity, rebuild as rebuild_graph};
 use regraft_rebuild::{Layer, find_layers};
 use regraft_solve::sparse::Mask;
@@ -20,8 +21,8 @@ use super::sparsify::{mask_method, objectives};
 use super::{Files, Log, Outcome, RunOptions};
 use crate::model::{Model, ModelInput};
 use crate::progress::{Adapter, Progress};
-use crate::recipe::TopologyName;
-use crate::report::{RegrowthFigures, TopologyFigures};
+use crate::recipe::{TopologyName, Tuning};
+use crate::report::{RegrowthFigures, TopologyFigures, scientific};
 use crate::reshape::{Context, KeptSteps, Reshaped, Search, Topology, check_order};
 use crate::samples::{Samples, open_data, prepare};
 use crate::{Error, ErrorKind, Recipe};
@@ -278,8 +279,46 @@ impl Work<'_> {
             log.warn("no layer has lost single connections: none can come back".to_owned());
         }
         let rebuilt = rebuild_graph(pair, &feeds, &config, journal, &Adapter::new(log))?;
-        Ok((rebuilt, regrowth))
+        if regrowth.is_some() {
+            return Ok((rebuilt, regrowth));
+        }
+        Ok((self.unless_worse(pair.pruned, rebuilt)?, None))
     }
+
+    /// Returns the rebuilt network, or the given one where it is closer to the teacher on the samples held
+    /// out: one that was trained or tuned may lose by a closed form.
+    fn unless_worse(&self, given: &Graph, rebuilt: Rebuilt) -> Result<Rebuilt, Error> {
+        let feeds = self.samples.held_out_feeds();
+        let error =
+            |graph: &Graph| output_error(graph, &self.teacher.graph, &feeds, exec(self.recipe));
+        let (before, after) = (error(given)?, error(&rebuilt.graph)?);
+        if !is_worse(before, after) {
+            return Ok(rebuilt);
+        }
+        let advice = match self.recipe.tune {
+            Tuning::None => ": it was tuned or trained before, and `--tune blocks` may improve it",
+            Tuning::Blocks => "",
+        };
+        self.log.warn(format!(
+            "the rebuild moves the outputs away from the teacher's (relative squared error on held-out samples \
+             {} before, {} after), so the weights stay as they were given{advice}",
+            scientific(before),
+            scientific(after),
+        ));
+        Ok(Rebuilt {
+            graph: given.clone(),
+            layers: Vec::new(),
+            blocks: Vec::new(),
+        })
+    }
+}
+
+/// Relative squared error of outputs that are the same but for rounding.
+const SAME: f64 = 1e-6;
+
+/// True if an error is larger than another by more than rounding and a percent.
+fn is_worse(before: f64, after: f64) -> bool {
+    before.is_finite() && (after.is_nan() || after > 1.01 * before.max(SAME))
 }
 
 /// Returns which weights are not zero of the layers whose zeros are held, by the layer's output.
@@ -382,5 +421,22 @@ pub(crate) fn aligned(teacher: &Graph, student: &Graph) -> Result<Graph, Error> 
     match (graph.outputs().first(), teacher.outputs().first()) {
         (Some(a), Some(b)) if graph.value(*a).name == teacher.value(*b).name => Ok(graph),
         _ => Err(unrelated("their outputs have different names".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounding_and_a_percent_are_not_worse() {
+        assert!(is_worse(0.217, 0.361));
+        assert!(is_worse(0.0, 2e-6));
+        assert!(!is_worse(0.217, 0.219));
+        assert!(!is_worse(1e-14, 1e-12));
+        assert!(!is_worse(0.3, 0.2));
+        assert!(!is_worse(f64::NAN, 0.2), "anything is better than no number");
+        assert!(is_worse(0.2, f64::INFINITY));
+        assert!(is_worse(0.2, f64::NAN));
     }
 }

@@ -82,7 +82,7 @@ pub(super) fn part(share: f64) -> String {
 }
 
 /// Returns an error or a ratio over many magnitudes: `0`, `0.0123`, `3.1e-7`.
-pub(super) fn scientific(x: f64) -> String {
+pub(crate) fn scientific(x: f64) -> String {
     if !x.is_finite() {
         "not finite".to_owned()
     } else if x == 0.0 {

@@ -25,6 +25,7 @@ mod tests;
 pub use carried::CarriedFigures;
 pub use drawing::{DrawnNode, GraphDrawing, Row};
 pub use error::ReportError;
+pub(crate) use format::scientific;
 pub use html::MAX_HTML_BYTES;
 pub use repeats::{RepeatFigures, RepeatsFigures, Spread};
 pub use reshape::{ReshapeChange, ReshapeFigures, ShareFigures, TopologyFigures, TopologyTrial};
