@@ -95,7 +95,12 @@ impl Dataset {
             return Err(DataError::Value {
                 file: name.to_owned(),
                 what: "NaN or infinity".to_owned(),
-                place: format!("element {element}"),
+                place: match shape.first().map(|n| values.len() / n.max(&1)) {
+                    Some(each) if each > 1 => {
+                        format!("element {} of sample {}", element % each, element / each)
+                    }
+                    _ => format!("element {element}"),
+                },
             });
         }
         let len = values.len();

@@ -233,9 +233,11 @@ impl DataError {
             Self::Io { .. }
             | Self::SampleIndex { .. }
             | Self::Metrics { .. }
-            | Self::Value { .. }
             | Self::Malformed { .. } => return None,
             Self::Shape { hint, .. } | Self::Preprocess { hint, .. } => return hint.clone(),
+            Self::Value { .. } => {
+                "leave that sample out, or fill the gap before: every value has to be a number that f32 holds"
+            }
             Self::NotRegularFile { .. } => "pass a file, or a folder of files",
             Self::FileName { .. } => "rename the file",
             Self::Symlink { .. } => "copy the data into the folder, or pass the link's target",

@@ -1,6 +1,6 @@
 //! Tensors as callers give and get them.
 
-use regraft_graph::{DType, Tensor, TensorData};
+use regraft_graph::{DType, Tensor};
 
 /// The elements of a [`HostTensor`], row-major.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,31 +51,14 @@ impl HostTensor {
     /// in 64; `None` for types that are not computed with.
     pub fn from_tensor(tensor: &Tensor) -> Option<Self> {
         let shape = tensor.shape().to_vec();
-        if let Some(v) = tensor.as_f32() {
-            return Some(Self::f32(shape, v.to_vec()));
+        if let Some(v) = tensor.to_f32() {
+            return Some(Self::f32(shape, v.into_owned()));
         }
-        if let Some(v) = tensor.to_i64() {
-            if tensor.dtype() == DType::Bool {
-                return Some(Self::bool(shape, v.iter().map(|&x| x != 0).collect()));
-            }
-            return Some(Self::i64(shape, v));
+        let v = tensor.to_i64()?;
+        if tensor.dtype() == DType::Bool {
+            return Some(Self::bool(shape, v.iter().map(|&x| x != 0).collect()));
         }
-        let TensorData::Bytes(b) = tensor.data() else {
-            return None;
-        };
-        let wide: fn(u16) -> f32 = match tensor.dtype() {
-            DType::F64 => {
-                let (eights, _) = b.as_chunks::<8>();
-                let v = eights.iter().map(|b| f64::from_le_bytes(*b) as f32);
-                return Some(Self::f32(shape, v.collect()));
-            }
-            DType::F16 => half_to_f32,
-            DType::Bf16 => |bits| f32::from_bits(u32::from(bits) << 16),
-            _ => return None,
-        };
-        let (pairs, _) = b.as_chunks::<2>();
-        let v = pairs.iter().map(|b| wide(u16::from_le_bytes(*b)));
-        Some(Self::f32(shape, v.collect()))
+        Some(Self::i64(shape, v))
     }
 
     /// Returns the elements if they are floats.
@@ -168,19 +151,6 @@ fn pick<T: Copy>(data: &[T], extent: usize, inner: usize, indices: &[usize]) -> 
         }
     }
     out
-}
-
-/// Returns the number a 16-bit IEEE float stands for.
-fn half_to_f32(bits: u16) -> f32 {
-    let sign = if bits & 0x8000 == 0 { 1.0 } else { -1.0 };
-    let exponent = i32::from(bits >> 10 & 0x1f);
-    let fraction = f32::from(bits & 0x3ff);
-    sign * match exponent {
-        0 => fraction * 2f32.powi(-24),
-        31 if fraction == 0.0 => f32::INFINITY,
-        31 => f32::NAN,
-        _ => (1.0 + fraction / 1024.0) * 2f32.powi(exponent - 15),
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Constant data: initializers and the values of `Constant` nodes.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::{DType, GraphError};
@@ -142,6 +143,26 @@ impl Tensor {
         }
     }
 
+    /// Returns the elements in 32 bits for every floating type, `None` for the others.
+    pub fn to_f32(&self) -> Option<Cow<'_, [f32]>> {
+        let bytes = match &self.data {
+            TensorData::F32(v) => return Some(Cow::Borrowed(v)),
+            TensorData::I64(_) => return None,
+            TensorData::Bytes(b) => b,
+        };
+        let wide: fn(u16) -> f32 = match self.dtype {
+            DType::F64 => {
+                let eights = bytes.as_chunks::<8>().0.iter();
+                return Some(eights.map(|b| f64::from_le_bytes(*b) as f32).collect());
+            }
+            DType::F16 => half_to_f32,
+            DType::Bf16 => |bits| f32::from_bits(u32::from(bits) << 16),
+            _ => return None,
+        };
+        let pairs = bytes.as_chunks::<2>().0.iter();
+        Some(pairs.map(|b| wide(u16::from_le_bytes(*b))).collect())
+    }
+
     /// Returns the elements as integers for every integer and boolean type, `None` for the others.
     pub fn to_i64(&self) -> Option<Vec<i64>> {
         let bytes = match &self.data {
@@ -265,5 +286,18 @@ fn check_len(shape: &[usize], found: usize) -> Result<(), GraphError> {
             expected,
             found,
         })
+    }
+}
+
+/// Returns the number a 16-bit IEEE float stands for.
+fn half_to_f32(bits: u16) -> f32 {
+    let sign = if bits & 0x8000 == 0 { 1.0 } else { -1.0 };
+    let exponent = i32::from(bits >> 10 & 0x1f);
+    let fraction = f32::from(bits & 0x3ff);
+    sign * match exponent {
+        0 => fraction * 2f32.powi(-24),
+        31 if fraction == 0.0 => f32::INFINITY,
+        31 => f32::NAN,
+        _ => (1.0 + fraction / 1024.0) * 2f32.powi(exponent - 15),
     }
 }

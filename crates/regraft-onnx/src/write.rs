@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use protobuf::Message;
-use regraft_graph::{DType, Graph, Header, Initializer, Node, Op, Source, ValueId, ValueType};
+use regraft_graph::{DType, Graph, Initializer, Node, Op, Source, ValueId, ValueType};
 
 use crate::attributes::overlay;
 use crate::limits::MAX_PROTO_BYTES;
@@ -17,6 +17,9 @@ use crate::{Limits, OnnxError, op, tensor, value};
 
 /// Written into models that no file gave versions to.
 const DEFAULT_IR_VERSION: i64 = 8;
+
+/// The first version of the format in which initializers need not be inputs of the graph.
+const FREE_INITIALIZERS: i64 = 4;
 const DEFAULT_OPSET: i64 = 17;
 
 /// The keys of length-delimited fields, as they stand before a message: `number << 3 | 2`.
@@ -31,8 +34,7 @@ const GRAPH_INITIALIZER: u8 = 5 << 3 | 2;
 /// [`OnnxError::TooLarge`] for a model beyond the 2 GiB of one file; [`OnnxError::Model`] if a
 /// source was not made by this crate.
 pub fn write_bytes(graph: &Graph) -> Result<Vec<u8>, OnnxError> {
-    let header = graph.header();
-    let mut model = model_proto(header)?;
+    let mut model = model_proto(graph)?;
     let mut body = graph_proto(graph)?;
     let mut dense = Vec::new();
     for (id, initializer) in graph.initializers() {
@@ -113,15 +115,20 @@ fn restore_bytes<M: Message>(bytes: &[u8]) -> Result<M, OnnxError> {
         .map_err(|e| OnnxError::model(format!("carries a part that is no ONNX message: {e}")))
 }
 
-fn model_proto(header: &Header) -> Result<ModelProto, OnnxError> {
+fn model_proto(graph: &Graph) -> Result<ModelProto, OnnxError> {
+    let header = graph.header();
     let mut model: ModelProto = restore(header.model_source.as_ref())?;
     if header.model_source.is_none() {
         model.producer_name = Some("regraft".to_owned());
     }
-    let ir_version = if header.ir_version == 0 {
-        DEFAULT_IR_VERSION
-    } else {
-        header.ir_version
+    let is_input = |id: &ValueId| graph.inputs().contains(id);
+    let ir_version = match header.ir_version {
+        0 => DEFAULT_IR_VERSION,
+        // Before it every initializer has to be an input too, and one that was added is not.
+        old if old < FREE_INITIALIZERS && !graph.initializers().keys().all(is_input) => {
+            FREE_INITIALIZERS
+        }
+        as_read => as_read,
     };
     if model.ir_version() != ir_version {
         model.ir_version = Some(ir_version);

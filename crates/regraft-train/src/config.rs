@@ -46,9 +46,15 @@ pub struct FitConfig {
     pub exec: ExecOptions,
 }
 
+/// Nobody trains for longer; numbers of steps stay numbers.
+const MOST_EPOCHS: usize = 1_000_000;
+
 impl FitConfig {
     /// Refuses settings out of range, and a batch that `n_fit` samples do not fill.
-    pub(crate) fn check(&self, n_fit: usize) -> Result<(), TrainError> {
+    ///
+    /// # Errors
+    /// [`TrainError::Setting`] with the setting's name and range, [`TrainError::BatchTooLarge`].
+    pub fn check(&self, n_fit: usize) -> Result<(), TrainError> {
         self.schedule.check()?;
         self.optimizer.check()?;
         self.objective.check()?;
@@ -76,7 +82,28 @@ impl FitConfig {
                 range: "should be a share, at least 0 and below 1",
             });
         }
-        if self.batch == 0 || self.batch > n_fit {
+        if let Some(clip) = self.clip.filter(|c| !(*c > 0.0 && c.is_finite())) {
+            return Err(TrainError::Setting {
+                name: "clip",
+                value: f64::from(clip),
+                range: "should be a length above zero",
+            });
+        }
+        if !(1..=MOST_EPOCHS).contains(&self.epochs) {
+            return Err(TrainError::Setting {
+                name: "epochs",
+                value: self.epochs as f64,
+                range: "should be at least 1 and at most a million",
+            });
+        }
+        if self.batch == 0 {
+            return Err(TrainError::Setting {
+                name: "batch",
+                value: 0.0,
+                range: "should be at least 1",
+            });
+        }
+        if self.batch > n_fit {
             return Err(TrainError::BatchTooLarge {
                 batch: self.batch,
                 found: n_fit,

@@ -147,8 +147,8 @@ pub enum TrainError {
         /// What it should be.
         range: &'static str,
     },
-    /// The loss is no number any more.
-    #[error("the loss is {loss} at step {step} of epoch {epoch}: training diverges")]
+    /// The loss is no number any more, or far beyond any that a network without knowledge has.
+    #[error("the loss is {loss} at step {step} of epoch {}: training diverges", .epoch + 1)]
     Diverged {
         /// The epoch, from 0.
         epoch: usize,

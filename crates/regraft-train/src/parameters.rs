@@ -38,11 +38,12 @@ impl Trained {
 enum Part {
     /// Summed over; the axis of the output channels.
     Weight(usize),
-    /// Added to or multiplied with channels.
+    /// Added to or multiplied with channels, rows that are looked up, factors of an `Einsum`: trained, and
+    /// no connections of theirs go.
     Other,
 }
 
-/// Returns the initializers of floats that an op multiplies or adds, in the order of the nodes.
+/// Returns the initializers of floats that an op multiplies, adds or looks up, in the order of the nodes.
 pub fn trained(graph: &Graph) -> Vec<Trained> {
     let mut found: Vec<Trained> = Vec::new();
     for (_, node) in graph.nodes() {
@@ -89,6 +90,9 @@ fn part(graph: &Graph, node: &Node, port: usize) -> Option<Part> {
         (Op::MatMul, 1) if rank(1) >= 2 => Some(Part::Weight(rank(1) - 1)),
         (Op::MatMul, 0) if rank(0) >= 2 => Some(Part::Weight(rank(0) - 2)),
         (Op::Recurrent(_), 1 | 2) => Some(Part::Weight(1)),
+        // Rows of an embedding; a codebook is a list.
+        (Op::Gather { .. }, 0) if rank(0) >= 2 => Some(Part::Other),
+        (Op::Einsum { .. }, _) if rank(port) >= 2 => Some(Part::Other),
         (
             Op::BatchNormalization { .. }
             | Op::LayerNormalization { .. }

@@ -30,9 +30,10 @@ pub struct Schedule {
     pub peak: f64,
     /// How it falls.
     pub decay: Decay,
-    /// Share of the run in which it rises from zero in a straight line.
+    /// Share of the run in which it rises from zero in a straight line; not of a one-cycle run, which rises
+    /// by itself.
     pub warm_up: f64,
-    /// Share of the run until which it stays at the peak, before it falls.
+    /// Share of the run until which it stays at the peak, before it falls; not of a one-cycle run.
     pub hold: f64,
 }
 
@@ -48,11 +49,12 @@ impl Schedule {
             let part = ((share - from) / (1.0 - from).max(f64::MIN_POSITIVE)).clamp(0.0, 1.0);
             f64::midpoint(1.0, (std::f64::consts::PI * part).cos())
         };
-        if self.warm_up > 0.0 && share < self.warm_up {
+        let rises = self.decay != Decay::OneCycle;
+        if rises && self.warm_up > 0.0 && share < self.warm_up {
             let steps = self.warm_up * total as f64;
             return self.peak * ((step + 1) as f64 / steps).min(1.0);
         }
-        if share < self.hold {
+        if rises && share < self.hold {
             return self.peak;
         }
         match self.decay {
@@ -109,6 +111,11 @@ mod tests {
             (0..=8).map(|s| schedule.rate(s, 8)).collect()
         };
         let rates = |decay, warm_up| held(decay, warm_up, 0.0);
+        // One cycle rises by itself, whatever else is asked for.
+        assert_eq!(
+            held(Decay::OneCycle, 0.02, 0.5),
+            rates(Decay::OneCycle, 0.0)
+        );
         let late = held(Decay::Cosine, 0.0, 0.5);
         assert_eq!((late[3], late[4]), (1.0, 1.0));
         assert!((late[6] - 0.5).abs() < 1e-12 && late[8].abs() < 1e-12);

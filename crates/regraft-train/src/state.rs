@@ -100,6 +100,11 @@ impl State {
         }
     }
 
+    /// True while every weight is a number.
+    pub(crate) fn is_finite(&self) -> bool {
+        self.weights.iter().flatten().all(|w| w.is_finite())
+    }
+
     /// Returns the epochs done.
     pub fn epochs_done(&self) -> usize {
         self.epoch

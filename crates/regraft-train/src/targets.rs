@@ -92,6 +92,15 @@ impl Truth {
         }
     }
 
+    /// Returns the mean square of the numbers to find; 0 for anything else.
+    pub(crate) fn energy(&self) -> f32 {
+        let Self::Numbers { values, .. } = self else {
+            return 0.0;
+        };
+        let squares: f64 = values.iter().map(|v| f64::from(*v).powi(2)).sum();
+        (squares / values.len().max(1) as f64) as f32
+    }
+
     /// Returns the classes; empty for anything else.
     pub(crate) fn classes(&self) -> &[usize] {
         match self {

@@ -76,6 +76,12 @@ impl Error {
         self
     }
 
+    /// Says among what the error was found.
+    pub(crate) fn among(mut self, what: &str) -> Self {
+        self.message = format!("{}, among {what}", self.message);
+        self
+    }
+
     /// Names the model in the message where the error is about its network.
     pub(crate) fn in_model(self, path: &std::path::Path) -> Self {
         match self.kind {
@@ -315,6 +321,10 @@ impl From<RebuildError> for Error {
         let kind = match &error {
             RebuildError::Interrupted => ErrorKind::Interrupted,
             RebuildError::TooFewSamples { .. } => ErrorKind::Input,
+            RebuildError::Setting { .. } | RebuildError::Width { .. } => ErrorKind::Usage,
+            RebuildError::Prune(PruneError::UnknownGroup { .. } | PruneError::Pattern { .. }) => {
+                ErrorKind::Usage
+            }
             _ => ErrorKind::Model,
         };
         let node = match &error {

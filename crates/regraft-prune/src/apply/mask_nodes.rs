@@ -98,9 +98,14 @@ impl Nodes<'_> {
         output
     }
 
-    fn number(&mut self, x: f32) -> Result<ValueId, PruneError> {
+    /// A number of the type that a value has.
+    fn number(&mut self, x: f32, like: ValueId) -> Result<ValueId, PruneError> {
         let tensor = Tensor::from_f32(Vec::new(), vec![x]).map_err(PruneError::Graph)?;
-        Ok(self.edit.add_initializer("mask_number", tensor))
+        let number = self.edit.add_initializer("mask_number", tensor);
+        Ok(match self.facts.dtype(like) {
+            None | Some(DType::F32) => number,
+            Some(to) => self.op(Op::Cast { to }, vec![number], None),
+        })
     }
 
     /// 1 where an index of the axis is kept, shaped so that it is broadcast along the other axes.
@@ -130,7 +135,7 @@ impl Nodes<'_> {
         keep: &[usize],
     ) -> Result<ValueId, PruneError> {
         let mask = self.mask(value, axis, keep)?;
-        let zero = self.number(0.0)?;
+        let zero = self.number(0.0, value)?;
         Ok(self.op(Op::Where, vec![mask, value, zero], None))
     }
 
@@ -149,7 +154,7 @@ impl Nodes<'_> {
         if let (ReduceKind::Mean, Some(y), Some(extent)) = (kind, y, extent) {
             let mean = self.edit.add_value("masked");
             self.edit.set_output(id, 0, Some(mean));
-            let share = self.number(extent as f32 / keep.len().max(1) as f32)?;
+            let share = self.number(extent as f32 / keep.len().max(1) as f32, x)?;
             self.op(Op::Binary(BinaryOp::Mul), vec![mean, share], Some(y));
         }
         Ok(())
@@ -215,9 +220,9 @@ impl Nodes<'_> {
             return Ok(());
         };
         let mask = self.mask(y, axis, keep)?;
-        let zero = self.number(0.0)?;
-        let share = self.number(1.0 / keep.len().max(1) as f32)?;
-        let epsilon = self.number(norm.epsilon)?;
+        let zero = self.number(0.0, y)?;
+        let share = self.number(1.0 / keep.len().max(1) as f32, y)?;
+        let epsilon = self.number(norm.epsilon, y)?;
         let last = i64::try_from(axis).unwrap_or(-1);
         let axes = self
             .edit

@@ -157,5 +157,5 @@ pub(super) fn gemm_sum(site: &Site<'_>, gemm: &Gemm) -> Option<[(Port, usize); 2
 pub(super) fn matmul_sum(site: &Site<'_>) -> Option<[(Port, usize); 2]> {
     let (a, b) = (site.rank(Port::In(0))?, site.rank(Port::In(1))?);
     let computed = !site.is_constant(0) && !site.is_constant(1);
-    (computed && a >= 2 && b >= 2).then_some([(Port::In(0), a - 1), (Port::In(1), b - 2)])
+    (computed && a >= 2 && b >= 2).then(|| [(Port::In(0), a - 1), (Port::In(1), b - 2)])
 }

@@ -7,8 +7,17 @@ use super::{Link, Port, Site, Verdict, front};
 
 pub(super) fn pool(site: &Site<'_>, port: Port, axis: usize) -> Verdict {
     match port {
-        Port::In(0) | Port::Out(0) if axis < 2 => {
-            Ok(vec![Link::same((Port::In(0), axis), (Port::Out(0), axis))])
+        // Indices count over all channels: with fewer of them they are others.
+        _ if site.node.output(1).is_some_and(|v| site.is_read(v)) => {
+            site.freeze("gives places that count over all channels")
+        }
+        Port::In(0) | Port::Out(0 | 1) if axis < 2 => {
+            let (x, y) = ((Port::In(0), axis), (Port::Out(0), axis));
+            let places = site
+                .node
+                .output(1)
+                .map(|_| Link::same(x, (Port::Out(1), axis)));
+            Ok(std::iter::once(Link::same(x, y)).chain(places).collect())
         }
         Port::In(_) | Port::Out(_) => site.freeze("pools over this axis"),
     }

@@ -4,6 +4,7 @@ mod random;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use random::SplitMix;
@@ -217,7 +218,7 @@ impl<'a> Slices<'a> {
             let Some(tensor) = graph.tensor(value) else {
                 return Vec::new();
             };
-            let (Some(data), Some(&n)) = (tensor.as_f32(), tensor.shape().get(axis)) else {
+            let (Some(data), Some(&n)) = (tensor.to_f32(), tensor.shape().get(axis)) else {
                 return Vec::new();
             };
             let inner: usize = tensor.shape()[axis + 1..].iter().product();
@@ -240,15 +241,15 @@ impl<'a> Slices<'a> {
                 matches!(node.op, Op::BatchNormalization { .. }) && node.input(1) == Some(v)
             })
         };
-        let mut known: BTreeMap<ValueId, Option<&[f32]>> = BTreeMap::new();
+        let mut known: BTreeMap<ValueId, Option<Cow<'_, [f32]>>> = BTreeMap::new();
         let mut of_unit = |unit: &Unit| {
             let (mut sum, mut n) = (0.0, 0usize);
             for m in &unit.members {
-                let data = *known.entry(m.value).or_insert_with(|| {
+                let data = known.entry(m.value).or_insert_with(|| {
                     let tensor = self.graph.tensor(m.value)?;
-                    is_scale(m.value).then(|| tensor.as_f32()).flatten()
+                    is_scale(m.value).then(|| tensor.to_f32()).flatten()
                 });
-                if let Some(x) = data.and_then(|d| d.get(m.index)) {
+                if let Some(x) = data.as_ref().and_then(|d| d.get(m.index)) {
                     sum += f64::from(x.abs());
                     n += 1;
                 }

@@ -6,6 +6,7 @@
 //! reads the input only and one that reads the state only.
 
 mod refit;
+mod states;
 
 use regraft_exec::HostTensor;
 use regraft_graph::infer::Facts;
@@ -18,6 +19,7 @@ use crate::RebuildError;
 use crate::rows::RowPlan;
 
 pub(crate) use refit::{parameters, refit_cell};
+pub use states::{with_states, without_states};
 
 /// A recurrent op of one direction, all of whose states are an output.
 #[derive(Clone, Debug, PartialEq, Eq)]

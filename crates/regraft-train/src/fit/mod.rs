@@ -340,6 +340,9 @@ impl<'a> Run<'a> {
             sum += f64::from(loss);
             watch.step(self.state.step, self.at().total, loss);
         }
+        if !self.state.is_finite() {
+            return Err(self.diverged(f32::NAN));
+        }
         self.state.epoch += 1;
         let score = self.held_out_score()?;
         let masks = &self.state.masks;

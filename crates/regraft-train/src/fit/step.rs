@@ -12,6 +12,10 @@ use crate::targets::Wanted;
 
 use regraft_exec::LossTerm;
 
+/// The largest loss that a step may have, in multiples of the mean square of the numbers to find, and of one:
+/// a cross-entropy of it would be scores a million apart.
+const MOST_LOSS: f32 = 1e6;
+
 impl Run<'_> {
     /// One batch forward, back, and all weights moved.
     pub(super) fn step(
@@ -51,12 +55,10 @@ impl Run<'_> {
         let mut terms = objective.terms(self.scores, &wanted, lesson.answers);
         terms.extend(objective.of_features(lesson.features));
         let found = self.differentiate(&weights, feeds, &terms, seed)?;
-        if !found.loss.is_finite() {
-            return Err(TrainError::Diverged {
-                epoch: self.state.epoch,
-                step,
-                loss: found.loss,
-            });
+        // A loss that is no number is above nothing.
+        let is_sane = found.loss <= MOST_LOSS * wanted.truth.energy().max(1.0);
+        if !is_sane {
+            return Err(self.diverged(found.loss));
         }
         let mut gradients = found.of_weights;
         // A network that is its own teacher has nothing to learn at first.
@@ -69,6 +71,15 @@ impl Run<'_> {
         }
         self.descend(gradients, &found.of_variances, rate as f32);
         Ok(found.loss)
+    }
+
+    /// Returns the error of a run that diverges at its next step.
+    pub(super) fn diverged(&self, loss: f32) -> TrainError {
+        TrainError::Diverged {
+            epoch: self.state.epoch,
+            step: self.state.step,
+            loss,
+        }
     }
 
     /// Returns the loss and its gradients, and those of the variances where weights have some: of the

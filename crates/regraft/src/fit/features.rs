@@ -6,7 +6,7 @@ use regraft_graph::infer::{Facts, InferOptions, infer};
 use regraft_graph::op::{BinaryOp, UnaryOp};
 use regraft_graph::{Dim, Graph, Node, Op, ValueId};
 use regraft_prune::name_matches;
-use regraft_train::{Feature, trained};
+use regraft_train::{Feature, Trained, trained};
 
 use super::FitRecipe;
 use crate::model::Model;
@@ -180,8 +180,8 @@ pub(super) fn frozen(graph: &Graph, patterns: &[String]) -> Result<Vec<ValueId>,
 }
 
 /// Returns what to freeze so that a node without a gradient does not stop training: every weight
-/// before it.
-pub(super) fn before_node(graph: &Graph, label: &str) -> Option<String> {
+/// before it. Where all of that is frozen already, it is not the gradient that is missing.
+pub(super) fn before_node(graph: &Graph, label: &str, frozen: &[ValueId]) -> Option<String> {
     let node = graph
         .nodes()
         .find(|(id, _)| graph.node_label(*id) == label)
@@ -199,6 +199,10 @@ pub(super) fn before_node(graph: &Graph, label: &str) -> Option<String> {
         }
     }
     let all = trained(graph);
+    let open = |t: &&Trained| values.contains(&t.id) && !frozen.contains(&t.id);
+    if !all.iter().any(|t| open(&t)) {
+        return None;
+    }
     let before: Vec<&str> = all
         .iter()
         .filter(|t| values.contains(&t.id))

@@ -2,6 +2,7 @@
 
 mod features;
 mod hardening;
+mod last_good;
 mod log;
 mod names;
 mod rebuilder;
@@ -14,7 +15,7 @@ mod watcher;
 use std::path::Path;
 
 use regraft_exec::ExecError;
-use regraft_graph::Graph;
+use regraft_graph::{Graph, ValueId};
 use regraft_train::{EpochRecord, Fitted, State, Task, TrainError};
 
 use self::log::EpochLog;
@@ -133,7 +134,9 @@ fn one(recipe: &FitRecipe, options: &RunOptions, log: &Log<'_>) -> Result<Done, 
     let source = open_data(data, &model, &input)?;
     let set = Set::new(&source, &input, recipe, source.describe(&model))?;
     log.note(&set.description);
-    set.truth()?.check(&model)?;
+    let truth = set.truth()?;
+    truth.check(&model)?;
+    truth.check_classes(&model)?;
     let teacher = match &recipe.teacher {
         Some(path) if recipe.teacher_share > 0.0 || recipe.feature_weight > 0.0 => {
             Some(Model::open(path, &reading)?)
@@ -182,6 +185,11 @@ impl Parts<'_> {
         self.log.stage("train");
         let samples = set.samples();
         let config = self.recipe.config(Stages::exec(self.reading));
+        // Before a run directory belongs to a run that cannot begin.
+        config.check(samples.fit.len())?;
+        if let Some(unused) = set.unvaried(config.vary)? {
+            self.log.warn(unused);
+        }
         let run_dir = self.open_run(set, options)?;
         let start = match &run_dir {
             Some(dir) => dir.get(STATE)?,
@@ -209,9 +217,10 @@ impl Parts<'_> {
                 log: self.log,
             },
         };
+        let frozen = features::frozen(self.graph, &self.recipe.freeze)?;
         let task = Task {
             graph: self.graph,
-            frozen: &features::frozen(self.graph, &self.recipe.freeze)?,
+            frozen: &frozen,
             teacher: Some(&self.teacher.graph),
             features: &features::features(self.recipe, self.graph, self.teacher)?,
             samples,
@@ -220,7 +229,12 @@ impl Parts<'_> {
         if let Some(error) = watch.failed {
             return Err(error);
         }
-        let fitted = fitted.map_err(|error| self.explained(error))?;
+        let fitted = match fitted {
+            Err(error @ TrainError::Diverged { .. }) => {
+                return Err(last_good::kept(error, &task, &config, &mut watch));
+            }
+            other => other.map_err(|error| self.explained(error, &frozen))?,
+        };
         if let Some(found) = &fitted.reestimation {
             self.log
                 .note(&log::reestimation(found, fitted.measure.into()));
@@ -229,10 +243,10 @@ impl Parts<'_> {
     }
 
     /// Returns an error with what to freeze where an op without a gradient stopped training.
-    fn explained(&self, error: TrainError) -> Error {
+    fn explained(&self, error: TrainError, frozen: &[ValueId]) -> Error {
         let hint = match &error {
             TrainError::Run(ExecError::Unsupported { node, .. }) => {
-                features::before_node(self.graph, node)
+                features::before_node(self.graph, node, frozen)
             }
             _ => None,
         };
@@ -250,7 +264,7 @@ impl Parts<'_> {
         let model = self.model.fingerprint()? + &self.teacher.fingerprint()?;
         let fingerprint = Fingerprint {
             model_sha256: crate::storage::sha256_hex(model.as_bytes()),
-            data: crate::storage::sha256_hex(&set.bytes()?),
+            data: set.digest()?,
             config: self.recipe.decisive().to_toml()?,
             tool_version: env!("CARGO_PKG_VERSION").to_owned(),
             seed: self.recipe.seed,

@@ -449,6 +449,44 @@ impl FitRecipe {
                 ),
             );
         }
-        Ok(())
+        self.check_effects()
+    }
+
+    /// Refuses settings that were changed and decide nothing here.
+    fn check_effects(&self) -> Result<(), Error> {
+        let idle = Self::default();
+        let asks_teacher = self.teacher_share > 0.0 || self.feature_weight > 0.0;
+        let prunes = self.sparsity.is_some() || self.macs.is_some();
+        let cases = [
+            (
+                !prunes && self.method != idle.method,
+                "a method of pruning is named, and nothing is to go",
+                "say how much: `sparsity` for single connections, `macs` for whole channels",
+            ),
+            (
+                !prunes && self.pace != idle.pace,
+                "a pace of pruning is named, and nothing is to go",
+                "say how much: `sparsity` for single connections, `macs` for whole channels",
+            ),
+            (
+                self.macs.is_some() && self.allocation != idle.allocation,
+                "an allocation is named, which shares single connections between layers, and whole channels go",
+                "leave it out, or give a `sparsity` in place of `macs`",
+            ),
+            (
+                self.teacher.is_some() && !asks_teacher,
+                "a teacher is named, and nothing is learned from it",
+                "say how much it counts: `teacher_share` from 0 to 1, or `feature_weight`",
+            ),
+            (
+                !self.features.is_empty() && self.feature_weight <= 0.0,
+                "features are named, and they count nothing",
+                "say how much they count: `feature_weight` above 0",
+            ),
+        ];
+        match cases.into_iter().find(|(is_idle, ..)| *is_idle) {
+            Some((_, what, hint)) => Err(Error::usage(what).with_hint(hint)),
+            None => Ok(()),
+        }
     }
 }

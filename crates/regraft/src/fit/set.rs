@@ -5,17 +5,16 @@ use std::collections::BTreeMap;
 use regraft_data::{DataSource, Dataset, Numbers, Preprocess, Role, split_calibration};
 use regraft_graph::ValueId;
 use regraft_rebuild::Activations;
-use regraft_train::{Inputs, Samples, Targets};
+use regraft_train::{Inputs, Samples, Targets, Variation};
 
 use super::FitRecipe;
 use crate::model::ModelInput;
 use crate::samples::{Fed, Rows, Source, Truth, activations, bytes_of, preprocess};
+use crate::storage::Digest;
 use crate::{Error, ErrorKind};
 
 /// Samples of a chunk that judges.
 const CHUNK: usize = 64;
-/// Training samples whose values stand for all of them in a fingerprint.
-const FINGERPRINTED: usize = 256;
 
 /// Samples of a run.
 pub(super) struct Set<'a> {
@@ -177,25 +176,39 @@ impl<'a> Set<'a> {
         }
     }
 
-    /// Returns bytes that stand for the whole set: its first samples, its size and all labels.
-    pub(super) fn bytes(&self) -> Result<Vec<u8>, Error> {
-        let some: Vec<usize> = self.fit.iter().copied().take(FINGERPRINTED).collect();
-        let mut bytes = Vec::new();
-        for values in self.feeds(&some, some.len().max(1))?.values() {
-            for tensor in &values.chunks {
-                bytes.extend(bytes_of(tensor));
+    /// Returns the digest of everything that trains and chooses: values as the network gets them, and what is
+    /// known of them. The samples that judge change nothing of what is trained.
+    pub(super) fn digest(&self) -> Result<String, Error> {
+        let mut digest = Digest::default();
+        for some in self.fit.chunks(CHUNK).chain(self.held_out.chunks(CHUNK)) {
+            for values in self.feeds(some, CHUNK)?.values() {
+                for tensor in &values.chunks {
+                    digest.add(&bytes_of(tensor));
+                }
             }
         }
         let n = self.samples().inputs.len();
-        bytes.extend((n as u64).to_le_bytes());
+        digest.add(&(n as u64).to_le_bytes());
+        let mut add_all = |bytes: Vec<u8>| digest.add(&bytes);
         match self.from.targets() {
             Targets::None => {}
-            Targets::Classes(all) => bytes.extend(all.iter().flat_map(|l| l.to_le_bytes())),
+            Targets::Classes(all) => add_all(all.iter().flat_map(|l| l.to_le_bytes()).collect()),
             Targets::Numbers { values, .. } => {
-                bytes.extend(values.iter().flat_map(|x| x.to_le_bytes()));
+                add_all(values.iter().flat_map(|x| x.to_le_bytes()).collect());
             }
         }
-        Ok(bytes)
+        Ok(digest.hex())
+    }
+
+    /// Returns what to say where variations of images were asked for and samples are none.
+    pub(super) fn unvaried(&self, vary: Variation) -> Result<Option<String>, Error> {
+        let one = self.feeds(&self.fit[..1], 1)?;
+        let is_image = |values: &Activations| values.chunks.iter().any(|c| c.shape.len() == 4);
+        let is_idle = !vary.is_none() && !one.values().any(is_image);
+        Ok(is_idle.then(|| {
+            "the samples are no images: `augment`, `mix` and `cut_out` leave them as they are"
+                .to_owned()
+        }))
     }
 }
 

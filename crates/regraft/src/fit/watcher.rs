@@ -85,6 +85,8 @@ impl Watcher<'_> {
             let there = weights.iter().copied().filter(|w| *w != 0.0);
             let share = there.clone().count() as f64 / weights.len().max(1) as f64;
             events.histogram(step, &format!("weights/{}", parameter.name), there)?;
+            let mask = weights.iter().map(|w| f32::from(u8::from(*w != 0.0)));
+            events.histogram(step, &format!("masks/{}", parameter.name), mask)?;
             events.scalars(step, &[(&format!("nonzero/{}", parameter.name), share)])?;
         }
         Ok(())

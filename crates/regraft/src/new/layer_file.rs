@@ -137,7 +137,7 @@ fn layer(table: &Table, path: &str) -> Result<Layer, Error> {
     let refuse = |reason: &str| Error::usage(format!("layer {path} (`{kind}`) {reason}"));
     if kind == "dropout" {
         return Err(refuse("is no part of a network here").with_hint(
-            "dropout belongs to training: to the recipe of `regraft fit`, once it has it",
+            "dropout belongs to training: `dropout = 0.1` in the recipe of `regraft fit`",
         ));
     }
     let spelling: Spelling = table

@@ -435,7 +435,10 @@ mod tests {
         assert!(!is_worse(0.217, 0.219));
         assert!(!is_worse(1e-14, 1e-12));
         assert!(!is_worse(0.3, 0.2));
-        assert!(!is_worse(f64::NAN, 0.2), "anything is better than no number");
+        assert!(
+            !is_worse(f64::NAN, 0.2),
+            "anything is better than no number"
+        );
         assert!(is_worse(0.2, f64::INFINITY));
         assert!(is_worse(0.2, f64::NAN));
     }

@@ -104,6 +104,21 @@ pub(crate) fn check_order(steps: &[ReshapeStep]) -> Result<(), Error> {
     }
 }
 
+/// The error of an edit that finds no place.
+fn nothing_to_edit(step: &ReshapeStep, figures: &ReshapeFigures) -> Error {
+    let why = figures.left.first();
+    let why = why.map(|(node, why)| format!(": `{node}` {why}"));
+    Error::new(
+        ErrorKind::Model,
+        format!(
+            "{} finds nothing to change in this network{}",
+            step.name(),
+            why.unwrap_or_default()
+        ),
+    )
+    .with_hint("docs/topology.md says which layers each edit takes")
+}
+
 impl Context<'_> {
     /// Applies the recipe's steps in order, but for those after the rebuild.
     pub(crate) fn apply(
@@ -149,6 +164,9 @@ impl Context<'_> {
             log.check()?;
             let figures = self.measure(&topology.graph, step, &done)?;
             log.note(&format!("  {}", figures.in_words()));
+            if figures.changes.is_empty() && step.adds_always() {
+                return Err(nothing_to_edit(step, &figures));
+            }
             if figures.changes.is_empty() {
                 log.warn(format!("{}: nothing was changed", step.name()));
             }
@@ -169,7 +187,7 @@ impl Context<'_> {
         let edited = &done.edited;
         let feeds = self.samples.held_out_feeds();
         let error = output_error(&edited.graph, before, &feeds, self.exec)?;
-        if edited.exact && error > EXACT {
+        if edited.exact && (error.is_nan() || error > EXACT) {
             return Err(Error::new(
                 ErrorKind::Verify,
                 format!(

@@ -112,9 +112,19 @@ impl Context<'_> {
         log: &Log<'_>,
     ) -> Result<Done, Error> {
         let plan = self.plan.ok_or_else(|| {
-            Error::usage("reconnect has to know what was pruned")
-                .with_hint("name the dense network: --teacher DENSE")
+            Error::usage("reconnect has to know what was pruned, and that cannot be told here").with_hint(
+                "give the network as `shrink` or `apply` wrote it, with the dense one as --teacher; not together \
+                 with --topology auto, which gives channels back by itself",
+            )
         })?;
+        let flags = plan.flags(&self.teacher.groups()?)?;
+        let is_whole = flags.iter().flatten().all(|stays| *stays);
+        if is_whole && !step.by_gain && step.widths.is_empty() {
+            return Err(
+                Error::usage("nothing was pruned, so that nothing can come back")
+                    .with_hint("name the dense network: --teacher DENSE"),
+            );
+        }
         let dense = self.calibrated(Network::new(self.teacher.graph.clone())?, log)?;
         let mut config = ReconnectConfig {
             rebuild_rate: step.rebuild_rate.unwrap_or(1.0),

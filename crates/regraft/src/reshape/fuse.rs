@@ -8,7 +8,7 @@ use regraft_graph::Graph;
 use regraft_rebuild::rebuild::{KeptAxes, Pair, Rebuilt, rebuild};
 use regraft_rebuild::reshape::fuse::{
     Aligned, Based, Basis, DEFAULT_ROWS, FuseConfig, GroupMatch, Zeros, average, ensemble,
-    greedy_soup, in_one_basis,
+    greedy_soup, in_one_basis, matched,
 };
 use regraft_solve::Stack;
 
@@ -131,6 +131,10 @@ pub fn fuse(
     let source = open_data(data, &opened[0], &input)?;
     let samples = prepare(&source, &opened[0], &input, recipe)?;
     log.samples(&samples);
+    // What cannot be fused leaves nothing behind.
+    for (i, other) in opened.iter().enumerate().skip(1) {
+        matched(&opened[0].graph, &other.graph, i + 1)?;
+    }
     let journal = kept_run(&opened, (recipe, fusing), &samples, options)?;
     let work = Work {
         samples: &samples,

@@ -287,6 +287,11 @@ impl ReshapeStep {
         }
     }
 
+    /// Returns true for an edit that always adds something, where it finds a place.
+    pub(crate) fn adds_always(&self) -> bool {
+        matches!(self, Self::Attend(_) | Self::Widen(_) | Self::Deepen(_))
+    }
+
     /// Returns true for an edit whose budget is in bytes.
     pub(crate) fn counts_bytes(&self) -> bool {
         matches!(self, Self::LowRank(step) if step.bytes.is_some())

@@ -2,6 +2,7 @@
 
 use regraft_data::{Dataset, Numbers};
 use regraft_graph::Dim;
+use regraft_train::TrainError;
 
 use crate::model::Model;
 use crate::{Error, ErrorKind};
@@ -79,6 +80,31 @@ impl Truth {
             Some(width) => check_width(numbers, width),
             None => Ok(()),
         }
+    }
+
+    /// Refuses classes that the model's first output has no score for, before anything is computed. A
+    /// network with one output has no such list.
+    ///
+    /// # Errors
+    /// As training samples with such a class.
+    pub(crate) fn check_classes(&self, model: &Model) -> Result<(), Error> {
+        let output = model.graph.outputs().first();
+        let dims = output.and_then(|v| model.facts.shape(*v)).unwrap_or(&[]);
+        let (Some(n_classes), Some(classes)) = (dims.last().and_then(Dim::fixed), self.classes())
+        else {
+            return Ok(());
+        };
+        let outside = classes.iter().position(|c| *c as usize >= n_classes);
+        let Some(sample) = outside.filter(|_| n_classes > 1) else {
+            return Ok(());
+        };
+        let label = classes[sample];
+        let label = TrainError::Label {
+            sample,
+            label,
+            n_classes,
+        };
+        Err(Error::from(label).among("the samples that judge"))
     }
 
     /// Returns this as what a network trains towards.

@@ -20,7 +20,7 @@ mod memory;
 mod run_dir;
 
 pub(crate) use atomic::{Overwrite, check_output, write_atomic};
-pub(crate) use digest::sha256_hex;
+pub(crate) use digest::{Digest, sha256_hex};
 pub(crate) use error::StorageError;
 pub(crate) use memory::peak_rss_bytes;
 pub(crate) use run_dir::{Fingerprint, RunDir};

@@ -140,6 +140,11 @@ impl RunDir {
         })
     }
 
+    /// Returns the directory.
+    pub(crate) fn path(&self) -> &Path {
+        &self.dir
+    }
+
     /// Returns a run directory as it is, whatever it was made for; `None` for a folder that is none.
     ///
     /// # Errors

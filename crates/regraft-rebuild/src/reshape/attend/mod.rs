@@ -51,6 +51,11 @@ pub struct AttendConfig {
     pub seed: u64,
 }
 
+/// The widest kernel of a gate for each position, and the most neighbours of one for each channel: as the
+/// kernels of new layers.
+const MOST_KERNEL: usize = 31;
+const MOST_REACH: usize = 511;
+
 /// Puts attention behind convolutions: those that end a residual branch, or where a network has
 /// none, all with a kernel larger than 1x1.
 ///
@@ -160,6 +165,12 @@ impl Attention {
             Self::SelfAttention { heads: 0 } => wrong("attention needs a head"),
             Self::Channel { reach: n } | Self::Spatial { kernel: n } if n % 2 == 0 => {
                 wrong("a kernel must be odd to keep the extents")
+            }
+            Self::Spatial { kernel } if kernel > MOST_KERNEL => {
+                wrong("a kernel of gates is at most 31 wide")
+            }
+            Self::Channel { reach } if reach > MOST_REACH => {
+                wrong("a gate reads at most 511 neighbours")
             }
             _ => Ok(()),
         }

@@ -13,7 +13,8 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use regraft_graph::cost::{node_macs, node_params};
-use regraft_graph::{Graph, Op, ValueId};
+use regraft_graph::op::BinaryOp;
+use regraft_graph::{Graph, Node, Op, ValueId};
 use regraft_prune::apply::{Share, apply, dry_run};
 use regraft_prune::score::Scores;
 use regraft_prune::{Groups, Plan, PruneError, find_groups};
@@ -21,7 +22,7 @@ use regraft_prune::{Groups, Plan, PruneError, find_groups};
 pub use self::gain::{ByGain, GainStep, widths_by_gain};
 use super::fit::{Goal, chunks, fit_layers, held_out_error};
 use super::importance::importance;
-use super::widen::{WidenConfig, Widths, widen_by};
+use super::widen::{WidenConfig, Widths, check_width, widen_by};
 use super::{Ceiling, Change, Edited, FitConfig, Network, Samples};
 use crate::layer::with_biases;
 use crate::rebuild::{KeptAxes, indices_behind, kept_axes};
@@ -121,6 +122,7 @@ pub fn reconnect(
     if let Some(ceiling) = config.ceiling {
         ceiling.check(wide.cost())?;
     }
+    check_complete(&before, &wide)?;
     let (readers, left) = readers(descent, &plan, &extra, (&wide, config.all_readers))?;
     let none = KeptAxes::new();
     let goal = |kept| Goal {
@@ -149,6 +151,44 @@ pub fn reconnect(
         error_before,
         error_after,
     })
+}
+
+/// Refuses a network with layers or sums that it does not have any more with its units back: edits that came
+/// before would be gone.
+fn check_complete(before: &Network, wide: &Network) -> Result<(), RebuildError> {
+    let names: BTreeSet<&str> = values_of_nodes(&wide.graph);
+    let is_computed = |v: &ValueId| before.graph.producer(*v).is_some();
+    let is_sum = |node: &Node| {
+        let mut inputs = node.inputs.iter().flatten();
+        matches!(node.op, Op::Binary(BinaryOp::Add)) && inputs.all(is_computed)
+    };
+    let has_weights = |node: &Node| {
+        let layer = |l: &Layer| node.output(0) == Some(l.output);
+        before.layers.iter().any(layer) || matches!(node.op, Op::Recurrent(_))
+    };
+    let lost = before.graph.nodes().find(|(_, node)| {
+        let outputs = node.outputs.iter().flatten();
+        let mut names_of = outputs.map(|v| before.graph.value(*v).name.as_str());
+        (has_weights(node) || is_sum(node)) && !names_of.any(|n| names.contains(n))
+    });
+    let Some((id, node)) = lost else {
+        return Ok(());
+    };
+    Err(RebuildError::Edit {
+        reason: format!(
+            "`{}` ({}) is not in the dense network and would be lost: units come back before other edits, so put \
+             `reconnect` first",
+            before.graph.node_label(id),
+            node.op.name()
+        ),
+    })
+}
+
+fn values_of_nodes(graph: &Graph) -> BTreeSet<&str> {
+    let outputs = graph
+        .nodes()
+        .flat_map(|(_, node)| node.outputs.iter().flatten());
+    outputs.map(|v| graph.value(*v).name.as_str()).collect()
 }
 
 /// Returns the plan with what comes back, and how many units each group has beyond it.
@@ -191,6 +231,7 @@ fn wanted(
             Some((_, width)) => *width,
             None => now + (gone.len() as f64 * config.rebuild_rate).round() as usize,
         };
+        check_width(width, stays.len())?;
         extra[g] = width.saturating_sub(stays.len());
         let score = |u: usize| scores.groups[g][u];
         gone.sort_by(|a, b| score(*b).total_cmp(&score(*a)).then(a.cmp(b)));

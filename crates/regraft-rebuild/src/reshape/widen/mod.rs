@@ -141,6 +141,21 @@ fn sources(
         .collect())
 }
 
+/// The widest that a group may become, in multiples of what it is.
+const MOST_TIMES: usize = 64;
+
+/// Refuses a width that only a slip of the hand asks for, before a network of it is made.
+pub(super) fn check_width(wanted: usize, n_units: usize) -> Result<(), RebuildError> {
+    if wanted <= n_units.saturating_mul(MOST_TIMES) {
+        return Ok(());
+    }
+    Err(RebuildError::Setting {
+        what: "the width of a group",
+        value: wanted as f64,
+        bounds: "at most 64 times its units",
+    })
+}
+
 /// The units in their order, over and over, `extra` of them.
 fn repeated(order: &[usize], extra: usize) -> Vec<usize> {
     order.iter().copied().cycle().take(extra).collect()
@@ -166,6 +181,7 @@ fn copies_of_units(
                 wanted: *wanted,
             });
         }
+        check_width(*wanted, n_units)?;
         copies[g] = repeated(&order[g], wanted - n_units);
     }
     Ok(copies)
@@ -178,11 +194,11 @@ fn copies_by_factor(
     order: &[Vec<usize>],
     left: &mut Vec<(String, String)>,
 ) -> Result<Vec<Vec<usize>>, RebuildError> {
-    if !(factor > 1.0 && factor <= 1024.0) {
+    if !(factor > 1.0 && factor <= MOST_TIMES as f64) {
         return Err(RebuildError::Setting {
             what: "the factor of widths",
             value: factor,
-            bounds: "above 1 and at most 1024",
+            bounds: "above 1 and at most 64",
         });
     }
     let mut copies = vec![Vec::new(); groups.groups.len()];
