@@ -301,3 +301,29 @@ fn half_to_f32(bits: u16) -> f32 {
         _ => (1.0 + fraction / 1024.0) * 2f32.powi(exponent - 15),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floats_of_every_width_are_read() {
+        let of = |dtype, bytes: &[u8]| {
+            let n = bytes.len() / dtype_size(dtype);
+            let tensor = Tensor::from_le_bytes(dtype, vec![n], bytes.to_vec()).unwrap();
+            tensor.to_f32().map(Cow::into_owned)
+        };
+        // 1, -2, the smallest subnormal.
+        let half = of(DType::F16, &[0x00, 0x3c, 0x00, 0xc0, 0x01, 0x00]);
+        assert_eq!(half, Some(vec![1.0, -2.0, 2f32.powi(-24)]));
+        assert_eq!(of(DType::Bf16, &[0x80, 0x3f]), Some(vec![1.0]));
+        assert_eq!(of(DType::F64, &0.25f64.to_le_bytes()), Some(vec![0.25]));
+        assert_eq!(of(DType::U8, &[1]), None);
+        let endless = of(DType::F16, &[0x00, 0x7c]).unwrap();
+        assert!(endless[0].is_infinite());
+    }
+
+    fn dtype_size(dtype: DType) -> usize {
+        dtype.size_bytes().unwrap_or(1)
+    }
+}

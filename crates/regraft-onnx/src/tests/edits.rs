@@ -135,3 +135,19 @@ fn a_model_made_here_is_complete() {
     assert_eq!(out.graph.input[0].type_.tensor_type.elem_type(), 1);
     assert_eq!(out.graph.initializer[0].data_type(), 1);
 }
+
+#[test]
+fn the_oldest_format_is_left_once_an_initializer_is_no_input() {
+    let mut g = graph(vec![node("Add", &["x", "w"], &["y"], vec![])]);
+    g.initializer = vec![floats("w", &[2], &[1.0, 2.0])];
+    g.input.push(port("w", &[2]));
+    let mut m = model(7, g);
+    m.ir_version = Some(3);
+    let graph = read_bytes(&bytes(&m), None, &Limits::default()).expect("readable");
+    assert_eq!(written(&graph).ir_version(), 3);
+    let mut edit = graph.edit();
+    let tensor = Tensor::from_f32(vec![2], vec![3.0, 4.0]).unwrap();
+    let added = edit.add_initializer("folded", tensor);
+    edit.set_input(NodeId::new(0), 1, Some(added));
+    assert_eq!(written(&edit.finish().unwrap()).ir_version(), 4);
+}

@@ -7,7 +7,7 @@ use regraft_graph::{Graph, Op, Tensor};
 
 use super::{apply, dry_run, mask};
 use crate::plan::CostModel;
-use crate::toy::{Toy, members, relu, residual};
+use crate::toy::{Toy, check_masked, members, relu, residual};
 use crate::{Groups, Plan};
 
 /// The plan that removes the given units of the group with the given name.
@@ -189,4 +189,23 @@ fn perceptron(graph: &Graph, x: &[f32]) -> Vec<f32> {
 fn the_order_of_members_is_that_of_the_channels() {
     let (graph, _, groups) = residual();
     assert!(members(&graph, &groups, "a1", 3).contains("a2.w:1:3"));
+}
+
+/// A product by a vector has no axis but the one it sums over.
+#[test]
+fn products_by_vectors_are_summed_over_what_stays() {
+    let mut t = Toy::new(&[2]);
+    t.gemm("x", "p", (2, 4));
+    relu(&mut t, "p", "r");
+    t.gemm("r", "q", (4, 3));
+    t.weight("v", &[3]);
+    t.op(Op::MatMul, &["q", "v"], "s");
+    let (graph, facts, groups) = t.done(&["s"]);
+    for plan in [
+        Plan::dense(&groups),
+        without(&groups, &[(&groups.groups[0].name, &[1, 2])]),
+    ] {
+        let (pruned, _) = apply(&graph, &facts, &groups, &plan).unwrap();
+        check_masked(&mask(&graph, &groups, &plan).unwrap(), &pruned);
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use regraft_graph::Op;
+use regraft_graph::{DType, Op, Tensor};
 
 use super::{Normalize, Score, score};
 use crate::PruneError;
@@ -134,4 +134,21 @@ fn scores_from_outside_are_checked() {
     ));
     list[1].pop();
     assert!(matches!(run(list), Err(PruneError::UnitCount { .. })));
+}
+
+#[test]
+fn weights_of_other_widths_count_as_well() {
+    let (graph, groups, weights) = two_layers();
+    let mut edit = graph.edit();
+    for (name, data) in ["p.w", "c.w"].iter().zip(&weights) {
+        let id = graph.find_value(name).unwrap();
+        let shape = graph.tensor(id).unwrap().shape().to_vec();
+        let bytes = data.iter().flat_map(|w| f64::from(*w).to_le_bytes());
+        let wide = Tensor::from_le_bytes(DType::F64, shape, bytes.collect()).unwrap();
+        edit.set_initializer(id, wide);
+    }
+    let wide = edit.finish().unwrap();
+    let of = |graph| score(graph, &groups, &Score::L2, Normalize::None).unwrap();
+    check(&of(&wide).groups[0], &of(&graph).groups[0]);
+    assert!(of(&graph).groups[0].iter().all(|s| *s > 0.0));
 }

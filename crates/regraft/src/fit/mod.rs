@@ -159,7 +159,11 @@ fn one(recipe: &FitRecipe, options: &RunOptions, log: &Log<'_>) -> Result<Done, 
     if let Some(training) = &mut report.training {
         training.seconds = seconds;
     }
-    let small = metadata(&fitted.graph, &model, &reading, Channels::AsGiven)?;
+    let channels = match recipe.macs {
+        Some(_) => Channels::Others,
+        None => Channels::AsGiven,
+    };
+    let small = metadata(&fitted.graph, &model, &reading, channels)?;
     let bytes = regraft_onnx::write_bytes(&small)?;
     report.small.bytes = bytes.len() as u64;
     Ok(Done {

@@ -65,7 +65,7 @@ pub(crate) fn finish(
 ) -> Result<Outcome, Error> {
     let channels = match parts.selection {
         Some(selection) => Channels::Of(&selection.plan),
-        None if parts.reshape.is_empty() => Channels::AsGiven,
+        None if keeps_channels(parts) => Channels::AsGiven,
         None => Channels::Others,
     };
     let small = metadata(&parts.rebuilt.graph, parts.model, parts.recipe, channels)?;
@@ -99,6 +99,12 @@ pub(crate) fn finish(
         report,
         files: files.clone(),
     })
+}
+
+/// True if the network that is written has the channels of the one that was given.
+fn keeps_channels(parts: &Parts<'_>) -> bool {
+    let is_given = parts.topology.as_ref().is_none_or(|t| t.chosen == 0);
+    is_given && parts.recipe.reshape.iter().all(ReshapeStep::keeps_channels)
 }
 
 /// Writes a set of files; where one cannot be written, those that were not there before are gone.
@@ -148,13 +154,18 @@ pub(crate) fn metadata(
     without_states(graph, &mut edit);
     let entry = |key: &str| graph.header().metadata.iter().find(|(k, _)| k == key);
     let same_base = entry(BASE).is_some_and(|(_, base)| *base == model.sha256);
+    // A pruned network that was worked on without its dense one still descends from that.
+    let is_own = graph.header().metadata == model.graph.header().metadata;
+    let descends = is_own && entry(PLAN).is_some() && matches!(channels, Channels::AsGiven);
     match channels {
-        Channels::AsGiven if same_base => {}
+        Channels::AsGiven if same_base || descends => {}
         Channels::AsGiven | Channels::Others => edit.remove_metadata(PLAN),
         Channels::Of(plan) => edit.set_metadata(PLAN, &PlanFile::from_plan(plan).to_toml()?),
     }
     edit.set_metadata("regraft.version", env!("CARGO_PKG_VERSION"));
-    edit.set_metadata(BASE, &model.sha256);
+    if !descends {
+        edit.set_metadata(BASE, &model.sha256);
+    }
     let edits: Vec<&str> = recipe.reshape.iter().map(ReshapeStep::name).collect();
     let budget = match (recipe.macs, recipe.params, recipe.latency) {
         (Some(share), _, _) => format!("macs {share}"),

@@ -47,7 +47,8 @@ fn weighted(graph: &Graph, facts: &Facts) -> Vec<Weighted> {
         let weight = node.input(1)?;
         Some(Weighted {
             node: id,
-            output: node.outputs.iter().flatten().copied().next()?,
+            // The last one: all states may be a value here and none in the file.
+            output: node.outputs.iter().flatten().copied().last()?,
             weight,
             out_axis: 1,
             n_in: *graph.tensor(weight)?.shape().get(2)?,

@@ -121,8 +121,8 @@ impl Context<'_> {
         let is_whole = flags.iter().flatten().all(|stays| *stays);
         if is_whole && !step.by_gain && step.widths.is_empty() {
             return Err(
-                Error::usage("nothing was pruned, so that nothing can come back")
-                    .with_hint("name the dense network: --teacher DENSE"),
+                Error::usage("it cannot be told what was pruned, so that nothing can come back")
+                    .with_hint("give the network as `shrink` or `apply` wrote it, and the dense one with --teacher"),
             );
         }
         let dense = self.calibrated(Network::new(self.teacher.graph.clone())?, log)?;

@@ -292,6 +292,11 @@ impl ReshapeStep {
         matches!(self, Self::Attend(_) | Self::Widen(_) | Self::Deepen(_))
     }
 
+    /// Returns true for an edit behind which layers have the outputs they had.
+    pub(crate) fn keeps_channels(&self) -> bool {
+        !matches!(self, Self::Widen(_) | Self::Reconnect(_))
+    }
+
     /// Returns true for an edit whose budget is in bytes.
     pub(crate) fn counts_bytes(&self) -> bool {
         matches!(self, Self::LowRank(step) if step.bytes.is_some())

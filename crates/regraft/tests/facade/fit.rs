@@ -331,7 +331,20 @@ type Spoil = fn(&mut FitRecipe);
 
 #[test]
 fn a_bad_run_is_refused_and_leaves_nothing() {
-    let cases: [(Spoil, ErrorKind, &str); 9] = [
+    let cases: [(Spoil, ErrorKind, &str); 14] = [
+        (|r| r.clip = Some(-1.0), ErrorKind::Usage, "clip"),
+        (|r| r.epochs = 0, ErrorKind::Usage, "epochs"),
+        (|r| r.epochs = usize::MAX, ErrorKind::Usage, "epochs"),
+        (
+            |r| (r.sparsity, r.method) = (None, MethodName::Surgery),
+            ErrorKind::Usage,
+            "nothing is to go",
+        ),
+        (
+            |r| r.teacher = Some("nobody.onnx".into()),
+            ErrorKind::Usage,
+            "nothing is learned",
+        ),
         (|r| r.batch = 1000, ErrorKind::Input, "batch of 1000"),
         (
             |r| r.learning_rate = -1.0,
@@ -369,6 +382,38 @@ fn a_bad_run_is_refused_and_leaves_nothing() {
     let error = fit(&recipe, &RunOptions::default(), &Quiet).unwrap_err();
     assert!(error.to_string().contains("label 3"), "{error}");
     assert!(error.hint().is_some());
+}
+
+/// A loss may be a number and the run lost all the same; what was good stays to go on from.
+#[test]
+fn a_run_that_diverges_leaves_its_last_good_epoch() {
+    let folder = tempfile::tempdir().unwrap();
+    let wild = FitRecipe {
+        epochs: 100,
+        // A decay that overshoots once the rate is above two.
+        learning_rate: 10.0,
+        l2: 1.0,
+        warm_up: 0.9,
+        batch_statistics: false,
+        ..recipe(folder.path(), &network(None))
+    };
+    let options = RunOptions {
+        run_dir: Some(folder.path().join("run")),
+        ..RunOptions::default()
+    };
+    let error = fit(&wild, &options, &Quiet).unwrap_err();
+    assert!(error.to_string().contains("diverges"), "{error}");
+    let good = folder.path().join("run/last-good.onnx");
+    let hint = error.hint().unwrap();
+    assert!(hint.contains("last-good.onnx"), "{hint}");
+    let on = FitRecipe {
+        model: Some(good),
+        output: Some(folder.path().join("on.onnx")),
+        epochs: 1,
+        learning_rate: 1e-3,
+        ..recipe(folder.path(), &network(None))
+    };
+    fit(&on, &RunOptions::default(), &Quiet).unwrap();
 }
 
 /// The class that was chosen has no gradient.

@@ -174,9 +174,12 @@ fn networks_of_other_graphs_are_refused_by_node_and_nothing_is_written() {
     let recipe = plain(folder, "out");
     let before = listing(folder);
     let fusing = FuseOptions::default();
-    let refused = |models: &[PathBuf]| {
-        fuse(models, &recipe, &fusing, &RunOptions::default(), &Quiet).unwrap_err()
+    let options = RunOptions {
+        run_dir: Some(folder.join("run")),
+        ..RunOptions::default()
     };
+    let refused =
+        |models: &[PathBuf]| fuse(models, &recipe, &fusing, &options, &Quiet).unwrap_err();
     let error = refused(&models);
     assert_eq!(error.kind(), ErrorKind::Model);
     let text = error.to_string();

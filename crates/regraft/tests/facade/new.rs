@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use regraft::{
     Design, ErrorKind, FitRecipe, LayerFile, MethodName, NamedOptions, OptimizerName, Quiet,
-    Recipe, RunOptions, fit, inspect, new,
+    Recipe, RunOptions, Tuning, fit, inspect, new, shrink,
 };
 use regraft_exec::{ExecOptions, Executor, HostTensor, LossKind, LossTerm};
 use regraft_onnx::{Limits, read};
@@ -394,4 +394,42 @@ fn what_makes_no_network_is_refused_with_the_place() {
     let error = new(&named("mlp", |_| ()), 1, &path, &RunOptions::default()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io);
     assert_eq!(listing(folder.path()), before);
+}
+
+/// The classifier reads the last state alone: the cell is refitted all the same, and the file written has
+/// no output that the given one has not.
+#[test]
+fn cells_of_which_the_last_state_is_read_are_rebuilt() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("net.onnx");
+    let options = |o: &mut NamedOptions| {
+        o.input = Some(vec![6, 5]);
+        o.hidden = Some(16);
+    };
+    make(&named("gru", options), 1, &path);
+    let recipe = Recipe {
+        model: Some(path.clone()),
+        data: Some(write_samples(folder.path(), 240, &[6, 5])),
+        macs: Some(0.6),
+        multiple_of: 1,
+        tune: Tuning::None,
+        output: Some(folder.path().join("small.onnx")),
+        ..Recipe::default()
+    };
+    let report = shrink(&recipe, &RunOptions::default(), &Quiet)
+        .unwrap()
+        .report;
+    assert!(
+        report.layers.iter().any(|l| l.op == "GRU"),
+        "{:?}",
+        report.layers
+    );
+    let states = |path: &Path| {
+        let graph = read(path, &Limits::default()).unwrap();
+        let mut cells = graph.nodes().filter(|(_, n)| n.op.name() == "GRU");
+        let cell = cells.next().unwrap().1.clone();
+        (cell.output(0).is_some(), cell.output(1).is_some())
+    };
+    assert_eq!(states(&path), (false, true));
+    assert_eq!(states(&folder.path().join("small.onnx")), (false, true));
 }

@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 use regraft::{
-    ErrorKind, LowRankStep, Outcome, Progress, Quiet, Recipe, ReconnectStep, ReshapeStep,
-    RunOptions, ShareStep, Tuning, WidenStep, reshape, shrink, undo,
+    DeepenStep, ErrorKind, LowRankStep, Outcome, Progress, Quiet, Recipe, ReconnectStep,
+    ReshapeStep, RunOptions, ShareStep, Tuning, WidenStep, reshape, shrink, undo,
 };
 
 use crate::material::{difference, listing, network, outputs, recipe, write_data, write_model};
@@ -222,4 +222,45 @@ fn a_network_that_shrink_rebuilt_says_which_channels_it_kept() {
             .iter()
             .all(|(k, _)| k != "regraft.plan")
     );
+}
+
+/// Edits that leave the outputs of layers alone leave what is known of the channels too; those that came
+/// first are not lost by a reconnect.
+#[test]
+fn channels_are_known_behind_edits_and_edits_are_not_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, base) = given(folder.path());
+    let pruned = Recipe {
+        model: Some(model.clone()),
+        macs: Some(0.5),
+        multiple_of: 1,
+        reshape: Vec::new(),
+        output: Some(folder.path().join("pruned.onnx")),
+        ..base.clone()
+    };
+    let small = shrink(&pruned, &RunOptions::default(), &Quiet).unwrap();
+    let deeper = Recipe {
+        model: None,
+        reshape: vec![ReshapeStep::Deepen(DeepenStep::default())],
+        output: Some(folder.path().join("deeper.onnx")),
+        ..base.clone()
+    };
+    let deeper = reshape(&small.files.model, &deeper, &RunOptions::default(), &Quiet).unwrap();
+    let plan = |path: &Path| {
+        let graph = regraft_onnx::read(path, &regraft_onnx::Limits::default()).unwrap();
+        let mut entries = graph.header().metadata.clone().into_iter();
+        entries.find(|(k, _)| k == "regraft.plan")
+    };
+    assert!(plan(&small.files.model).is_some());
+    assert_eq!(plan(&small.files.model), plan(&deeper.files.model));
+    let back = Recipe {
+        model: Some(model),
+        reshape: vec![ReshapeStep::Reconnect(ReconnectStep::default())],
+        output: Some(folder.path().join("back.onnx")),
+        ..base
+    };
+    let before = listing(folder.path());
+    let error = reshape(&deeper.files.model, &back, &RunOptions::default(), &Quiet).unwrap_err();
+    assert!(error.to_string().contains("would be lost"), "{error}");
+    assert_eq!(listing(folder.path()), before);
 }
