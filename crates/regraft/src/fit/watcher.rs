@@ -6,13 +6,13 @@ use regraft_graph::Graph;
 use regraft_train::{EpochRecord, Measure, State, Trained, Watch};
 
 use super::STATE;
-use super::log::EpochLog;
+use super::log::{self, EpochLog};
 use super::rebuilder::Rebuilder;
 use super::tensorboard::EventFile;
 use crate::Error;
 use crate::pipeline::Log;
 use crate::progress::Progress as _;
-use crate::storage::RunDir;
+use crate::storage::{RunDir, write_atomic};
 
 /// Shows every epoch and keeps it.
 pub(super) struct Watcher<'a> {
@@ -51,6 +51,9 @@ impl Clock {
         self.before + self.started.elapsed().as_secs_f64()
     }
 }
+
+/// The table of the epochs so far, in the run directory.
+const EPOCHS: &str = "epochs.csv";
 
 /// Key of the seconds that training took.
 const SECONDS: &str = "fit/seconds";
@@ -125,7 +128,11 @@ impl Watch for Watcher<'_> {
         if let Some(dir) = &mut self.run_dir {
             let seconds = self.clock.seconds().to_le_bytes();
             let kept = dir.put(STATE, &state.to_bytes());
-            if let Err(error) = kept.and_then(|()| dir.put(SECONDS, &seconds)) {
+            let kept = kept.and_then(|()| dir.put(SECONDS, &seconds));
+            // Where it stands, for who looks before it ends; and what there is of one that does not.
+            let table = log::csv(state.records(), self.lines.measure());
+            let told = |()| write_atomic(&dir.path().join(EPOCHS), table.as_bytes());
+            if let Err(error) = kept.and_then(told) {
                 self.failed.get_or_insert(error.into());
             }
         }

@@ -406,6 +406,8 @@ fn a_run_that_diverges_leaves_its_last_good_epoch() {
     let good = folder.path().join("run/last-good.onnx");
     let hint = error.hint().unwrap();
     assert!(hint.contains("last-good.onnx"), "{hint}");
+    let table = std::fs::read_to_string(folder.path().join("run/epochs.csv")).unwrap();
+    assert!(table.lines().count() > 1, "{table}");
     let on = FitRecipe {
         model: Some(good),
         output: Some(folder.path().join("on.onnx")),
