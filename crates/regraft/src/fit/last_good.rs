@@ -1,4 +1,4 @@
-//! What is left of a run that diverges: the last epoch before it, as a network.
+//! What is left of a run that diverges: the best epoch before it, as a network.
 
 use std::path::PathBuf;
 
@@ -22,8 +22,8 @@ pub(super) fn kept(
     let diverged = Error::from(error);
     match write(task, config, watch) {
         Ok(Some((epoch, path))) => diverged.with_hint(format!(
-            "lower the learning rate, warm up for longer, or clip the gradient; epoch {epoch} was the last good one, and \
-             {} is the network as it was: train that on",
+            "lower the learning rate, warm up for longer, or clip the gradient; epoch {epoch} was good, and {} is the \
+             network as it was then: train that on",
             path.display()
         )),
         // The run directory may be what is wrong; that it diverged is what to know.
@@ -45,9 +45,11 @@ fn write(
     };
     let state = State::from_bytes(&bytes)?;
     // With no epoch left it only chooses and writes.
-    let epochs = state.epochs_done();
-    let none_left = FitConfig { epochs, ..*config };
+    let none_left = FitConfig {
+        epochs: state.epochs_done(),
+        ..*config
+    };
     let fitted = regraft_train::fit(*task, &none_left, Some(state), watch)?;
     write_atomic(&path, &regraft_onnx::write_bytes(&fitted.graph)?)?;
-    Ok(Some((epochs, path)))
+    Ok(Some((fitted.best_epoch + 1, path)))
 }
