@@ -349,3 +349,40 @@ fn a_run_goes_on_to_the_same_bytes_in_a_smaller_form() {
         }
     }
 }
+
+/// Zeros outside of the masks are zeros to the bit in every epoch and in the network that is written, and what a
+/// state holds between epochs does not grow but for the line of the epoch itself.
+#[test]
+fn what_went_is_zero_and_nothing_piles_up() {
+    for method in [Method::VariationalDropout, Method::GradualMagnitude] {
+        let graph = graph(&networks()[1]);
+        let (fitted, states) = run(&graph, method, None);
+        let bits = |state: &State| -> Vec<bool> {
+            let all = state.effective();
+            all.iter().flatten().map(|w| w.to_bits() == 0).collect()
+        };
+        let last = states.last().unwrap();
+        assert!(last.is_pruned, "{method:?}");
+        for (state, next) in states.iter().zip(&states[1..]) {
+            let masks = state.masks.all.iter().flatten();
+            assert!(
+                masks.zip(bits(state)).all(|(m, zero)| *m || zero),
+                "{method:?}"
+            );
+            if state.is_pruned {
+                assert_eq!(state.masks, next.masks, "{method:?}");
+            }
+            let grown = next.to_bytes().len() - state.to_bytes().len().min(next.to_bytes().len());
+            assert!(grown < 256, "{method:?}: {grown} bytes");
+        }
+        for (t, mask) in trained(&graph).iter().zip(&last.masks.all) {
+            let written = fitted.graph.tensor(t.id).unwrap().as_f32().unwrap();
+            let outside = written.iter().zip(mask).filter(|(_, m)| !**m);
+            assert!(
+                outside.into_iter().all(|(w, _)| w.to_bits() == 0),
+                "{}",
+                t.name
+            );
+        }
+    }
+}

@@ -311,11 +311,25 @@ impl<'a> Run<'a> {
         schedule.rate(step - from, length)
     }
 
-    /// True if nothing got better for long.
+    /// True if nothing got better for long, of the epochs since everything that is to go has gone; as good
+    /// is not better.
     fn is_stale(&self) -> bool {
-        let since = |best: &crate::state::Best| self.state.epoch.saturating_sub(best.epoch + 1);
-        let waited = self.state.best.as_ref().map_or(0, since);
-        self.config.patience.is_some_and(|p| waited >= p.max(1))
+        let Some(patience) = self.config.patience else {
+            return false;
+        };
+        if self.pruner.is_some() && !self.state.is_pruned {
+            return false;
+        }
+        let kept = self.state.masks.kept();
+        let records = self.state.records.iter().filter(|r| r.nonzero == kept);
+        let (mut best, mut waited) = (f64::NEG_INFINITY, 0);
+        for record in records {
+            waited += 1;
+            if record.held_out_score > best {
+                (best, waited) = (record.held_out_score, 0);
+            }
+        }
+        waited >= patience.max(1)
     }
 
     fn epoch(&mut self, watch: &mut dyn Watch) -> Result<EpochRecord, TrainError> {

@@ -437,3 +437,18 @@ fn a_choice_at_the_end_is_refused() {
     assert!(error.to_string().contains("`hardmax4`"), "{error}");
     assert!(error.hint().is_some());
 }
+
+/// Scores that only stay as good are no reason to go on.
+#[test]
+fn patience_ends_a_run_that_gets_no_better() {
+    let folder = tempfile::tempdir().unwrap();
+    let still = FitRecipe {
+        epochs: 12,
+        learning_rate: 1e-9,
+        patience: Some(3),
+        ..recipe(folder.path(), &network(None))
+    };
+    let report = fit(&still, &RunOptions::default(), &Quiet).unwrap().report;
+    let epochs = report.training.unwrap().epochs.len();
+    assert!((4..12).contains(&epochs), "{epochs}");
+}
