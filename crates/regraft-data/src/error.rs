@@ -117,6 +117,12 @@ pub enum DataError {
         /// Where: element, or line and column.
         place: String,
     },
+    /// Data that are readable, and none.
+    #[error("`{file}` has no sample")]
+    Empty {
+        /// The file or data set.
+        file: String,
+    },
     /// A label that is not one of the classes.
     #[error("`{file}`: label {label} of sample {sample} is out of range, {n_classes} classes")]
     LabelRange {
@@ -256,6 +262,9 @@ impl DataError {
             }
             Self::LabelRange { .. } => {
                 "labels are whole numbers from 0 to the class count minus 1; numbers to find are floats"
+            }
+            Self::Empty { .. } => {
+                "is it the right file, or was writing it cut off? Leave an empty split out"
             }
             Self::LabelCount { .. } => "samples and labels must come from the same split",
             Self::ExtensionLies { .. } => "rename the file after its content, or remove it",

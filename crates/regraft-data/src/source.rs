@@ -83,9 +83,8 @@ pub fn open(path: &Path, options: &OpenOptions) -> Result<DataSource, DataError>
     for split in &splits {
         budget.check_samples(split.data.name(), split.data.len() as u64)?;
         if split.data.is_empty() {
-            return Err(DataError::UnknownFormat {
-                path: PathBuf::from(split.data.name()),
-                reason: "it has no sample".to_owned(),
+            return Err(DataError::Empty {
+                file: split.data.name().to_owned(),
             });
         }
         let shape = split.data.sample_shape().unwrap_or_default();

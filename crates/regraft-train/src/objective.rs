@@ -60,11 +60,15 @@ impl Objective {
             Err(TrainError::Setting {
                 name,
                 value: f64::from(value),
-                range: "should be a share, from 0 to 1",
+                range: if below_one {
+                    "should be a share, at least 0 and below 1"
+                } else {
+                    "should be a share, from 0 to 1"
+                },
             })
         };
         share("label_smoothing", self.label_smoothing, true)?;
-        share("teacher", self.teacher, false)?;
+        share("teacher_share", self.teacher, false)?;
         if !(self.features >= 0.0 && self.features.is_finite()) {
             return Err(TrainError::Setting {
                 name: "feature_weight",
