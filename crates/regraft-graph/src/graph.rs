@@ -255,6 +255,11 @@ impl Graph {
         self.producers[id.index()]
     }
 
+    /// Returns true if a node reads a value or it is an output.
+    pub fn is_read(&self, value: ValueId) -> bool {
+        !self.consumers(value).is_empty() || self.outputs().contains(&value)
+    }
+
     /// Returns the nodes that read a value (also through a subgraph), each once, in node order.
     pub fn consumers(&self, id: ValueId) -> &[NodeId] {
         &self.consumers[id.index()]

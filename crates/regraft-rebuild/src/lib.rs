@@ -26,7 +26,7 @@ mod stream;
 mod tune;
 
 pub use activations::Activations;
-pub use cell::{with_states, without_states};
+pub use cell::{with_all_states, without_all_states};
 pub use error::RebuildError;
 pub use layer::{Layer, LayerKind, find_layers};
 pub use monitor::{Monitor, Silent, Stage};

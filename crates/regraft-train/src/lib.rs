@@ -47,4 +47,5 @@ pub use samples::{Inputs, Samples, Targets};
 pub use schedule::{Decay, Schedule};
 pub use soft::{Allocation, Goal, Method, Pace, Saliency, SoftPruning};
 pub use state::State;
+pub use targets::check_classes;
 pub use variation::Variation;

@@ -120,7 +120,11 @@ impl Truth {
     }
 }
 
-fn check_classes(classes: &[u32], n_classes: usize) -> Result<(), TrainError> {
+/// Refuses classes that a network of so many scores does not know.
+///
+/// # Errors
+/// [`TrainError::Label`] with the first of them.
+pub fn check_classes(classes: &[u32], n_classes: usize) -> Result<(), TrainError> {
     match classes.iter().position(|c| *c as usize >= n_classes) {
         None => Ok(()),
         Some(sample) => Err(TrainError::Label {

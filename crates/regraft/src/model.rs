@@ -10,7 +10,7 @@ use regraft_graph::infer::{Facts, InferOptions, infer};
 use regraft_graph::{DType, Dim, Graph, ValueId};
 use regraft_prune::apply::{ApplyReport, apply};
 use regraft_prune::{Attention, Groups, Plan, find_groups_by};
-use regraft_rebuild::with_states;
+use regraft_rebuild::with_all_states;
 
 use crate::storage::sha256_hex;
 use crate::{Error, ErrorKind, Recipe};
@@ -86,7 +86,7 @@ impl Model {
         let options = InferOptions::default();
         let (folded, _) = fold(graph, &options)?;
         let (folded, folded_batch_norms) = fold_batch_norm(&folded)?;
-        let folded = with_states(&folded)?;
+        let folded = with_all_states(folded)?;
         let facts = infer(&folded, &options)?;
         let sha256 = sha256_hex(&bytes);
         Ok(Self {

@@ -108,11 +108,6 @@ impl Site<'_> {
             .is_some_and(|v| self.facts.constant(v).is_some())
     }
 
-    /// True if a node or the caller takes a value.
-    pub(crate) fn is_read(&self, value: ValueId) -> bool {
-        !self.graph.consumers(value).is_empty() || self.graph.outputs().contains(&value)
-    }
-
     /// A reason that names node and op.
     pub(crate) fn reason(&self, why: &str) -> String {
         let label = self.graph.node_label(self.id);

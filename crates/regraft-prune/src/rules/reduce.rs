@@ -8,7 +8,7 @@ use super::{Link, Port, Site, Verdict, front};
 pub(super) fn pool(site: &Site<'_>, port: Port, axis: usize) -> Verdict {
     match port {
         // Indices count over all channels: with fewer of them they are others.
-        _ if site.node.output(1).is_some_and(|v| site.is_read(v)) => {
+        _ if site.node.output(1).is_some_and(|v| site.graph.is_read(v)) => {
             site.freeze("gives places that count over all channels")
         }
         Port::In(0) | Port::Out(0 | 1) if axis < 2 => {

@@ -19,7 +19,7 @@ use crate::RebuildError;
 use crate::rows::RowPlan;
 
 pub(crate) use refit::{parameters, refit_cell};
-pub use states::{with_states, without_states};
+pub use states::{with_all_states, without_all_states};
 
 /// A recurrent op of one direction, all of whose states are an output.
 #[derive(Clone, Debug, PartialEq, Eq)]

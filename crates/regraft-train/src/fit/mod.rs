@@ -128,7 +128,9 @@ pub fn fit(
     if run.truth == Truth::Unknown {
         asked.extend(samples.held_out);
     }
-    if let Some(teacher) = &mut run.teacher
+    // Where only choosing is left, nobody learns from it.
+    if run.state.epoch < config.epochs
+        && let Some(teacher) = &mut run.teacher
         && !teacher.prepare(samples, &asked, config, || watch.cancelled())?
     {
         return Err(TrainError::Interrupted);

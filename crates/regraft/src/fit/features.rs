@@ -199,19 +199,12 @@ pub(super) fn before_node(graph: &Graph, label: &str, frozen: &[ValueId]) -> Opt
         }
     }
     let all = trained(graph);
-    let open = |t: &&Trained| values.contains(&t.id) && !frozen.contains(&t.id);
-    if !all.iter().any(|t| open(&t)) {
+    let before: Vec<&Trained> = all.iter().filter(|t| values.contains(&t.id)).collect();
+    if before.len() == all.len() || before.iter().all(|t| frozen.contains(&t.id)) {
         return None;
     }
-    let before: Vec<&str> = all
-        .iter()
-        .filter(|t| values.contains(&t.id))
-        .map(|t| t.name.as_str())
-        .collect();
-    if before.len() == all.len() || before.is_empty() {
-        return None;
-    }
-    let shown: Vec<String> = before.iter().take(4).map(|n| format!("\"{n}\"")).collect();
+    let shown = before.iter().take(4).map(|t| format!("\"{}\"", t.name));
+    let shown: Vec<String> = shown.collect();
     let more = if before.len() > 4 { ", …" } else { "" };
     Some(format!(
         "freeze what lies before it, {} of {} weights: freeze = [{}{more}] in the recipe, or --freeze",

@@ -7,7 +7,7 @@ use regraft_graph::cost::{Cost, node_macs, total};
 use regraft_graph::{Graph, NodeId};
 use regraft_prune::{Group, Plan};
 use regraft_rebuild::rebuild::Rebuilt;
-use regraft_rebuild::without_states;
+use regraft_rebuild::without_all_states;
 use regraft_train::trained;
 
 use super::layers::layers;
@@ -151,7 +151,7 @@ pub(crate) fn metadata(
     channels: Channels<'_>,
 ) -> Result<Graph, Error> {
     let mut edit = graph.edit();
-    without_states(graph, &mut edit);
+    without_all_states(graph, &mut edit);
     let entry = |key: &str| graph.header().metadata.iter().find(|(k, _)| k == key);
     let same_base = entry(BASE).is_some_and(|(_, base)| *base == model.sha256);
     // A pruned network that was worked on without its dense one still descends from that.

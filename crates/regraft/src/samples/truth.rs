@@ -2,7 +2,7 @@
 
 use regraft_data::{Dataset, Numbers};
 use regraft_graph::Dim;
-use regraft_train::TrainError;
+use regraft_train::check_classes;
 
 use crate::model::Model;
 use crate::{Error, ErrorKind};
@@ -32,6 +32,12 @@ pub(crate) fn check_width(numbers: &Numbers, width: usize) -> Result<(), Error> 
     .with_hint(
         "classes are whole numbers, one a sample; leave the numbers out to compare with the dense model only",
     ))
+}
+
+/// Returns the shape of the model's first output; empty where it is not known.
+fn scores(model: &Model) -> &[Dim] {
+    let output = model.graph.outputs().first();
+    output.and_then(|v| model.facts.shape(*v)).unwrap_or(&[])
 }
 
 impl Truth {
@@ -70,8 +76,7 @@ impl Truth {
         let Self::Numbers(numbers) = self else {
             return Ok(());
         };
-        let output = model.graph.outputs().first();
-        let dims = output.and_then(|v| model.facts.shape(*v)).unwrap_or(&[]);
+        let dims = scores(model);
         let extents = dims.iter().skip(1).map(Dim::fixed);
         let width = extents
             .product::<Option<usize>>()
@@ -88,23 +93,12 @@ impl Truth {
     /// # Errors
     /// As training samples with such a class.
     pub(crate) fn check_classes(&self, model: &Model) -> Result<(), Error> {
-        let output = model.graph.outputs().first();
-        let dims = output.and_then(|v| model.facts.shape(*v)).unwrap_or(&[]);
-        let (Some(n_classes), Some(classes)) = (dims.last().and_then(Dim::fixed), self.classes())
-        else {
-            return Ok(());
-        };
-        let outside = classes.iter().position(|c| *c as usize >= n_classes);
-        let Some(sample) = outside.filter(|_| n_classes > 1) else {
-            return Ok(());
-        };
-        let label = classes[sample];
-        let label = TrainError::Label {
-            sample,
-            label,
-            n_classes,
-        };
-        Err(Error::from(label).among("the samples that judge"))
+        let n_classes = scores(model).last().and_then(Dim::fixed);
+        match (n_classes.filter(|n| *n > 1), self.classes()) {
+            (Some(n_classes), Some(classes)) => check_classes(classes, n_classes)
+                .map_err(|e| Error::from(e).among("the samples that judge")),
+            _ => Ok(()),
+        }
     }
 
     /// Returns this as what a network trains towards.

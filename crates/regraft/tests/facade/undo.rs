@@ -167,18 +167,30 @@ fn budgets_in_bytes_leave_zeros_that_the_rebuild_holds() {
     assert!(text.contains("with zeros packed"), "{text}");
 }
 
+/// The recipe that prunes half of the multiply-accumulates, without edits.
+fn halved(folder: &Path, model: &Path, base: &Recipe) -> Recipe {
+    Recipe {
+        model: Some(model.to_owned()),
+        macs: Some(0.5),
+        multiple_of: 1,
+        reshape: Vec::new(),
+        output: Some(folder.join("pruned.onnx")),
+        ..base.clone()
+    }
+}
+
+/// What the metadata of a file say of a key.
+fn entry(path: &Path, key: &str) -> Option<String> {
+    let graph = regraft_onnx::read(path, &regraft_onnx::Limits::default()).unwrap();
+    let mut entries = graph.header().metadata.clone().into_iter();
+    entries.find(|(k, _)| k == key).map(|(_, text)| text)
+}
+
 #[test]
 fn a_network_that_shrink_rebuilt_says_which_channels_it_kept() {
     let folder = tempfile::tempdir().unwrap();
     let (model, base) = given(folder.path());
-    let pruned = Recipe {
-        model: Some(model.clone()),
-        macs: Some(0.5),
-        multiple_of: 1,
-        reshape: Vec::new(),
-        output: Some(folder.path().join("pruned.onnx")),
-        ..base.clone()
-    };
+    let pruned = halved(folder.path(), &model, &base);
     let small = shrink(&pruned, &RunOptions::default(), &Quiet).unwrap();
     let back = Recipe {
         model: Some(model),
@@ -202,11 +214,6 @@ fn a_network_that_shrink_rebuilt_says_which_channels_it_kept() {
         ..pruned
     };
     let twice = shrink(&again, &RunOptions::default(), &Quiet).unwrap();
-    let entry = |path: &Path, key: &str| {
-        let graph = regraft_onnx::read(path, &regraft_onnx::Limits::default()).unwrap();
-        let mut entries = graph.header().metadata.clone().into_iter();
-        entries.find(|(k, _)| k == key).map(|(_, text)| text)
-    };
     let plan = |path: &Path| entry(path, "regraft.plan").unwrap();
     assert_ne!(plan(&small.files.model), plan(&twice.files.model));
     assert_eq!(
@@ -230,14 +237,7 @@ fn a_network_that_shrink_rebuilt_says_which_channels_it_kept() {
 fn channels_are_known_behind_edits_and_edits_are_not_lost() {
     let folder = tempfile::tempdir().unwrap();
     let (model, base) = given(folder.path());
-    let pruned = Recipe {
-        model: Some(model.clone()),
-        macs: Some(0.5),
-        multiple_of: 1,
-        reshape: Vec::new(),
-        output: Some(folder.path().join("pruned.onnx")),
-        ..base.clone()
-    };
+    let pruned = halved(folder.path(), &model, &base);
     let small = shrink(&pruned, &RunOptions::default(), &Quiet).unwrap();
     let deeper = Recipe {
         model: None,
@@ -246,11 +246,7 @@ fn channels_are_known_behind_edits_and_edits_are_not_lost() {
         ..base.clone()
     };
     let deeper = reshape(&small.files.model, &deeper, &RunOptions::default(), &Quiet).unwrap();
-    let plan = |path: &Path| {
-        let graph = regraft_onnx::read(path, &regraft_onnx::Limits::default()).unwrap();
-        let mut entries = graph.header().metadata.clone().into_iter();
-        entries.find(|(k, _)| k == "regraft.plan")
-    };
+    let plan = |path: &Path| entry(path, "regraft.plan");
     assert!(plan(&small.files.model).is_some());
     assert_eq!(plan(&small.files.model), plan(&deeper.files.model));
     let back = Recipe {
