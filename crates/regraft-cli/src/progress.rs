@@ -1,4 +1,5 @@
-//! Progress on stderr: bars with the time left on a terminal, one line a stage elsewhere.
+//! Progress on stderr: bars with the time left on a terminal; elsewhere one line a stage, and in long
+//! stages one every half minute.
 
 use std::cell::RefCell;
 use std::io::IsTerminal;
@@ -6,13 +7,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use regraft::Progress;
 
 use crate::console_text::{safe_line, to_stderr};
 
 /// Often enough to see that it is alive.
 const TICK: Duration = Duration::from_millis(100);
+/// Time between two lines of one stage where there is no terminal: a log stays short, and shows that the
+/// run is alive.
+const LINE_EVERY: Duration = Duration::from_secs(30);
 /// Columns of stage names.
 const NAME_WIDTH: usize = 12;
 
@@ -55,6 +59,31 @@ struct Stage {
     name: String,
     started: Instant,
     bar: Option<ProgressBar>,
+    pace: Option<Pace>,
+}
+
+/// How fast a stage goes on, for plain lines.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    total: usize,
+    /// Steps done when it began: a run that goes on does not begin with none.
+    from: usize,
+    began: Instant,
+    said: Instant,
+}
+
+impl Pace {
+    /// Returns the line that is due at `now`.
+    fn line(&mut self, done: usize, now: Instant) -> Option<String> {
+        if now.duration_since(self.said) < LINE_EVERY || done <= self.from {
+            return None;
+        }
+        self.said = now;
+        let each = now.duration_since(self.began).as_secs_f64() / (done - self.from) as f64;
+        let left = each * self.total.saturating_sub(done) as f64;
+        let left = HumanDuration(Duration::from_secs(left as u64));
+        Some(format!("{done}/{}, {left:#} left", self.total))
+    }
 }
 
 /// Shows the progress of one run.
@@ -94,6 +123,29 @@ impl Reporter {
     }
 }
 
+impl Reporter {
+    /// Says how far a stage is, now and then.
+    fn step_line(&self, stage: &mut Stage, done: usize, total: usize, what: &str) {
+        let now = Instant::now();
+        let fresh = Pace {
+            total,
+            from: done,
+            began: now,
+            said: now,
+        };
+        let pace = match &mut stage.pace {
+            Some(pace) if pace.total == total && pace.from <= done => pace,
+            other => other.insert(fresh),
+        };
+        if let Some(line) = pace.line(done, now) {
+            let what = safe_line(what);
+            let dash = if what.is_empty() { "" } else { "  " };
+            self.screen
+                .say(&format!("  {:<NAME_WIDTH$} {line}{dash}{what}", stage.name));
+        }
+    }
+}
+
 impl Progress for Reporter {
     fn stage(&self, name: &str) {
         self.close(true);
@@ -112,12 +164,17 @@ impl Progress for Reporter {
             name,
             started: Instant::now(),
             bar,
+            pace: None,
         }));
     }
 
     fn step(&self, done: usize, total: usize, what: &str) {
-        let stage = self.stage.borrow();
-        let Some(bar) = stage.as_ref().and_then(|s| s.bar.as_ref()) else {
+        let mut stage = self.stage.borrow_mut();
+        let Some(stage) = stage.as_mut() else { return };
+        let Some(bar) = &stage.bar else {
+            if matches!(self.screen, Screen::Lines) {
+                self.step_line(stage, done, total, what);
+            }
             return;
         };
         if bar.length() != Some(total as u64) {
@@ -155,7 +212,28 @@ fn style(template: &str) -> ProgressStyle {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use indicatif::ProgressStyle;
+
+    use super::Pace;
+
+    #[test]
+    fn lines_say_how_long_it_takes_from_where_it_went_on() {
+        let began = Instant::now();
+        let mut pace = Pace {
+            total: 100,
+            from: 40,
+            began,
+            said: began,
+        };
+        let after = |seconds| began + Duration::from_secs(seconds);
+        assert_eq!(pace.line(45, after(20)), None);
+        // Ten steps took 40 s, fifty are left.
+        assert_eq!(pace.line(50, after(40)).unwrap(), "50/100, 3m left");
+        assert_eq!(pace.line(51, after(45)), None);
+        assert_eq!(pace.line(100, after(240)).unwrap(), "100/100, 0s left");
+    }
 
     #[test]
     fn the_templates_are_read() {

@@ -124,7 +124,10 @@ pub enum DataError {
         file: String,
     },
     /// A label that is not one of the classes.
-    #[error("`{file}`: label {label} of sample {sample} is out of range, {n_classes} classes")]
+    #[error(
+        "`{file}`: label {label} of sample {sample} is no class: they are 0 to {}",
+        n_classes.saturating_sub(1)
+    )]
     LabelRange {
         /// The file or data set.
         file: String,

@@ -137,8 +137,8 @@ impl OnnxError {
                  cache are read with --allow-hardlinks"
             }
             Self::NonFinite { .. } => {
-                "the training run that made these weights diverged; to read them all the same, allow \
-                 non-finite weights (--allow-nonfinite)"
+                "the training run that made these weights diverged: take an earlier state of it; commands \
+                 that have --allow-nonfinite read them all the same"
             }
             Self::TooLarge { .. } => "a model of this size needs external data on writing",
             Self::Io { .. } | Self::Tensor { .. } | Self::Attribute { .. } => return None,

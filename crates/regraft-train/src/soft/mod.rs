@@ -8,6 +8,7 @@ mod masks;
 mod pace;
 mod pruner;
 mod rounds;
+mod surgery;
 #[cfg(test)]
 mod tests;
 mod thresholds;
@@ -29,10 +30,10 @@ pub enum Method {
     #[default]
     GradualMagnitude,
     /// Weights that went keep moving along the gradient of what stays, and come back when they grow
-    /// (Guo et al., Dynamic network surgery, NIPS 2016), here under a budget instead of two
-    /// thresholds: what is in stays until another is larger by `margin`.
+    /// (Guo et al., Dynamic network surgery, NIPS 2016): two thresholds for each layer, which follow
+    /// the budget and by which every step cuts and splices.
     DynamicSurgery {
-        /// By how much a weight outside must exceed one inside.
+        /// By how much the upper threshold exceeds the lower one (0.22 in the paper: 1.1 over 0.9).
         margin: f32,
     },
     /// A fixed number of connections: the smallest are replaced by those of the largest gradient

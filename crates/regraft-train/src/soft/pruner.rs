@@ -5,7 +5,9 @@ use regraft_graph::Graph;
 
 use super::choice::{Choice, Kept};
 use super::masks::replace;
-use super::{Method, Pace, Saliency, SoftPruning, admm, growing, rounds, thresholds, variational};
+use super::{
+    Method, Pace, Saliency, SoftPruning, admm, growing, rounds, surgery, thresholds, variational,
+};
 use crate::TrainError;
 use crate::parameters::Trained;
 use crate::state::State;
@@ -135,7 +137,10 @@ impl<'a> Pruner<'a> {
         let begun = self.soft.part(at.step, at.total) >= 0.0;
         let is_due = is_end || (begun && at.step.is_multiple_of(self.soft.every));
         if !is_due {
-            return Ok(Did::Nothing);
+            return Ok(match self.soft.method {
+                Method::DynamicSurgery { margin } => surgery::splice(state, margin),
+                _ => Did::Nothing,
+            });
         }
         let most = self.soft.goal.removed();
         let removed = match self.soft.pace {
@@ -161,11 +166,7 @@ impl<'a> Pruner<'a> {
         match self.soft.method {
             Method::GradualMagnitude => state.masks.all = self.smallest_go(state, removed)?,
             Method::DynamicSurgery { margin } => {
-                let lift = |(w, k): (&f32, &bool)| if *k { w * (1.0 + margin) } else { *w };
-                let parts = state.weights.iter().zip(&state.masks.all);
-                let lifted = parts.map(|(w, m)| w.iter().zip(m).map(lift).collect());
-                let lifted: Vec<Vec<f32>> = lifted.collect();
-                state.masks.all = self.choice.keep(&lifted, removed, !is_end)?;
+                surgery::update(self, state, removed, margin, is_end)?;
             }
             Method::RigL { drop } => {
                 state.masks.all = self.smallest_go(state, removed)?;
@@ -241,6 +242,16 @@ impl<'a> Pruner<'a> {
 
     pub(super) fn keep(&self, sizes: &[Vec<f32>], removed: f64) -> Result<Kept, TrainError> {
         self.choice.keep(sizes, removed, false)
+    }
+
+    /// As `keep`; with `may_return` channels go where they are made alone, so that they can come back.
+    pub(super) fn keep_or_come_back(
+        &self,
+        sizes: &[Vec<f32>],
+        removed: f64,
+        may_return: bool,
+    ) -> Result<Kept, TrainError> {
+        self.choice.keep(sizes, removed, may_return)
     }
 
     /// Lets the smallest go; what went stays away. First go those that no sample moved: they lead from

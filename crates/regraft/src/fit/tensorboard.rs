@@ -243,4 +243,45 @@ mod tests {
         let second = EventFile::create(folder.path()).unwrap();
         assert_ne!(second.path, events.path);
     }
+    /// Prints what the package `tensorboard` finds in a folder: steps and values of the scalars, and of the
+    /// histograms the number of values, their least and largest, and how many lie in each bucket.
+    const READER: &str = r"
+import sys
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator, HISTOGRAMS
+found = EventAccumulator(sys.argv[1], size_guidance={HISTOGRAMS: 0})
+found.Reload()
+for tag in sorted(found.Tags()['scalars']):
+    print(tag, [(e.step, e.value) for e in found.Scalars(tag)])
+for tag in sorted(found.Tags()['histograms']):
+    for e in found.Histograms(tag):
+        h = e.histogram_value
+        print(tag, e.step, h.num, h.min, h.max, sum(h.bucket))
+";
+
+    #[test]
+    fn the_package_tensorboard_reads_them() {
+        let Some(python) = std::env::var_os("REGRAFT_PYTHON") else {
+            println!("skipped: REGRAFT_PYTHON names no interpreter that has `tensorboard`");
+            return;
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let mut events = EventFile::create(folder.path()).unwrap();
+        for (step, loss) in [(3, 0.5), (4, 0.125)] {
+            events
+                .scalars(step, &[("loss", loss), ("accuracy", 0.25)])
+                .unwrap();
+        }
+        let weights = [0.0, -1.5, 2.0, 2.0, f32::NAN];
+        events.histogram(4, "conv", weights.into_iter()).unwrap();
+        let found = std::process::Command::new(python)
+            .args(["-c", READER])
+            .arg(folder.path())
+            .output()
+            .unwrap();
+        let text = String::from_utf8(found.stdout).unwrap();
+        let errors = String::from_utf8_lossy(&found.stderr);
+        let expected = "accuracy [(3, 0.25), (4, 0.25)]\nloss [(3, 0.5), (4, 0.125)]\n\
+                        conv 4 4.0 -1.5 2.0 4.0\n";
+        assert_eq!(text, expected, "{errors}");
+    }
 }
