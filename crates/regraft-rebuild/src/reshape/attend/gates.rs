@@ -1,239 +1,246 @@
-//! The nodes of each kind of attention.
+//! What all kinds of attention are made of, and where it is put.
 
 use regraft_data::SplitMix64;
-use regraft_graph::op::{BinaryOp, Conv, GlobalPool, ReduceKind, UnaryOp};
-use regraft_graph::{GraphEdit, Op, Tensor, ValueId};
+use regraft_graph::op::{BinaryOp, ReduceKind, UnaryOp};
+use regraft_graph::{GraphEdit, NodeId, Op, Tensor, ValueId};
 
 use super::Attention;
-use crate::reshape::Network;
-use crate::{Layer, RebuildError};
+use crate::RebuildError;
+
+pub(super) type Made<T> = Result<T, RebuildError>;
+
+/// How a value holds its channels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Channels on axis 1, then one or two spatial axes of fixed extents.
+    Map {
+        /// Their extents.
+        space: Vec<usize>,
+    },
+    /// Samples, positions (tokens or steps) or none, and channels on the last axis.
+    Features {
+        /// Axes of the value.
+        rank: usize,
+        /// The axis of the samples.
+        batch: usize,
+    },
+}
+
+impl Form {
+    /// Returns why a kind of attention has no place here.
+    fn refuses(&self, attention: Attention) -> Option<&'static str> {
+        let Self::Features { rank, .. } = self else {
+            return None;
+        };
+        let between = matches!(
+            attention,
+            Attention::Spatial { .. } | Attention::SelfAttention { .. }
+        );
+        match rank {
+            2 if between => Some("has no positions to attend to"),
+            3.. if between && *rank > 3 => Some("has positions on several axes"),
+            _ => None,
+        }
+    }
+}
 
 /// A value that attention is put behind.
-pub(super) struct Site {
-    value: ValueId,
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    /// The node that it belongs to.
+    pub(super) node: NodeId,
+    /// Its label.
+    pub(super) label: String,
+    pub(super) value: ValueId,
+    pub(super) channels: usize,
+    pub(super) form: Form,
+}
+
+impl Place {
+    /// Returns why a kind of attention has no place here.
+    pub(super) fn refuses(&self, attention: Attention) -> Option<String> {
+        self.form.refuses(attention).map(str::to_owned)
+    }
+}
+
+/// Nodes under construction behind a value.
+pub(super) struct Site<'a> {
+    pub(super) place: &'a Place,
     name: String,
-    channels: usize,
-    space: [usize; 2],
-    opset: i64,
+    pub(super) opset: i64,
     random: SplitMix64,
     /// Values of new nodes.
     made: Vec<ValueId>,
 }
 
-type Made<T> = Result<T, RebuildError>;
-
-impl Site {
-    /// Returns the site behind a convolution, or why there is none.
-    pub(super) fn new(
-        network: &Network,
-        layer: &Layer,
-        space: Option<[usize; 2]>,
-        seed: u64,
-    ) -> Result<Self, String> {
-        let graph = &network.graph;
-        let space = space.ok_or("its output is no map of fixed extents")?;
-        if graph.outputs().contains(&layer.output) {
-            return Err("its output is the network's".to_owned());
-        }
-        Ok(Self {
-            value: layer.output,
-            name: graph.value(layer.output).name.clone(),
-            channels: layer.n_out,
-            space,
-            opset: graph.header().opset().unwrap_or(13),
+impl<'a> Site<'a> {
+    pub(super) fn new(place: &'a Place, name: String, opset: i64, seed: u64) -> Self {
+        Self {
+            place,
+            name,
+            opset,
             random: SplitMix64::new(seed),
             made: Vec::new(),
-        })
+        }
     }
 
     /// Adds the nodes and lets everything that read the value read what they give; returns the values of
     /// the new nodes.
     pub(super) fn add(mut self, edit: &mut GraphEdit, attention: Attention) -> Made<Vec<ValueId>> {
         // A stand-in first, so that the new nodes keep reading the value itself.
+        let value = self.place.value;
         let out = edit.add_value(&format!("{}_attended", self.name));
-        edit.replace_uses(self.value, out);
-        let (op, other) = match attention {
-            Attention::SqueezeExcite { reduction } => {
-                (BinaryOp::Mul, self.squeeze_excite(edit, reduction)?)
-            }
-            Attention::Channel { reach } => (BinaryOp::Mul, self.channel(edit, reach)?),
-            Attention::Spatial { kernel } => (BinaryOp::Mul, self.spatial(edit, kernel)?),
-            Attention::SelfAttention { heads } => {
-                (BinaryOp::Add, self.self_attention(edit, heads)?)
-            }
+        edit.replace_uses(value, out);
+        let other = match &self.place.form {
+            Form::Map { space } => self.of_map(edit, attention, space)?,
+            Form::Features { rank, batch } => self.of_features(edit, attention, *rank, *batch)?,
+        };
+        let op = match attention {
+            Attention::SelfAttention { .. } => BinaryOp::Add,
+            _ => BinaryOp::Mul,
         };
         edit.add_op(
             Op::Binary(op),
-            vec![Some(self.value), Some(other)],
+            vec![Some(value), Some(other)],
             vec![Some(out)],
         );
         self.made.push(out);
         Ok(self.made)
     }
 
-    fn op(&mut self, edit: &mut GraphEdit, word: &str, op: Op, inputs: &[ValueId]) -> ValueId {
-        let out = edit.add_value(&format!("{}_{word}", self.name));
+    pub(super) fn named(&self, word: &str) -> String {
+        format!("{}_{word}", self.name)
+    }
+
+    pub(super) fn op(
+        &mut self,
+        edit: &mut GraphEdit,
+        word: &str,
+        op: Op,
+        inputs: &[ValueId],
+    ) -> ValueId {
+        let out = edit.add_value(&self.named(word));
         let inputs = inputs.iter().copied().map(Some).collect();
         edit.add_op(op, inputs, vec![Some(out)]);
         self.made.push(out);
         out
     }
 
-    /// A 1x1 or larger convolution with padding that keeps the extents; `zero` or drawn.
-    fn conv(
+    /// A weight of `shape`, zero or drawn for `fan_in` inputs.
+    pub(super) fn weight(
         &mut self,
         edit: &mut GraphEdit,
         word: &str,
-        input: ValueId,
-        shape: [usize; 4],
+        (shape, fan_in): (Vec<usize>, usize),
         zero: bool,
     ) -> Made<ValueId> {
-        let [n_out, n_in, h, w] = shape;
-        let len = n_out * n_in * h * w;
-        let bound = (6.0 / (n_in * h * w) as f64).sqrt();
-        let data: Vec<f32> = (0..len)
-            .map(|_| {
-                if zero {
-                    0.0
-                } else {
-                    (bound * self.random.symmetric()) as f32
-                }
-            })
-            .collect();
-        let name = format!("{}_{word}", self.name);
-        let weight = edit.add_initializer(
-            &format!("{name}_weight"),
-            Tensor::from_f32(shape.to_vec(), data)?,
-        );
-        let bias = edit.add_initializer(
-            &format!("{name}_bias"),
-            Tensor::from_f32(vec![n_out], vec![0.0; n_out])?,
-        );
-        let conv = Conv {
-            kernel_shape: vec![h, w],
-            pads: vec![h / 2, w / 2, h / 2, w / 2],
-            ..Conv::default()
+        let len: usize = shape.iter().product();
+        let bound = (6.0 / fan_in as f64).sqrt();
+        let mut draw = |_| (bound * self.random.symmetric()) as f32;
+        let data: Vec<f32> = if zero {
+            vec![0.0; len]
+        } else {
+            (0..len).map(&mut draw).collect()
         };
-        Ok(self.op(edit, word, Op::Conv(conv), &[input, weight, bias]))
+        let name = self.named(&format!("{word}_weight"));
+        Ok(edit.add_initializer(&name, Tensor::from_f32(shape, data)?))
+    }
+
+    pub(super) fn number(&self, edit: &mut GraphEdit, word: &str, x: f32) -> Made<ValueId> {
+        let tensor = Tensor::from_f32(Vec::new(), vec![x])?;
+        Ok(edit.add_initializer(&self.named(word), tensor))
     }
 
     /// `2·sigmoid(z)`: one where `z` is zero.
-    fn gate(&mut self, edit: &mut GraphEdit, z: ValueId) -> Made<ValueId> {
+    pub(super) fn gate(&mut self, edit: &mut GraphEdit, z: ValueId) -> Made<ValueId> {
         let half = self.op(edit, "sigmoid", Op::Unary(UnaryOp::Sigmoid), &[z]);
-        let two = edit.add_initializer(
-            &format!("{}_two", self.name),
-            Tensor::from_f32(Vec::new(), vec![2.0])?,
-        );
+        let two = self.number(edit, "two", 2.0)?;
         Ok(self.op(edit, "gate", Op::Binary(BinaryOp::Mul), &[half, two]))
     }
 
-    fn squeeze_excite(&mut self, edit: &mut GraphEdit, reduction: usize) -> Made<ValueId> {
-        let c = self.channels;
-        let hidden = (c / reduction).max(1);
-        let mean = self.op(
-            edit,
-            "squeeze",
-            Op::GlobalPool(GlobalPool::Average),
-            &[self.value],
-        );
-        let z = self.conv(edit, "reduce", mean, [hidden, c, 1, 1], false)?;
-        let z = self.op(edit, "relu", Op::Unary(UnaryOp::Relu), &[z]);
-        let z = self.conv(edit, "excite", z, [c, hidden, 1, 1], true)?;
-        self.gate(edit, z)
-    }
-
-    fn channel(&mut self, edit: &mut GraphEdit, reach: usize) -> Made<ValueId> {
-        let c = self.channels as i64;
-        let mean = self.op(
-            edit,
-            "squeeze",
-            Op::GlobalPool(GlobalPool::Average),
-            &[self.value],
-        );
-        let line = self.reshape(edit, "line", mean, &[0, 1, c, 1]);
-        let z = self.conv(edit, "neighbours", line, [1, 1, reach, 1], true)?;
-        let z = self.reshape(edit, "channels", z, &[0, c, 1, 1]);
-        self.gate(edit, z)
-    }
-
-    fn spatial(&mut self, edit: &mut GraphEdit, kernel: usize) -> Made<ValueId> {
-        let mean = self.over_channels(edit, "mean", ReduceKind::Mean);
-        let most = self.over_channels(edit, "most", ReduceKind::Max);
-        let both = self.op(edit, "both", Op::Concat { axis: 1 }, &[mean, most]);
-        let z = self.conv(edit, "where", both, [1, 2, kernel, kernel], true)?;
-        self.gate(edit, z)
-    }
-
-    fn over_channels(&mut self, edit: &mut GraphEdit, word: &str, kind: ReduceKind) -> ValueId {
+    /// The mean or maximum over some axes, which stay with one entry.
+    pub(super) fn reduced(
+        &mut self,
+        edit: &mut GraphEdit,
+        word: &str,
+        kind: ReduceKind,
+        axes: &[usize],
+    ) -> ValueId {
         // Axes became an input in operator set 18.
         let by_input = self.opset >= 18;
+        let axes: Vec<i64> = axes.iter().map(|a| *a as i64).collect();
         let op = Op::Reduce {
             kind,
-            axes: (!by_input).then(|| vec![1]),
+            axes: (!by_input).then(|| axes.clone()),
             keepdims: true,
             noop_with_empty_axes: false,
         };
-        let mut inputs = vec![self.value];
+        let mut inputs = vec![self.place.value];
         if by_input {
-            let name = format!("{}_{word}_axes", self.name);
-            inputs.push(edit.add_initializer(&name, Tensor::i64_list(vec![1])));
+            let name = self.named(&format!("{word}_axes"));
+            inputs.push(edit.add_initializer(&name, Tensor::i64_list(axes)));
         }
         self.op(edit, word, op, &inputs)
     }
 
-    fn reshape(
+    /// A zero in `shape` keeps the extent of the same axis.
+    pub(super) fn reshape(
         &mut self,
         edit: &mut GraphEdit,
         word: &str,
         input: ValueId,
         shape: &[i64],
     ) -> ValueId {
-        let name = format!("{}_{word}_shape", self.name);
+        let name = self.named(&format!("{word}_shape"));
         let shape = edit.add_initializer(&name, Tensor::i64_list(shape.to_vec()));
         let op = Op::Reshape { allowzero: false };
         self.op(edit, word, op, &[input, shape])
     }
 
-    fn self_attention(&mut self, edit: &mut GraphEdit, heads: usize) -> Made<ValueId> {
-        let c = self.channels;
-        if !c.is_multiple_of(heads) {
-            return Err(RebuildError::Edit {
-                reason: format!(
-                    "{c} channels of `{}` do not divide into {heads} heads",
-                    self.name
-                ),
-            });
-        }
-        let positions = (self.space[0] * self.space[1]) as i64;
-        let split = [0, heads as i64, (c / heads) as i64, positions];
-        let mut parts = Vec::new();
-        for word in ["query", "key", "value"] {
-            let made = self.conv(edit, word, self.value, [c, c, 1, 1], false)?;
-            parts.push(self.reshape(edit, &format!("{word}_heads"), made, &split));
-        }
-        let [q, k, v] = parts[..] else {
-            return Ok(self.value);
+    pub(super) fn turned(
+        &mut self,
+        edit: &mut GraphEdit,
+        word: &str,
+        input: ValueId,
+        perm: &[i64],
+    ) -> ValueId {
+        let op = Op::Transpose {
+            perm: Some(perm.to_vec()),
         };
-        let turn = Op::Transpose {
-            perm: Some(vec![0, 1, 3, 2]),
-        };
-        let q = self.op(edit, "query_turned", turn.clone(), &[q]);
-        let scale = edit.add_initializer(
-            &format!("{}_scale", self.name),
-            Tensor::from_f32(Vec::new(), vec![1.0 / ((c / heads) as f32).sqrt()])?,
-        );
-        let q = self.op(edit, "query_scaled", Op::Binary(BinaryOp::Mul), &[q, scale]);
-        let scores = self.op(edit, "scores", Op::MatMul, &[q, k]);
+        self.op(edit, word, op, &[input])
+    }
+
+    /// Shares of all positions, `softmax(q · k / √width)`.
+    pub(super) fn shares(
+        &mut self,
+        edit: &mut GraphEdit,
+        (query, key): (ValueId, ValueId),
+        (rank, width): (usize, usize),
+    ) -> Made<ValueId> {
+        let scale = self.number(edit, "scale", 1.0 / (width as f32).sqrt())?;
+        let scaled = Op::Binary(BinaryOp::Mul);
+        let query = self.op(edit, "query_scaled", scaled, &[query, scale]);
+        let scores = self.op(edit, "scores", Op::MatMul, &[query, key]);
+        // Before operator set 13 everything from the axis on is one list: the last axis alone here.
         let softmax = Op::Softmax {
-            axis: if self.opset < 13 { 3 } else { -1 },
+            axis: if self.opset < 13 { rank as i64 - 1 } else { -1 },
             flatten: self.opset < 13,
             log: false,
         };
-        let shares = self.op(edit, "shares", softmax, &[scores]);
-        let shares = self.op(edit, "shares_turned", turn, &[shares]);
-        let mixed = self.op(edit, "mixed", Op::MatMul, &[v, shares]);
-        let back = [0, c as i64, self.space[0] as i64, self.space[1] as i64];
-        let map = self.reshape(edit, "map", mixed, &back);
-        self.conv(edit, "project", map, [c, c, 1, 1], true)
+        Ok(self.op(edit, "shares", softmax, &[scores]))
+    }
+
+    /// Channels of one head.
+    pub(super) fn head(&self, heads: usize) -> Made<usize> {
+        let c = self.place.channels;
+        if c.is_multiple_of(heads) {
+            return Ok(c / heads);
+        }
+        Err(RebuildError::Edit {
+            reason: format!(
+                "{c} channels of `{}` do not divide into {heads} heads",
+                self.name
+            ),
+        })
     }
 }

@@ -1,20 +1,26 @@
-//! Attention put into a network as an exact identity, to be fitted by what follows.
+//! Attention put into a network as an exact identity, to be fitted by what follows: behind convolutions, linear
+//! layers, recurrent cells and the branches of transformers.
 //!
 //! Every gate is `2·sigmoid(z)` with `z = 0` at first, so that it multiplies by exactly one; self-attention is
 //! added through a projection of zeros. Gradients reach the zeros, so block and joint tuning fit
 //! them.
 
+mod features;
 mod gates;
+mod maps;
+mod places;
 #[cfg(test)]
 mod tests;
 
+use regraft_graph::NodeId;
 use regraft_graph::cost::{node_macs, node_params};
 use regraft_graph::infer::{InferOptions, infer};
-use regraft_graph::{Dim, NodeId, Op, ValueId};
+use regraft_graph::{Graph, ValueId};
 
-use self::gates::Site;
+use self::gates::{Place, Site};
+use self::places::{Places, places};
 use super::{Change, Edited, Network, Selection};
-use crate::{Layer, LayerKind, RebuildError};
+use crate::RebuildError;
 
 /// What is put in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,8 +62,9 @@ pub struct AttendConfig {
 const MOST_KERNEL: usize = 31;
 const MOST_REACH: usize = 511;
 
-/// Puts attention behind convolutions: those that end a residual branch, or where a network has
-/// none, all with a kernel larger than 1x1.
+/// Puts attention behind the selected layers and cells; without patterns behind the ends of residual
+/// branches, or where a network has none, behind all convolutions with a kernel larger than 1x1, or its
+/// recurrent cells, or its linear layers.
 ///
 /// # Errors
 /// [`RebuildError::Edit`] for sizes that no layer of the network allows.
@@ -66,87 +73,45 @@ pub fn attend(
     selection: &Selection,
     config: &AttendConfig,
 ) -> Result<Edited, RebuildError> {
-    config.attention.check()?;
+    let attention = config.attention;
+    attention.check()?;
     let graph = &network.graph;
-    let may = selection.of(graph, &network.layers)?;
-    let chosen = network
-        .layers
-        .iter()
-        .zip(may)
-        .filter_map(|(l, m)| m.then_some(l));
-    let convolutions: Vec<&Layer> = chosen
-        .filter(|l| matches!(l.kind, LayerKind::Conv { .. }))
-        .collect();
-    let ends = |l: &&Layer| ends_branch(network, l);
-    let wide = |l: &&Layer| l.taps > 1;
-    let picked: Vec<&Layer> = if !selection.only.is_empty() {
-        convolutions
-    } else if convolutions.iter().any(|l| ends(l) && wide(l)) {
-        convolutions
-            .into_iter()
-            .filter(|l| ends(l) && wide(l))
-            .collect()
-    } else {
-        convolutions.into_iter().filter(wide).collect()
-    };
+    let opset = graph.header().opset().unwrap_or(13);
+    let Places { found, mut left } = places(network, selection)?;
     let mut edit = graph.edit();
-    let mut left = Vec::new();
-    let mut made: Vec<(&Layer, Vec<ValueId>)> = Vec::new();
-    for (at, layer) in picked.into_iter().enumerate() {
-        let label = graph.node_label(layer.node);
-        let space = space(network, layer.output);
-        match Site::new(network, layer, space, config.seed ^ at as u64) {
-            Ok(site) => made.push((layer, site.add(&mut edit, config.attention)?)),
-            Err(why) => left.push((label, why)),
+    let mut made: Vec<(&Place, Vec<ValueId>)> = Vec::new();
+    for (at, place) in found.iter().enumerate() {
+        if let Some(why) = place.refuses(attention) {
+            left.push((place.label.clone(), why));
+            continue;
         }
+        let name = graph.value(place.value).name.clone();
+        let site = Site::new(place, name, opset, config.seed ^ at as u64);
+        made.push((place, site.add(&mut edit, attention)?));
     }
     let graph = edit.finish()?;
-    let changes = changes(network, &graph, &made, config.attention)?;
+    let changes = changes(network, &graph, &made, attention)?;
     Ok(Edited::new(graph, changes, left, true))
-}
-
-/// Returns true if a layer's output is added to something else than another part of the same layer: thin
-/// layers beside single weights read what it reads, with nothing but layers between.
-fn ends_branch(network: &Network, layer: &Layer) -> bool {
-    let graph = &network.graph;
-    let behind = |value: ValueId| network.layers.iter().find(|l| l.output == value);
-    let is_part = |other: ValueId| {
-        let chain = std::iter::successors(behind(other), |l| behind(l.input));
-        chain.last().is_some_and(|first| first.input == layer.input)
-    };
-    graph.consumers(layer.output).iter().any(|n| {
-        let node = graph.node(*n);
-        let others = node.inputs.iter().flatten().copied();
-        let mut others = others.filter(|v| *v != layer.output);
-        matches!(node.op, Op::Binary(regraft_graph::op::BinaryOp::Add)) && !others.any(is_part)
-    })
-}
-
-fn space(network: &Network, value: ValueId) -> Option<[usize; 2]> {
-    let shape = network.facts.shape(value)?;
-    let extent = |axis: usize| shape.get(axis).and_then(Dim::fixed);
-    (shape.len() == 4).then_some(())?;
-    Some([extent(2)?, extent(3)?])
 }
 
 fn changes(
     network: &Network,
-    graph: &regraft_graph::Graph,
-    made: &[(&Layer, Vec<ValueId>)],
+    graph: &Graph,
+    made: &[(&Place, Vec<ValueId>)],
     attention: Attention,
 ) -> Result<Vec<Change>, RebuildError> {
     let facts = infer(graph, &InferOptions::default())?;
-    let change = |(layer, values): &(&Layer, Vec<ValueId>)| {
+    let change = |(place, values): &(&Place, Vec<ValueId>)| {
         let nodes: Vec<NodeId> = values.iter().filter_map(|v| graph.producer(*v)).collect();
-        let own = node_macs(&network.graph, &network.facts, layer.node);
-        let weights = (layer.n_out * layer.d) as u64;
+        let macs = node_macs(&network.graph, &network.facts, place.node);
+        let params = node_params(&network.graph, place.node);
         let added: u64 = nodes.iter().map(|n| node_macs(graph, &facts, *n)).sum();
-        let params: u64 = nodes.iter().map(|n| node_params(graph, *n)).sum();
+        let new: u64 = nodes.iter().map(|n| node_params(graph, *n)).sum();
         Change {
-            node: network.graph.node_label(layer.node),
+            node: place.label.clone(),
             what: format!("the same, then {}", attention.in_words()),
-            macs: (own, own + added),
-            params: (weights, weights + params),
+            macs: (macs, macs + added),
+            params: (params, params + new),
             error: Some(0.0),
         }
     };

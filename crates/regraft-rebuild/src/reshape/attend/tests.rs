@@ -1,8 +1,10 @@
 //! Attention that changes nothing yet.
 
+use regraft_graph::Tensor;
+
 use super::{AttendConfig, Attention, attend};
 use crate::RebuildError;
-use crate::reshape::toy::{Toy, check_same, perceptron, residual};
+use crate::reshape::toy::{Toy, all, check_same, output, residual};
 use crate::reshape::{Network, Selection};
 
 fn put(network: &Network, attention: Attention) -> Result<super::Edited, RebuildError> {
@@ -48,11 +50,84 @@ fn sizes_that_no_layer_allows_are_refused() {
 }
 
 #[test]
-fn a_network_without_maps_is_left() {
-    let network = perceptron();
-    let edited = put(&network, Attention::SqueezeExcite { reduction: 4 }).unwrap();
-    assert!(edited.changes.is_empty());
-    check_same(&network.graph, &edited.graph);
+fn every_architecture_attends_and_gives_the_same() {
+    let kinds = [
+        Attention::SqueezeExcite { reduction: 2 },
+        Attention::Channel { reach: 3 },
+        Attention::Spatial { kernel: 3 },
+        Attention::SelfAttention { heads: 2 },
+    ];
+    for (name, network) in all() {
+        for attention in kinds {
+            let edited = put(&network, attention).unwrap();
+            let nodes: Vec<&str> = edited.changes.iter().map(|c| c.node.as_str()).collect();
+            let between = matches!(
+                attention,
+                Attention::Spatial { .. } | Attention::SelfAttention { .. }
+            );
+            let wanted: &[&str] = match name {
+                "residual" => &["outer"],
+                "transformer" => &["proj", "down"],
+                "perceptron" if between => &[],
+                "perceptron" => &["fc1", "fc2"],
+                _ => &["states"],
+            };
+            assert_eq!(nodes, wanted, "{name} {attention:?} {:?}", edited.left);
+            check_same(&network.graph, &edited.graph);
+            let (old, new) = (network.cost(), Network::new(edited.graph).unwrap().cost());
+            let added = |c: fn(&super::Change) -> (u64, u64)| -> u64 {
+                edited.changes.iter().map(|x| c(x).1 - c(x).0).sum()
+            };
+            assert_eq!(
+                new.macs - old.macs,
+                added(|c| c.macs),
+                "{name} {attention:?}"
+            );
+            assert_eq!(new.params - old.params, added(|c| c.params), "{name}");
+        }
+    }
+}
+
+#[test]
+fn gates_that_are_not_one_move_the_output() {
+    // What is an identity at first is wired up: other weights give something else.
+    for (name, network) in all() {
+        for attention in [
+            Attention::SqueezeExcite { reduction: 2 },
+            Attention::Channel { reach: 3 },
+            Attention::Spatial { kernel: 3 },
+            Attention::SelfAttention { heads: 2 },
+        ] {
+            let edited = put(&network, attention).unwrap();
+            if edited.changes.is_empty() {
+                continue;
+            }
+            let old = &network.graph;
+            let mut edit = edited.graph.edit();
+            for (id, initializer) in edited.graph.initializers() {
+                let is_new = old.find_value(&edited.graph.value(*id).name).is_none();
+                let Some(data) = initializer
+                    .tensor
+                    .as_f32()
+                    .filter(|d| is_new && d.len() > 1)
+                else {
+                    continue;
+                };
+                let moved = data
+                    .iter()
+                    .enumerate()
+                    .map(|(i, x)| x + 0.3 + 0.1 * (i % 3) as f32);
+                let shape = initializer.tensor.shape().to_vec();
+                edit.set_initializer(*id, Tensor::from_f32(shape, moved.collect()).unwrap());
+            }
+            let moved = output(&edit.finish().unwrap());
+            let far = moved
+                .iter()
+                .zip(output(old))
+                .any(|(a, b)| (a - b).abs() > 1e-3);
+            assert!(far, "{name} {attention:?}");
+        }
+    }
 }
 
 #[test]
