@@ -9,6 +9,7 @@
 mod arguments;
 mod ci;
 mod conformance;
+mod edits;
 mod figures;
 mod peers;
 mod process;
@@ -39,6 +40,9 @@ usage: cargo xtask TASK
       --no-tune          with `--tune none`: without gradient tuning
       --shared DIR       where the models, the data and judge.py are (../shared)
       --python FILE      an interpreter with the packages of xtask/peers/requirements.txt
+  edits                  docs/edits.md: every edit of the topology, run in ONNX Runtime and undone
+      --only TEXT        only the networks whose name contains TEXT; the page stays
+      --shared, --python as above
   bench-peers            docs/benchmarks.md: PyTorch, ONNX Runtime and NumPy against ours
       --only PART        `executor`, `solvers` or `training`; the other parts of the page stay
       --threads N        threads for each side (2)
@@ -85,6 +89,11 @@ fn run() -> Result<()> {
             let options = figures::Options::from_arguments(&mut arguments, &root)?;
             arguments.finish()?;
             figures::run(&root, &options)
+        }
+        Some("edits") => {
+            let options = edits::Options::from_arguments(&mut arguments, &root)?;
+            arguments.finish()?;
+            edits::run(&root, &options)
         }
         Some("bench-peers") => {
             let options = peers::Options::from_arguments(&mut arguments)?;

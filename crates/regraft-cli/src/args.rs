@@ -7,6 +7,7 @@ mod fuse;
 mod new;
 mod options;
 mod reshape;
+mod share;
 
 use std::path::PathBuf;
 

@@ -127,7 +127,7 @@ fn fuse(args: &FuseArgs, talk: TalkOptions) -> Result<(), Failure> {
     })?;
     finish(&fused.outcome, recipe.max_drop, talk)?;
     if !talk.json && !talk.quiet {
-        to_stderr(&fused.to_terminal());
+        to_stderr(&fused.fusion.to_terminal());
     }
     Ok(())
 }

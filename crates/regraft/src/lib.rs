@@ -72,6 +72,6 @@ pub use recipe::{
 pub use reshape::{
     AttendName, AttendStep, BasisName, DeepenStep, FormName, FuseFigures, FuseOptions, InsertName,
     LinkStep, LowRankStep, MixtureName, ReconnectStep, ReshapeStep, SchemeName, ScopeName,
-    ShareName, ShareStep, StepLayers, Undone, WeightingName, WidenStep, ZerosName, fuse, reshape,
-    undo,
+    ShareName, ShareStep, StepLayers, TieStep, Undone, WeightingName, WidenStep, ZerosName, fuse,
+    reshape, undo,
 };

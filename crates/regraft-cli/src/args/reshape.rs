@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
 use regraft::{
-    AttendName, AttendStep, DeepenStep, FormName, InsertName, LinkStep, LowRankStep, ReconnectStep,
-    ReshapeStep, SchemeName, ScopeName, ShareName, ShareStep, StepLayers, WeightingName, WidenStep,
+    AttendName, AttendStep, DeepenStep, InsertName, LinkStep, LowRankStep, ReconnectStep,
+    ReshapeStep, SchemeName, ShareName, StepLayers, WidenStep,
 };
 
 use super::options::share;
+use super::share::{ShareArgs, TieArgs};
 use super::{
     DataOptions, FuseArgs, JudgeOptions, KeepOptions, OutputOptions, RebuildOptions, RunOptions,
     SampleOptions,
@@ -32,7 +33,7 @@ pub(crate) struct ReshapeArgs {
 pub(crate) enum EditArgs {
     /// Thin layers in place of wide ones, ranks by one budget
     LowRank(Box<LowRankArgs>),
-    /// Attention behind convolutions, an identity at first
+    /// Attention behind layers or cells, an identity at first
     Attend(Box<AttendArgs>),
     /// More units in groups of channels; the network computes what it did
     Widen(Box<WidenArgs>),
@@ -44,6 +45,8 @@ pub(crate) enum EditArgs {
     Reconnect(Box<ReconnectArgs>),
     /// Weights as entries of codebooks, with the bytes of each stage of coding
     Share(Box<ShareArgs>),
+    /// Layers that read one tensor, or convolutions of few kernels
+    Tie(Box<TieArgs>),
     /// Several versions of one network into one of the same size
     Fuse(Box<FuseArgs>),
     /// The `reshape` steps of a recipe, in order
@@ -103,6 +106,8 @@ impl EditArgs {
                 Some(ReshapeStep::Attend(AttendStep {
                     kind: args.kind.unwrap_or(Kind::SqueezeExcite).into(),
                     size: args.size,
+                    max_macs: args.max_macs,
+                    by_gain: args.by_gain,
                     layers: args.layers.layers(),
                 })),
             ),
@@ -122,6 +127,7 @@ impl EditArgs {
                     insert: args.insert.map_or(InsertName::Identity, Into::into),
                     kernel: args.kernel,
                     max_macs: args.max_macs,
+                    by_gain: args.by_gain,
                     layers: args.layers.layers(),
                 })),
             ),
@@ -142,17 +148,8 @@ impl EditArgs {
                     by_gain: args.by_gain,
                 })),
             ),
-            Self::Share(args) => (
-                &args.edit,
-                Some(ReshapeStep::Share(ShareStep {
-                    bits: args.bits,
-                    max_error: args.max_error,
-                    scope: args.scope.map_or(ScopeName::Layer, Into::into),
-                    weighting: args.weighting.map_or(WeightingName::Gram, Into::into),
-                    form: args.form.map_or(FormName::Values, Into::into),
-                    layers: args.layers.layers(),
-                })),
-            ),
+            Self::Share(args) => (&args.edit, Some(args.step())),
+            Self::Tie(args) => (&args.edit, Some(args.step())),
             Self::Steps(options) => (options, None),
             Self::Fuse(args) => return Err(Other::Fuse(args)),
             Self::Undo(args) => return Err(Other::Undo(args)),
@@ -197,7 +194,7 @@ pub(crate) struct LayerOptions {
 }
 
 impl LayerOptions {
-    fn layers(&self) -> StepLayers {
+    pub(super) fn layers(&self) -> StepLayers {
         StepLayers {
             only: self.only.clone(),
             ignore: self.ignore.clone(),
@@ -277,7 +274,7 @@ impl From<Scheme> for SchemeName {
     }
 }
 
-/// Attention behind convolutions, an identity at first.
+/// Attention behind layers or cells, an identity at first.
 ///
 /// Gates of exactly one, or a projection of zeros: the network computes what it did, and is then tuned
 /// towards its teacher.
@@ -295,6 +292,12 @@ pub(crate) struct AttendArgs {
     /// heads of self-attention [default: 4, 3, 7, 4]
     #[arg(long, value_name = "N", help_heading = "Edit")]
     size: Option<usize>,
+    /// The most multiply-accumulates, as a share of the network's
+    #[arg(long, value_name = "SHARE", help_heading = "Edit")]
+    max_macs: Option<f64>,
+    /// Only where the held-out error falls most for its cost, up to --max-macs, found by training it everywhere
+    #[arg(long, requires = "max_macs", help_heading = "Edit")]
+    by_gain: bool,
     #[command(flatten)]
     layers: LayerOptions,
 }
@@ -390,6 +393,9 @@ pub(crate) struct DeepenArgs {
     /// The most multiply-accumulates, as a share of the network's
     #[arg(long, value_name = "SHARE", help_heading = "Edit")]
     max_macs: Option<f64>,
+    /// Only where the held-out error falls most for its cost, up to --max-macs, found by training it everywhere
+    #[arg(long, requires = "max_macs", help_heading = "Edit")]
+    by_gain: bool,
     #[command(flatten)]
     layers: LayerOptions,
 }
@@ -461,94 +467,4 @@ fn width(text: &str) -> Result<(String, usize), String> {
         .ok_or("is not GROUP=UNITS; write conv1=48")?;
     let units = units.parse().map_err(|_| "does not end in a number")?;
     Ok((group.to_owned(), units))
-}
-
-/// Weights as entries of codebooks, with the bytes of each stage of coding.
-///
-/// Weights that are zero stay zero. The bytes told are those of a stream that can be read back: codebooks,
-/// indices and distances between weights in Huffman codes (Deep Compression).
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  regraft reshape share sparse.onnx --data mnist/ --bits 4 -o shared.onnx
-  regraft reshape share sparse.onnx --data mnist/ --max-error 1e-3 --form gather")]
-pub(crate) struct ShareArgs {
-    #[command(flatten)]
-    edit: EditOptions,
-    /// Bits of an index: two to this power entries a codebook, 1 to 12 [default: 4]
-    #[arg(
-        long,
-        value_name = "N",
-        conflicts_with = "max_error",
-        help_heading = "Edit"
-    )]
-    bits: Option<u32>,
-    /// As few bits as keep each layer's squared error, relative to its energy, below this
-    #[arg(long, value_name = "ERROR", help_heading = "Edit")]
-    max_error: Option<f64>,
-    /// Who shares a codebook [default: layer]
-    #[arg(long, value_name = "WHO", help_heading = "Edit")]
-    scope: Option<Scope>,
-    /// What an error of a weight costs [default: gram]
-    #[arg(long, value_name = "HOW", help_heading = "Edit")]
-    weighting: Option<Weighting>,
-    /// How shared weights are written [default: values]
-    #[arg(long, value_name = "HOW", help_heading = "Edit")]
-    form: Option<Form>,
-    #[command(flatten)]
-    layers: LayerOptions,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Scope {
-    /// The weights of each layer
-    Layer,
-    /// Those of all layers
-    Network,
-}
-
-impl From<Scope> for ScopeName {
-    fn from(scope: Scope) -> Self {
-        match scope {
-            Scope::Layer => Self::Layer,
-            Scope::Network => Self::Network,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Weighting {
-    /// Its square
-    Plain,
-    /// Its square times the mean square of what it multiplies
-    Curvature,
-    /// What it does to the layer's output together with all others
-    Gram,
-}
-
-impl From<Weighting> for WeightingName {
-    fn from(weighting: Weighting) -> Self {
-        match weighting {
-            Weighting::Plain => Self::Plain,
-            Weighting::Curvature => Self::Curvature,
-            Weighting::Gram => Self::Gram,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Form {
-    /// As floats
-    Values,
-    /// As a codebook and small indices
-    Gather,
-}
-
-impl From<Form> for FormName {
-    fn from(form: Form) -> Self {
-        match form {
-            Form::Values => Self::Values,
-            Form::Gather => Self::Gather,
-        }
-    }
 }

@@ -20,8 +20,8 @@ use crate::plan_file::PlanFile;
 use crate::progress::Progress;
 use crate::report::{
     AllocationFigures, BlockFigures, BlockRemoval, BudgetInfo, CarriedFigures, Change, DataInfo,
-    Fallback, FrozenGroup, GraphDrawing, GroupFigures, LatencyFigures, LayerTime, Metrics,
-    ModelFigures, ModelInfo, PlanTrial, PruneStep, PrunedFigures, RegrowthFigures, Report,
+    Fallback, FrozenGroup, FusionFigures, GraphDrawing, GroupFigures, LatencyFigures, LayerTime,
+    Metrics, ModelFigures, ModelInfo, PlanTrial, PruneStep, PrunedFigures, RegrowthFigures, Report,
     ReshapeFigures, SensitivityPoint, TimeBudget, TopologyFigures, VerifyFigures, WeightCount,
 };
 use crate::samples::Samples;
@@ -53,6 +53,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) carried: Option<CarriedFigures>,
     pub(crate) reshape: &'a [ReshapeFigures],
     pub(crate) topology: Option<TopologyFigures>,
+    pub(crate) fusion: Option<FusionFigures>,
     pub(crate) drawing: Option<GraphDrawing>,
 }
 
@@ -305,6 +306,7 @@ fn report(
     report.carried.clone_from(&parts.carried);
     report.reshape = parts.reshape.to_vec();
     report.topology.clone_from(&parts.topology);
+    report.fusion.clone_from(&parts.fusion);
     report.drawing.clone_from(&parts.drawing);
     report.layers = layers(parts, small, &facts);
     report.blocks = blocks(parts);

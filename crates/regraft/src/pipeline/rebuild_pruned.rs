@@ -159,6 +159,7 @@ impl Work<'_> {
             carried: None,
             reshape: &steps,
             topology: trials,
+            fusion: None,
             drawing,
         };
         finish(&parts, files, self.options, log)
@@ -189,6 +190,7 @@ impl Work<'_> {
             exec: exec(self.recipe),
             log: self.log,
         };
+        steps.keep_before(0, &given.graph)?;
         let (best, figures) = search.best(given)?;
         steps.keep(0, &best, None, Some(&figures))?;
         Ok((best, Some(figures)))

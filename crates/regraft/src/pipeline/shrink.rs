@@ -186,6 +186,7 @@ fn run(
         carried,
         reshape: &[],
         topology: None,
+        fusion: None,
         drawing: None,
     };
     finish(&parts, files, options, log)
@@ -223,6 +224,7 @@ fn run_sparse(work: &Work<'_>, files: &Files, options: &RunOptions) -> Result<Ou
         carried: None,
         reshape: &[],
         topology: None,
+        fusion: None,
         drawing: None,
     };
     let files = Files {

@@ -125,6 +125,7 @@ fn checks(sheet: &mut Sheet, report: &Report) {
             verify.calibration_samples
         ));
     }
+    fused(sheet, report);
     reshaped(sheet, report);
     if let Some(training) = &report.training {
         sheet.put(format_args!("- Trained: {}.\n", training.in_words()));
@@ -181,17 +182,45 @@ fn checks(sheet: &mut Sheet, report: &Report) {
     sheet.put(format_args!("\n"));
 }
 
+/// Networks that became one, how good each is and the whole.
+fn fused(sheet: &mut Sheet, report: &Report) {
+    let Some(fusion) = &report.fusion else {
+        return;
+    };
+    sheet.put(format_args!("- Fused:\n"));
+    for row in fusion.rows().iter().take(MAX_ROWS) {
+        let share = row
+            .share
+            .map_or_else(String::new, |s| format!(", share {s:.2}"));
+        sheet.put(format_args!(
+            "  - {}{share}: {}\n",
+            esc(&row.what),
+            row.in_words
+        ));
+    }
+}
+
 /// Topologies tried, then each edit with what it changed.
 fn reshaped(sheet: &mut Sheet, report: &Report) {
     if let Some(topology) = &report.topology {
         sheet.put(format_args!("- Topology: {}.\n", esc(&topology.in_words())));
         for trial in topology.trials.iter().take(MAX_ROWS) {
             sheet.put(format_args!(
-                "  - {}: {} MACs, time {}, error {}\n",
+                "  - {}: {} MACs, time {}, error {}, trained a little {}\n",
                 esc(&trial.what),
                 format::si(trial.macs),
                 trial.time_in_words(),
-                format::percent(trial.error, 2)
+                format::percent(trial.error, 2),
+                trial.trained_in_words()
+            ));
+        }
+        for place in topology.places.iter().filter(|p| p.kept).take(MAX_ROWS) {
+            sheet.put(format_args!(
+                "  - behind `{}`: {}, worth {:.3} % of the output for {} MACs\n",
+                esc(&place.node),
+                esc(&place.what),
+                100.0 * place.gain,
+                format::si(place.macs)
             ));
         }
     }

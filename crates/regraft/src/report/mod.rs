@@ -8,6 +8,7 @@ mod carried;
 mod drawing;
 mod error;
 mod format;
+mod fusion;
 mod html;
 mod markdown;
 mod repeats;
@@ -26,9 +27,12 @@ pub use carried::CarriedFigures;
 pub use drawing::{DrawnNode, GraphDrawing, Row};
 pub use error::ReportError;
 pub(crate) use format::scientific;
+pub use fusion::{FusedNetwork, FusionFigures};
 pub use html::MAX_HTML_BYTES;
 pub use repeats::{RepeatFigures, RepeatsFigures, Spread};
-pub use reshape::{ReshapeChange, ReshapeFigures, ShareFigures, TopologyFigures, TopologyTrial};
+pub use reshape::{
+    PlaceTrial, ReshapeChange, ReshapeFigures, ShareFigures, TopologyFigures, TopologyTrial,
+};
 pub use schema::{
     BlockFigures, BlockRemoval, BoxPlot, BudgetInfo, Change, ClassMetrics, DataInfo, Extremum,
     ExtremumKind, Fallback, FrozenGroup, GroupFigures, Histogram, LatencyFigures, LayerFigures,

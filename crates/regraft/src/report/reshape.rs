@@ -31,6 +31,9 @@ pub struct ReshapeFigures {
     /// Layers that were looked at and left, with the reason.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub left: Vec<(String, String)>,
+    /// Where the edit was tried, if it was placed by gain: the most worth for its cost first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub places: Vec<PlaceTrial>,
 }
 
 /// Bytes of all initializers, those that share nothing included.
@@ -123,6 +126,28 @@ pub struct TopologyFigures {
     pub chosen: usize,
     /// All of them.
     pub trials: Vec<TopologyTrial>,
+    /// Edits tried block by block, the most worth for its cost first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub places: Vec<PlaceTrial>,
+}
+
+/// One edit at one place, tried in a network that has it everywhere.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PlaceTrial {
+    /// The edit, as recipes name it.
+    pub edit: String,
+    /// The node behind which it is.
+    pub node: String,
+    /// What the edit adds, in words.
+    pub what: String,
+    /// Multiply-accumulates for one sample that it costs.
+    pub macs: u64,
+    /// By how much the output's squared error on held-out samples, relative to its energy, rises without
+    /// it, once all places were trained for a few passes.
+    pub gain: f64,
+    /// True if the network that was rebuilt last has it.
+    pub kept: bool,
 }
 
 /// One topology.
@@ -138,6 +163,9 @@ pub struct TopologyTrial {
     pub time: Option<f64>,
     /// Squared error of the output on held-out samples after a closed-form rebuild, relative to its energy.
     pub error: f64,
+    /// The same after a few passes over the whole network too, of the two that these decide between.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trained: Option<f64>,
 }
 
 impl TopologyTrial {
@@ -145,6 +173,12 @@ impl TopologyTrial {
     pub(super) fn time_in_words(&self) -> String {
         self.time
             .map_or_else(|| "–".to_owned(), |t| format!("{t:.2}×"))
+    }
+
+    /// Returns the error after a few passes in words.
+    pub(super) fn trained_in_words(&self) -> String {
+        self.trained
+            .map_or_else(|| "–".to_owned(), |e| format::percent(e, 2))
     }
 }
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::carried::CarriedFigures;
 use super::drawing::GraphDrawing;
 use super::error::ReportError;
+use super::fusion::FusionFigures;
 use super::repeats::RepeatsFigures;
 use super::reshape::{ReshapeFigures, TopologyFigures};
 use super::sparse_figures::{AllocationFigures, PruneStep, RegrowthFigures};
@@ -91,6 +92,9 @@ pub struct Report {
     /// Edits of the topology, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reshape: Vec<ReshapeFigures>,
+    /// Networks that became one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fusion: Option<FusionFigures>,
     /// The network before and after its topology was changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drawing: Option<GraphDrawing>,

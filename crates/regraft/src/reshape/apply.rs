@@ -1,5 +1,6 @@
 //! Steps on a graph, each measured and kept.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use regraft_exec::ExecOptions;
@@ -82,18 +83,16 @@ impl Reshaped {
     }
 }
 
-/// Returns true for an edit that comes after the rebuild, which would undo it.
-fn is_last(step: &ReshapeStep) -> bool {
-    matches!(step, ReshapeStep::Share(_))
-}
-
 /// Checks that no step comes behind one that must be last.
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] naming it.
 pub(crate) fn check_order(steps: &[ReshapeStep]) -> Result<(), Error> {
-    let first = steps.iter().position(is_last).unwrap_or(steps.len());
-    match steps[first..].iter().find(|s| !is_last(s)) {
+    let first = steps
+        .iter()
+        .position(ReshapeStep::is_last)
+        .unwrap_or(steps.len());
+    match steps[first..].iter().find(|s| !s.is_last()) {
         None => Ok(()),
         Some(step) => Err(Error::usage(format!(
             "{} cannot come behind {}: it changes weights",
@@ -127,7 +126,7 @@ impl Context<'_> {
         kept: KeptSteps<'_>,
         log: &Log<'_>,
     ) -> Result<Reshaped, Error> {
-        self.applied(start, kept, log, |step| !is_last(step))
+        self.applied(start, kept, log, |step| !step.is_last())
     }
 
     /// Applies the recipe's steps that come after the rebuild.
@@ -137,7 +136,7 @@ impl Context<'_> {
         kept: KeptSteps<'_>,
         log: &Log<'_>,
     ) -> Result<Reshaped, Error> {
-        self.applied(start, kept, log, is_last)
+        self.applied(start, kept, log, ReshapeStep::is_last)
     }
 
     fn applied(
@@ -157,12 +156,23 @@ impl Context<'_> {
                 steps.extend(found.figures);
                 continue;
             }
-            if is_last(step) {
+            if step.is_last() {
                 kept.keep_before(at + 1, &topology.graph)?;
             }
+            let (step, places) = match step.by_gain() {
+                Some(max_macs) => {
+                    let (step, places) = self.placed(&topology, step, max_macs, log)?;
+                    (Cow::Owned(step), places)
+                }
+                None => (Cow::Borrowed(step), Vec::new()),
+            };
+            let step = step.as_ref();
             let done = self.edit(&topology, step, log)?;
             log.check()?;
-            let figures = self.measure(&topology.graph, step, &done)?;
+            let figures = ReshapeFigures {
+                places,
+                ..self.measure(&topology.graph, step, &done)?
+            };
             log.note(&format!("  {}", figures.in_words()));
             if figures.changes.is_empty() && step.adds_always() {
                 return Err(nothing_to_edit(step, &figures));
@@ -214,6 +224,7 @@ impl Context<'_> {
             output_error: error,
             changes: edited.changes.iter().map(change).collect(),
             left: edited.left.clone(),
+            places: Vec::new(),
             bytes: done.bytes,
             packed: step
                 .counts_bytes()

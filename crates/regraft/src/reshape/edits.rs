@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use regraft_exec::ExecOptions;
 use regraft_prune::apply::Share;
 use regraft_prune::find_groups;
+use regraft_rebuild::RebuildError;
 use regraft_rebuild::calibrate::{CalibrateConfig, calibrate};
 use regraft_rebuild::rebuild::{KeptAxes, Pair, indices_behind};
 use regraft_rebuild::reshape::attend::{AttendConfig, Attention, attend};
@@ -14,7 +15,9 @@ use regraft_rebuild::reshape::low_rank::{Limit, LowRankConfig, Scheme, low_rank}
 use regraft_rebuild::reshape::reconnect::{
     Descent, GainStep, ReconnectConfig, reconnect, widths_by_gain,
 };
-use regraft_rebuild::reshape::share::{Bits, Form, Scope, ShareConfig, Weighting, share};
+use regraft_rebuild::reshape::share::{
+    Bits, Form, KernelConfig, Scope, ShareConfig, TieConfig, Weighting, share, tie, tie_kernels,
+};
 use regraft_rebuild::reshape::widen::{WidenConfig, Widths, widen};
 use regraft_rebuild::reshape::{
     Ceiling, Edited, FitConfig, Network, Samples as FitSamples, Selection,
@@ -23,11 +26,12 @@ use regraft_rebuild::reshape::{
 use super::apply::{Context, Topology};
 use super::step::{
     AttendName, AttendStep, DeepenStep, FormName, InsertName, LowRankStep, ReconnectStep,
-    ReshapeStep, SchemeName, ScopeName, ShareName, ShareStep, StepLayers, WeightingName, WidenStep,
+    ReshapeStep, SchemeName, ScopeName, ShareName, ShareStep, StepLayers, TieStep, WeightingName,
+    WidenStep,
 };
 use crate::Error;
 use crate::inspect::thousands;
-use crate::pipeline::Log;
+use crate::pipeline::{Log, cost_of};
 use crate::progress::{Adapter, Progress};
 use crate::report::ShareFigures;
 
@@ -68,7 +72,11 @@ impl Context<'_> {
                     attention: step.attention(),
                     seed: self.recipe.seed,
                 };
-                attend(&network, &selection(&step.layers), &config)?
+                let edited = attend(&network, &selection(&step.layers), &config)?;
+                if let Some(ceiling) = ceiling(&network, step.max_macs) {
+                    ceiling.check(cost_of(&edited.graph)?)?;
+                }
+                edited
             }
             ReshapeStep::Widen(step) => {
                 let network = self.calibrated(network, log)?;
@@ -95,6 +103,10 @@ impl Context<'_> {
                 link(pair, &self.samples.feeds(), &config, &Adapter::new(log))?
             }
             ReshapeStep::Share(step) => return self.share(network, kept, step, log),
+            ReshapeStep::Tie(step) => {
+                let network = self.calibrated(network, log)?;
+                step.tied(&network)?
+            }
             ReshapeStep::Reconnect(step) => return self.reconnect(&network, step, log),
         };
         let kept = indices_behind(kept, &edited.kept);
@@ -256,6 +268,28 @@ impl WidenStep {
     }
 }
 
+impl TieStep {
+    fn tied(&self, network: &Network) -> Result<Edited, RebuildError> {
+        let selection = selection(&self.layers);
+        if let Some(n_kernels) = self.kernels {
+            let form = self.form.into();
+            return tie_kernels(network, &selection, KernelConfig { n_kernels, form });
+        }
+        let usual = TieConfig::default();
+        let max_error = self.max_error.unwrap_or(usual.max_error);
+        tie(network, &selection, TieConfig { max_error })
+    }
+}
+
+impl From<FormName> for Form {
+    fn from(name: FormName) -> Self {
+        match name {
+            FormName::Values => Self::Values,
+            FormName::Gather => Self::Gather,
+        }
+    }
+}
+
 impl ShareStep {
     fn config(&self) -> ShareConfig {
         ShareConfig {
@@ -272,10 +306,7 @@ impl ShareStep {
                 WeightingName::Curvature => Weighting::Curvature,
                 WeightingName::Gram => Weighting::Gram,
             },
-            form: match self.form {
-                FormName::Values => Form::Values,
-                FormName::Gather => Form::Gather,
-            },
+            form: self.form.into(),
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::pipeline::{
     held_zeros, open_run_of, rebuild_config,
 };
 use crate::progress::{Adapter, Progress};
-use crate::report::{Fallback, Metrics, ReshapeFigures};
+use crate::report::{Fallback, FusedNetwork, FusionFigures, Metrics, ReshapeFigures};
 use crate::samples::{EvaluationSamples, Samples, open_data, prepare, prepare_training};
 use crate::storage::sha256_hex;
 use crate::{Error, ErrorKind, Recipe};
@@ -79,16 +79,8 @@ pub struct FuseFigures {
     /// Report and files. The best of the given networks stands there as the dense one, the mean of
     /// weights as the pruned one.
     pub outcome: Outcome,
-    /// The quality of each given network.
-    pub given: Vec<Metrics>,
-    /// The quality of the networks together, the mean of their outputs.
-    pub ensemble: Metrics,
-    /// The quality of the mean of their weights, nothing refitted.
-    pub averaged: Metrics,
-    /// The quality of the result.
-    pub fused: Metrics,
-    /// The share of each given network, together 1; 0 for one that a soup left out.
-    pub shares: Vec<f64>,
+    /// Each given network, all together, and what became of them.
+    pub fusion: FusionFigures,
     /// How each network after the first was matched to it, group by group.
     pub groups: Vec<Vec<GroupMatch>>,
 }
@@ -158,6 +150,7 @@ pub fn fuse(
     log.stage("judge");
     let quality = work.judge(&based, &mixed, &rebuilt.graph)?;
     let best = quality.best();
+    let fusion = quality.figures(&opened, &based, &mixed);
     let parts = Parts {
         model: &opened[best],
         selection: None,
@@ -174,17 +167,14 @@ pub fn fuse(
         carried: None,
         reshape: &[],
         topology: None,
+        fusion: Some(fusion.clone()),
         drawing: None,
     };
     let outcome = finish(&parts, &files, options, &log)?;
     let groups = |a: Aligned| a.groups;
     Ok(FuseFigures {
         outcome,
-        given: quality.given,
-        ensemble: quality.ensemble,
-        averaged: quality.averaged,
-        fused: quality.fused,
-        shares: mixed.shares,
+        fusion,
         groups: based.alignments.into_iter().map(groups).collect(),
     })
 }
@@ -244,6 +234,26 @@ impl Quality {
             }
         }
         best
+    }
+
+    fn figures(&self, models: &[Model], based: &Based, mixed: &Mixed) -> FusionFigures {
+        // The first network is where it is; the others have an alignment each.
+        let moved = |a: &Aligned| a.groups.iter().map(|g| g.moved).sum();
+        let moved = std::iter::once(0).chain(based.alignments.iter().map(moved));
+        let parts = models.iter().zip(&self.given).zip(&mixed.shares).zip(moved);
+        FusionFigures {
+            networks: parts
+                .map(|(((model, metrics), share), moved)| FusedNetwork {
+                    name: model.name.clone(),
+                    share: *share,
+                    moved,
+                    metrics: metrics.clone(),
+                })
+                .collect(),
+            together: self.ensemble.clone(),
+            averaged: self.averaged.clone(),
+            fused: self.fused.clone(),
+        }
     }
 
     fn judged(&self) -> Option<Judged> {
@@ -440,29 +450,5 @@ impl Work<'_> {
             averaged: figures(&mixed.graph)?,
             fused: figures(fused)?,
         })
-    }
-}
-
-impl FuseFigures {
-    /// Returns how good each network is, alone and together, in lines.
-    pub fn to_terminal(&self) -> String {
-        let line = |what: &str, m: &Metrics| {
-            let share = m
-                .accuracy
-                .or(m.agreement_with_dense.filter(|_| m.r2.is_none()));
-            let found = match (share, m.r2) {
-                (Some(share), _) => format!("{:.2} %", 100.0 * share),
-                (None, Some(r2)) => format!("R² {r2:.4}"),
-                (None, None) => "–".to_owned(),
-            };
-            format!("{what:<26}{found:>10}\n")
-        };
-        let mut text = String::new();
-        for (at, (m, part)) in self.given.iter().zip(&self.shares).enumerate() {
-            text += &line(&format!("network {}, share {part:.2}", at + 1), m);
-        }
-        text += &line("their outputs, averaged", &self.ensemble);
-        text += &line("their weights, averaged", &self.averaged);
-        text + &line("fused and rebuilt", &self.fused)
     }
 }

@@ -39,7 +39,7 @@ pub(crate) struct KeptStep {
 }
 
 /// The steps of one run. Number 0 is the network before the first step, every other one the network
-/// after that step.
+/// after that step; before number 0 lies what was given, where that is the best of several.
 #[derive(Clone, Copy)]
 pub(crate) struct KeptSteps<'a> {
     pub(crate) journal: &'a RunJournal,
@@ -76,7 +76,7 @@ impl KeptSteps<'_> {
         }))
     }
 
-    /// Keeps what a step that comes after the rebuild is given.
+    /// Keeps what a step is given that comes after the rebuild, or a choice between topologies.
     pub(crate) fn keep_before(&self, number: usize, graph: &Graph) -> Result<(), Error> {
         if !self.journal.keeps() {
             return Ok(());
@@ -141,7 +141,7 @@ pub struct Undone {
     pub regraft: String,
     /// The edit that it is the network before, as recipes name it.
     pub edit: String,
-    /// Its number, from 1.
+    /// Its number, from 1; 0 for the choice between topologies.
     pub step: usize,
     /// Steps that the run directory has.
     pub steps: usize,
@@ -154,7 +154,7 @@ pub struct Undone {
 }
 
 /// Writes the network as it was before an edit that a run directory keeps: before step `step`, counted
-/// from 1, or before the last.
+/// from 1, or before the last. Step 0 is the choice of `topology = "auto"`, where there was one.
 ///
 /// Nothing was refitted between the steps, so that this is what the edit was given; before `share`, which
 /// comes last, it is the rebuilt network.
@@ -182,18 +182,20 @@ pub fn undo(
     let named = |number: usize| keys.iter().find(|k| k.ends_with(&network(number)));
     let numbers = 1..=keys.len();
     let steps = numbers.take_while(|n| named(*n).is_some()).count();
-    if steps == 0 {
+    let first = usize::from(!keys.iter().any(|k| k.ends_with(&before(0))));
+    if steps < first {
         return Err(not_kept("keeps no edits"));
     }
     let wanted = step.unwrap_or(steps);
-    let Some(one_before) = wanted.checked_sub(1).filter(|_| wanted <= steps) else {
+    if !(first..=steps).contains(&wanted) {
         return Err(Error::usage(format!("there is no step {wanted}"))
-            .with_hint(format!("the run directory has steps 1 to {steps}")));
-    };
+            .with_hint(format!("the run directory has steps {first} to {steps}")));
+    }
     let missing = || Error::new(ErrorKind::Input, "the network before the edit is not there");
     // A last edit works on what was rebuilt after the others.
     let key = keys.iter().find(|k| k.ends_with(&before(wanted)));
-    let key = key.or_else(|| named(one_before)).ok_or_else(missing)?;
+    let key = key.or_else(|| wanted.checked_sub(1).and_then(named));
+    let key = key.ok_or_else(missing)?;
     let bytes = run.get(key)?.ok_or_else(missing)?;
     let figures = keys.iter().find(|k| k.ends_with(&told(wanted)));
     let figures = figures.map(|k| run.get(k));
@@ -206,9 +208,11 @@ pub fn undo(
     write_atomic(output, &bytes)?;
     Ok(Undone {
         regraft: env!("CARGO_PKG_VERSION").to_owned(),
-        edit: stored
-            .and_then(|s| s.figures)
-            .map_or_else(String::new, |f| f.edit),
+        edit: match stored.and_then(|s| s.figures) {
+            Some(figures) => figures.edit,
+            None if wanted == 0 => "the choice of a topology".to_owned(),
+            None => String::new(),
+        },
         step: wanted,
         steps,
         output: output.display().to_string(),

@@ -2,6 +2,7 @@
 
 mod apply;
 mod auto;
+mod by_gain;
 mod edits;
 mod fuse;
 mod kept_steps;
@@ -20,7 +21,8 @@ pub(crate) use kept_steps::KeptSteps;
 pub use kept_steps::{Undone, undo};
 pub use step::{
     AttendName, AttendStep, DeepenStep, FormName, InsertName, LinkStep, LowRankStep, ReconnectStep,
-    ReshapeStep, SchemeName, ScopeName, ShareName, ShareStep, StepLayers, WeightingName, WidenStep,
+    ReshapeStep, SchemeName, ScopeName, ShareName, ShareStep, StepLayers, TieStep, WeightingName,
+    WidenStep,
 };
 
 /// Edits a network as the recipe's `reshape` steps say, refits what the edits changed towards the recipe's

@@ -25,6 +25,25 @@ pub enum ReshapeStep {
     Reconnect(ReconnectStep),
     /// Weights become entries of codebooks; the last step, after the rebuild.
     Share(ShareStep),
+    /// Layers that read one tensor; or convolutions of few kernels, after the rebuild.
+    Tie(TieStep),
+}
+
+/// Layers that read one tensor, or convolutions of few kernels.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TieStep {
+    /// The largest squared error of a layer relative to its energy; left out: 0.01.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_error: Option<f64>,
+    /// Different kernels that each convolution keeps, in place of tying layers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernels: Option<usize>,
+    /// How shared kernels are written.
+    pub form: FormName,
+    /// Which layers.
+    #[serde(skip_serializing_if = "is_all")]
+    pub layers: StepLayers,
 }
 
 /// Weights as entries of codebooks.
@@ -127,6 +146,10 @@ pub struct DeepenStep {
     /// The most multiply-accumulates, as a share of the network before the step.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_macs: Option<f64>,
+    /// True to put it only where the held-out error falls most for what it costs, up to `max_macs`, as found by
+    /// training it everywhere for a few passes.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub by_gain: bool,
     /// Behind which layers.
     #[serde(skip_serializing_if = "is_all")]
     pub layers: StepLayers,
@@ -179,7 +202,7 @@ pub struct ReconnectStep {
     pub by_gain: bool,
 }
 
-/// Attention behind convolutions.
+/// Attention behind convolutions, linear layers and recurrent cells.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AttendStep {
@@ -189,7 +212,15 @@ pub struct AttendStep {
     /// `spatial`, the heads of `self-attention`; left out: 4, 3, 7, 4.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<usize>,
-    /// Which layers; left out: those that end a residual branch.
+    /// The most multiply-accumulates, as a share of the network before the step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_macs: Option<f64>,
+    /// True to put it only where the held-out error falls most for what it costs, up to `max_macs`, as found by
+    /// training it everywhere for a few passes.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub by_gain: bool,
+    /// Which layers; left out: those that end a residual branch, or else convolutions, recurrent cells or linear
+    /// layers, whatever the network has first.
     #[serde(skip_serializing_if = "is_all")]
     pub layers: StepLayers,
 }
@@ -284,6 +315,35 @@ impl ReshapeStep {
             Self::Link(_) => "link",
             Self::Reconnect(_) => "reconnect",
             Self::Share(_) => "share",
+            Self::Tie(_) => "tie",
+        }
+    }
+
+    /// Returns the edit at the given layers alone; widening and channels that come back go by groups, not layers.
+    pub(crate) fn at(&self, only: Vec<String>) -> Self {
+        let mut step = self.clone();
+        let layers = match &mut step {
+            Self::Attend(step) => &mut step.layers,
+            Self::Deepen(step) => &mut step.layers,
+            Self::Link(step) => &mut step.layers,
+            Self::LowRank(step) => &mut step.layers,
+            Self::Share(step) => &mut step.layers,
+            Self::Tie(step) => &mut step.layers,
+            Self::Widen(_) | Self::Reconnect(_) => return step,
+        };
+        *layers = StepLayers {
+            only,
+            ignore: Vec::new(),
+        };
+        step
+    }
+
+    /// Returns how much a network may cost in which this edit is placed by gain; `None` where it is not.
+    pub(crate) fn by_gain(&self) -> Option<f64> {
+        match self {
+            Self::Attend(step) if step.by_gain => step.max_macs,
+            Self::Deepen(step) if step.by_gain => step.max_macs,
+            _ => None,
         }
     }
 
@@ -295,6 +355,15 @@ impl ReshapeStep {
     /// Returns true for an edit behind which layers have the outputs they had.
     pub(crate) fn keeps_channels(&self) -> bool {
         !matches!(self, Self::Widen(_) | Self::Reconnect(_))
+    }
+
+    /// Returns true for an edit that comes after the rebuild, which would undo it.
+    pub(crate) fn is_last(&self) -> bool {
+        match self {
+            Self::Share(_) => true,
+            Self::Tie(step) => step.kernels.is_some(),
+            _ => false,
+        }
     }
 
     /// Returns true for an edit whose budget is in bytes.
@@ -314,11 +383,28 @@ impl ReshapeStep {
                     .with_hint("--factor 1.5 makes every group half as wide again"))
             }
             Self::Reconnect(step) if step.by_gain => step.check_gain(),
+            Self::Attend(AttendStep {
+                by_gain: true,
+                max_macs: None,
+                ..
+            })
+            | Self::Deepen(DeepenStep {
+                by_gain: true,
+                max_macs: None,
+                ..
+            }) => Err(needs_max_macs()),
             Self::Share(step) if step.bits.is_some() && step.max_error.is_some() => {
                 Err(Error::usage("share takes `bits` or `max_error`, not both"))
             }
+            Self::Tie(step) if step.kernels.is_some() && step.max_error.is_some() => {
+                Err(Error::usage("tie takes `kernels` or `max_error`, not both"))
+            }
+            Self::Tie(step) if step.kernels.is_none() && step.form != FormName::Values => Err(
+                Error::usage("tied layers read one tensor: `form` is for `kernels`"),
+            ),
             Self::Attend(_)
             | Self::Share(_)
+            | Self::Tie(_)
             | Self::Widen(_)
             | Self::Deepen(_)
             | Self::Link(_)
@@ -327,11 +413,15 @@ impl ReshapeStep {
     }
 }
 
+fn needs_max_macs() -> Error {
+    Error::usage("a choice by gain needs `max_macs`")
+        .with_hint("--max-macs 1.2 lets the network cost a fifth more")
+}
+
 impl ReconnectStep {
     fn check_gain(&self) -> Result<(), Error> {
         if self.max_macs.is_none() {
-            return Err(Error::usage("a choice by gain needs `max_macs`")
-                .with_hint("--max-macs 1.2 lets the network cost a fifth more"));
+            return Err(needs_max_macs());
         }
         if self.rebuild_rate.is_some() || !self.widths.is_empty() {
             return Err(Error::usage(

@@ -62,11 +62,15 @@ fn versions_of_one_network_become_one_and_the_same_bytes_for_any_threads() {
         ..plain(folder, "two")
     };
     let found = run(&models, &one, FuseOptions::default());
-    assert_eq!(found.shares, vec![1.0 / 3.0; 3]);
-    assert_eq!(found.given.len(), 3);
+    let fusion = &found.fusion;
+    let shares: Vec<f64> = fusion.networks.iter().map(|n| n.share).collect();
+    assert_eq!(shares, vec![1.0 / 3.0; 3]);
+    assert_eq!(found.outcome.report.fusion.as_ref(), Some(fusion));
+    let page = found.outcome.report.to_markdown();
+    assert!(page.contains("their weights, averaged"), "{page}");
     let closer = |m: &regraft::report::Metrics| m.mse_to_dense.unwrap();
     assert!(
-        closer(&found.fused) <= closer(&found.averaged),
+        closer(&fusion.fused) <= closer(&fusion.averaged),
         "refitting helps"
     );
     let again = run(&models, &two, FuseOptions::default());
@@ -131,9 +135,10 @@ fn soups_and_learned_weights_share_out_all_there_is() {
             ..plain(folder, name)
         };
         let found = run(&models, &short, fusing);
-        let sum: f64 = found.shares.iter().sum();
-        assert!((sum - 1.0).abs() < 1e-9, "{name}: {:?}", found.shares);
-        assert!(found.shares.iter().all(|s| *s >= 0.0));
+        let shares: Vec<f64> = found.fusion.networks.iter().map(|n| n.share).collect();
+        let sum: f64 = shares.iter().sum();
+        assert!((sum - 1.0).abs() < 1e-9, "{name}: {shares:?}");
+        assert!(shares.iter().all(|s| *s >= 0.0));
     }
 }
 
@@ -241,10 +246,15 @@ fn networks_trained_apart_fuse_once_their_channels_are_matched() {
         ..FuseOptions::default()
     };
     let matched = run(&models, &recipe("matched", Tuning::Blocks), fusing);
-    let given: Vec<f64> = matched.given.iter().map(accuracy).collect();
+    let given: Vec<f64> = matched
+        .fusion
+        .networks
+        .iter()
+        .map(|n| accuracy(&n.metrics))
+        .collect();
     let best = given[0].max(given[1]);
-    let collapsed = accuracy(&as_they_are.averaged);
+    let collapsed = accuracy(&as_they_are.fusion.averaged);
     assert!(collapsed < best - 10.0, "{collapsed} of {given:?}");
-    let fused = accuracy(&matched.fused);
+    let fused = accuracy(&matched.fusion.fused);
     assert!(fused > best - 1.0, "{fused} of {given:?}");
 }

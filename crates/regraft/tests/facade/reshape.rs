@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use regraft::{
-    AttendStep, DeepenStep, ErrorKind, LowRankStep, Outcome, Quiet, Recipe, ReshapeStep,
-    RunOptions, ShareStep, TopologyName, Tuning, WidenStep, rebuild, reshape, shrink,
+    AttendStep, DeepenStep, ErrorKind, FormName, LowRankStep, Outcome, Quiet, Recipe, ReshapeStep,
+    RunOptions, ShareStep, TieStep, TopologyName, Tuning, WidenStep, rebuild, reshape, shrink,
+    undo,
 };
 use regraft_onnx::{Limits, read};
 
@@ -165,6 +166,96 @@ fn the_topology_is_chosen_within_the_cost_of_what_was_pruned() {
     assert_eq!(topology.trials[topology.chosen].time, Some(fastest));
     let warned = |w: &String| w.contains("the fastest is kept");
     assert!(found.report.warnings.iter().any(warned));
+    // With a little training edits that add something are judged block by block, and the choice can be undone.
+    let run_dir = folder.path().join("run");
+    let trained = Recipe {
+        latency: None,
+        tune: Tuning::Blocks,
+        epochs: 1,
+        joint_epochs: Some(1),
+        output: Some(folder.path().join("trained.onnx")),
+        ..hurried
+    };
+    let options = RunOptions {
+        run_dir: Some(run_dir.clone()),
+        ..RunOptions::default()
+    };
+    let found = rebuild(&small.files.model, &trained, &options, &Quiet).unwrap();
+    let topology = found.report.topology.unwrap();
+    assert!(topology.places.iter().any(|p| p.edit == "attend"));
+    assert!(topology.places.iter().any(|p| p.edit == "deepen"));
+    assert!(topology.places.iter().all(|p| p.macs > 0));
+    let kept = topology.places.iter().filter(|p| p.kept);
+    assert!(kept.map(|p| p.gain).all(|g| g > 0.0));
+    let decided = topology.trials.iter().filter_map(|t| t.trained);
+    if let Some(least) = decided.reduce(f64::min) {
+        assert_eq!(topology.trials[topology.chosen].trained, Some(least));
+    }
+    assert!(found.report.small.macs <= topology.budget);
+    let back = folder.path().join("back.onnx");
+    let undone = undo(&run_dir, None, &back, &RunOptions::default()).unwrap();
+    assert_eq!((undone.step, undone.steps), (0, 0));
+    assert!(difference(&outputs(&small.files.model, 16), &outputs(&back, 16)) < 1e-6);
+}
+
+#[test]
+fn layers_read_one_tensor_and_convolutions_have_few_kernels() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, data) = given(folder.path());
+    let tied = TieStep {
+        max_error: Some(10.0),
+        ..TieStep::default()
+    };
+    let first = with(folder.path(), data, vec![ReshapeStep::Tie(tied)]);
+    let report = run(&model, &first).report;
+    let step = &report.reshape[0];
+    assert!(step.changes.len() > 1 && !step.exact, "{step:?}");
+    assert!(report.small.params < report.dense.params);
+    let graph = read(&folder.path().join("edited.onnx"), &Limits::default()).unwrap();
+    let shared =
+        |v| graph.tensor(v).is_some_and(|t| t.shape().len() > 1) && graph.consumers(v).len() > 1;
+    assert!(graph.initializers().keys().any(|v| shared(*v)));
+    let few = TieStep {
+        kernels: Some(3),
+        form: FormName::Gather,
+        ..TieStep::default()
+    };
+    let second = Recipe {
+        output: Some(folder.path().join("few.onnx")),
+        reshape: vec![ReshapeStep::Tie(few.clone())],
+        ..first.clone()
+    };
+    let report = run(&model, &second).report;
+    let step = &report.reshape[0];
+    let said = |c: &regraft::report::ReshapeChange| c.what.contains("share 3");
+    assert!(!step.changes.is_empty() && step.changes.iter().all(said));
+    // Few kernels come last: a rebuild behind them would undo them.
+    for (steps, why) in [
+        (vec![few.clone(), TieStep::default()], "cannot come behind"),
+        (
+            vec![TieStep {
+                max_error: Some(0.1),
+                ..few
+            }],
+            "not both",
+        ),
+        (
+            vec![TieStep {
+                form: FormName::Gather,
+                ..TieStep::default()
+            }],
+            "one tensor",
+        ),
+    ] {
+        let wrong = Recipe {
+            reshape: steps.into_iter().map(ReshapeStep::Tie).collect(),
+            output: Some(folder.path().join("wrong.onnx")),
+            ..first.clone()
+        };
+        let error = reshape(&model, &wrong, &RunOptions::default(), &Quiet).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Usage);
+        assert!(error.to_string().contains(why), "{error}");
+    }
 }
 
 #[test]

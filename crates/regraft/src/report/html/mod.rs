@@ -8,6 +8,7 @@ mod classes;
 mod connections;
 mod drawing;
 mod errors;
+mod fusion;
 mod hero;
 mod importance;
 mod layers;
@@ -56,6 +57,7 @@ fn render_with(report: &Report, detail: &Detail) -> String {
     hero::outcome(&mut page, report);
     training::section(&mut page, report);
     repeats::section(&mut page, report);
+    fusion::section(&mut page, report);
     reshape::section(&mut page, report, detail);
     widths::section(&mut page, report, detail);
     connections::section(&mut page, report, detail);

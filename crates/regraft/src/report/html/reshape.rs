@@ -1,7 +1,7 @@
 //! Edits of the topology: what each layer became, and what it costs now.
 
 use super::super::format;
-use super::super::reshape::{ReshapeChange, ReshapeFigures, TopologyFigures};
+use super::super::reshape::{PlaceTrial, ReshapeChange, ReshapeFigures, TopologyFigures};
 use super::super::schema::Report;
 use super::drawing;
 use super::page::{Detail, Page, label, sentence};
@@ -23,6 +23,7 @@ pub(super) fn section(page: &mut Page, report: &Report, detail: &Detail) {
     );
     if let Some(topology) = &report.topology {
         trials(page, topology);
+        places(page, &topology.places, detail);
     }
     for step in &report.reshape {
         one(page, step, detail);
@@ -38,6 +39,7 @@ fn one(page: &mut Page, step: &ReshapeFigures, detail: &Detail) {
         "<p>{}.</p>\n",
         sentence(&step.in_words(), SENTENCE)
     ));
+    places(page, &step.places, detail);
     let cost = |c: &ReshapeChange| c.macs.before.max(c.macs.after);
     let most = step.changes.iter().map(cost).max().unwrap_or(0).max(1) as f64;
     page.put(format_args!(
@@ -93,19 +95,47 @@ fn trials(page: &mut Page, topology: &TopologyFigures) {
     let errors = topology.trials.iter().map(|t| t.error);
     let most = errors.fold(f64::MIN_POSITIVE, f64::max);
     page.put(format_args!(
-        "<div class=\"scroll\"><table>\n<thead><tr><th>Topology</th><th>MACs</th><th>Time</th><th>Error of the output</th><th></th></tr></thead>\n<tbody>\n"
+        "<div class=\"scroll\"><table>\n<thead><tr><th>Topology</th><th>MACs</th><th>Time</th><th>Error of the output</th><th></th><th>Trained a little</th></tr></thead>\n<tbody>\n"
     ));
     for (at, trial) in topology.trials.iter().enumerate() {
         let kept = if at == topology.chosen { ", kept" } else { "" };
         let width = (trial.error / most * WIDTH).clamp(1.0, WIDTH);
         page.put(format_args!(
-            "<tr><th>{}{kept}</th><td>{}</td><td>{}</td><td><svg class=\"inline\" width=\"{WIDTH}\" height=\"10\" role=\"img\" aria-label=\"{}\"><rect class=\"is\" width=\"{width:.1}\" height=\"10\"/></svg></td><td>{}</td></tr>\n",
+            "<tr><th>{}{kept}</th><td>{}</td><td>{}</td><td><svg class=\"inline\" width=\"{WIDTH}\" height=\"10\" role=\"img\" aria-label=\"{}\"><rect class=\"is\" width=\"{width:.1}\" height=\"10\"/></svg></td><td>{}</td><td>{}</td></tr>\n",
             sentence(&trial.what, SENTENCE),
             format::si(trial.macs),
             trial.time_in_words(),
             format::percent(trial.error, 2),
             format::percent(trial.error, 2),
+            trial.trained_in_words(),
         ));
     }
     page.put(format_args!("</tbody>\n</table></div>\n"));
+}
+
+/// The edits that were tried block by block: a bar to the right is what one is worth.
+fn places(page: &mut Page, places: &[PlaceTrial], detail: &Detail) {
+    if places.is_empty() {
+        return;
+    }
+    let kept = places.iter().filter(|p| p.kept).count();
+    page.put(format_args!(
+        "<p>Edits that only training can judge, tried block by block: {kept} of {} pay for what they cost. The worth of one is by how much the error rises without it.</p>\n<div class=\"scroll\"><table>\n<thead><tr><th>Behind</th><th class=\"words\">added</th><th>MACs</th><th>Worth</th><th></th><th></th></tr></thead>\n<tbody>\n",
+        places.len()
+    ));
+    let gains = places.iter().map(|p| p.gain);
+    let most = gains.fold(f64::MIN_POSITIVE, f64::max);
+    for place in places.iter().take(detail.layers) {
+        let width = (place.gain / most * WIDTH).clamp(1.0, WIDTH);
+        let worth = format!("{:+.3} %", 100.0 * place.gain);
+        page.put(format_args!(
+            "<tr><th>{}</th><td class=\"words\">{}</td><td>{}</td><td><svg class=\"inline\" width=\"{WIDTH}\" height=\"10\" role=\"img\" aria-label=\"{worth}\"><rect class=\"is\" width=\"{width:.1}\" height=\"10\"/></svg></td><td>{worth}</td><td>{}</td></tr>\n",
+            label(&place.node),
+            sentence(&place.what, SENTENCE),
+            format::si(place.macs),
+            if place.kept { "kept" } else { "" },
+        ));
+    }
+    page.put(format_args!("</tbody>\n</table></div>\n"));
+    page.left_out(places.len().min(detail.layers), places.len(), "edits");
 }

@@ -4,15 +4,18 @@
 //! layers thin instead, all the way to the dense network in thin layers. Each is rebuilt in closed
 //! form and judged on samples that were held out; the best is the one that the whole rebuild goes on with. Thin
 //! layers spend their time elsewhere than in multiplications, so each is also timed, and one that takes longer
-//! than a budget of time allows is not taken.
+//! than a budget of time allows is not taken. In the best of them edits that only training can judge are then tried block
+//! by block (`by_block`).
+
+mod by_block;
 
 use regraft_exec::ExecOptions;
 use regraft_graph::Graph;
 use regraft_prune::Plan;
-use regraft_rebuild::depth::output_error;
 use regraft_rebuild::rebuild::{KeptAxes, NoJournal, Pair, RebuildConfig, kept_axes, rebuild};
 
 use super::apply::{Context, Topology};
+use super::by_gain::{PASSES, Placed};
 use super::step::{LinkStep, LowRankStep, ReconnectStep, ReshapeStep};
 use crate::bench::LatencyOf;
 use crate::inspect::thousands;
@@ -20,7 +23,8 @@ use crate::latency::MeasureConfig;
 use crate::model::{Model, ModelInput};
 use crate::pipeline::{Log, cost_of, rebuild_config};
 use crate::progress::{Adapter, Progress};
-use crate::report::{TopologyFigures, TopologyTrial};
+use crate::recipe::Tuning;
+use crate::report::{PlaceTrial, TopologyFigures, TopologyTrial};
 use crate::samples::Samples;
 use crate::selection::{Selection, select};
 use crate::{Error, Recipe, RunOptions};
@@ -34,6 +38,9 @@ const FOR_LINKS: f64 = 0.05;
 
 /// Share of the budget that channels are given back for one after the other, in one trial.
 const FOR_GAINS: f64 = 0.2;
+
+/// Share of the budget that stays for edits judged block by block.
+const FOR_BLOCKS: f64 = 0.04;
 
 /// Seconds that timing a trial takes at most.
 const TIMED_SECONDS: f64 = 5.0;
@@ -86,20 +93,72 @@ impl Search<'_> {
         }
         let what = "channels given back where that gains most".to_owned();
         try_one(what, self.by_gain(share, budget))?;
-        if let Some((_, wide, start)) = best_way {
-            let what = format!("{}, and shortcuts", in_words(wide));
-            try_one(what, self.linked(start, budget))?;
+        if let Some((_, wide, start)) = &best_way {
+            let what = format!("{}, and shortcuts", in_words(*wide));
+            try_one(what, self.linked(start.clone(), budget))?;
         }
         let all: Vec<&TopologyTrial> = tried.iter().map(|(_, trial)| trial).collect();
-        let chosen = self.chosen(&all);
+        let mut chosen = self.chosen(&all);
+        let mut places = Vec::new();
+        if let Some((_, wide, start)) = best_way
+            && self.recipe.tune != Tuning::None
+        {
+            let grown = self.thin(start, (budget as f64 * (1.0 - FOR_BLOCKS)) as u64);
+            places = self.grown(grown, &in_words(wide), budget, &mut tried, &mut chosen)?;
+        }
         let (mut topologies, trials): (Vec<Topology>, Vec<TopologyTrial>) =
             tried.into_iter().unzip();
         let figures = TopologyFigures {
             budget,
             chosen,
             trials,
+            places,
         };
         Ok((topologies.swap_remove(chosen), figures))
+    }
+
+    /// Tries edits block by block on a network that leaves room for them, and chooses it if it does better
+    /// than the best so far after as much training. Returns what was tried where.
+    fn grown(
+        &self,
+        thin: Result<Topology, Error>,
+        what: &str,
+        budget: u64,
+        tried: &mut Vec<(Topology, TopologyTrial)>,
+        chosen: &mut usize,
+    ) -> Result<Vec<PlaceTrial>, Error> {
+        let thin = match thin {
+            Ok(thin) => Topology::new(self.refitted(&thin)?, thin.kept),
+            // As for whole networks: a budget below what an edit can reach.
+            Err(error) => {
+                self.log.note(&format!("  {what}: {error}"));
+                return Ok(Vec::new());
+            }
+        };
+        let (grown, Placed { steps, places }) = self.by_block(&thin, budget)?;
+        if steps.is_empty() {
+            return Ok(places);
+        }
+        let n = places.iter().filter(|p| p.kept).count();
+        let (topology, mut trial) =
+            self.tried(format!("{what}, and edits in {n} places"), grown)?;
+        let (best, best_trial) = &mut tried[*chosen];
+        let context = self.context(None);
+        let before = context.error(&context.trained(best, self.log)?)?;
+        let after = context.error(&context.trained(&topology, self.log)?)?;
+        (best_trial.trained, trial.trained) = (Some(before), Some(after));
+        self.log.note(&format!(
+            "  after {PASSES} passes over the whole network: output error {after:.4}, {before:.4} without them"
+        ));
+        let is_fast = |t: &TopologyTrial| match self.recipe.latency {
+            Some(limit) => t.time.is_some_and(|time| time <= limit),
+            None => true,
+        };
+        if after < before && is_fast(&trial) {
+            *chosen = tried.len();
+        }
+        tried.push((topology, trial));
+        Ok(places)
     }
 
     /// Returns the trial of the least error that is fast enough; the fastest where none is.
@@ -154,6 +213,7 @@ impl Search<'_> {
             macs,
             time,
             error,
+            trained: None,
         };
         Ok((topology, trial))
     }
@@ -222,15 +282,19 @@ impl Search<'_> {
         step: &ReshapeStep,
         plan: Option<&Plan>,
     ) -> Result<Topology, Error> {
-        let context = Context {
+        let done = self.context(plan).edit(start, step, self.log)?;
+        Ok(Topology::new(done.edited.graph, done.kept))
+    }
+
+    /// Returns what edits work with.
+    fn context<'b>(&'b self, plan: Option<&'b Plan>) -> Context<'b> {
+        Context {
             teacher: self.teacher,
             plan,
             samples: self.samples,
             recipe: self.recipe,
             exec: self.exec,
-        };
-        let done = context.edit(start, step, self.log)?;
-        Ok(Topology::new(done.edited.graph, done.kept))
+        }
     }
 
     /// Refits a network in closed form and makes its layers as thin as the budget says.
@@ -268,10 +332,11 @@ impl Search<'_> {
     /// Returns the output's relative squared error on held-out samples, as it is or after the closed
     /// form, whichever is smaller: a network that was tuned already loses by it.
     fn judge(&self, topology: &Topology) -> Result<f64, Error> {
-        let feeds = self.samples.held_out_feeds();
-        let error = |graph: &Graph| output_error(graph, &self.teacher.graph, &feeds, self.exec);
+        let context = self.context(None);
         let refitted = self.refitted(topology)?;
-        Ok(error(&topology.graph)?.min(error(&refitted)?))
+        Ok(context
+            .error(&topology.graph)?
+            .min(context.error(&refitted)?))
     }
 }
 

@@ -1,0 +1,269 @@
+//! Where an edit that adds something is worth most.
+//!
+//! A gate of one or a residual block of zeros changes nothing before it is trained, so that a closed form cannot
+//! judge it. All places get an edit at once and a few passes over the whole network train it. Then the
+//! edit of one place alone is set back to what changes nothing: by how much the error on held-out
+//! samples rises is what the edit is worth there. Of all edits and places those stay that are worth
+//! most for their multiply-accumulates, as long as the budget allows.
+
+use std::collections::BTreeSet;
+
+use regraft_graph::Graph;
+use regraft_rebuild::depth::output_error;
+use regraft_rebuild::rebuild::{NoJournal, Pair, RebuildConfig, TuneConfig, rebuild};
+
+use super::apply::{Context, Topology};
+use super::step::ReshapeStep;
+use crate::inspect::thousands;
+use crate::pipeline::{Log, cost_of, rebuild_config};
+use crate::progress::{Adapter, Progress};
+use crate::recipe::Tuning;
+use crate::report::PlaceTrial;
+use crate::{Error, ErrorKind};
+
+/// Passes over the samples that an edit is trained for before it is judged.
+pub(super) const PASSES: usize = 12;
+
+/// One edit at one place, and what it is worth there.
+struct Candidate {
+    /// The number of the edit.
+    kind: usize,
+    trial: PlaceTrial,
+}
+
+impl Candidate {
+    fn per_mac(&self) -> f64 {
+        self.trial.gain / self.trial.macs.max(1) as f64
+    }
+}
+
+/// Edits at the places where they are worth most.
+pub(super) struct Placed {
+    /// Each edit that has a place, at its places alone.
+    pub(super) steps: Vec<ReshapeStep>,
+    /// Every edit at every place, the most worth for its cost first.
+    pub(super) places: Vec<PlaceTrial>,
+}
+
+impl Context<'_> {
+    /// Returns a step that is to be placed by gain, at the places that pay for it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] if the run trains nothing, [`ErrorKind::Model`] if no place pays.
+    pub(super) fn placed(
+        &self,
+        start: &Topology,
+        step: &ReshapeStep,
+        max_macs: f64,
+        log: &Log<'_>,
+    ) -> Result<(ReshapeStep, Vec<PlaceTrial>), Error> {
+        if self.recipe.tune == Tuning::None {
+            return Err(Error::usage(format!(
+                "{} by gain has to be trained, and nothing is tuned",
+                step.name()
+            ))
+            .with_hint("leave `--tune none` out"));
+        }
+        let own = cost_of(&start.graph)?.macs;
+        let room = (max_macs * own as f64) as u64;
+        let found = self.by_gain(start, std::slice::from_ref(step), room, log)?;
+        let Some(step) = found.steps.into_iter().next() else {
+            return Err(Error::new(
+                ErrorKind::Model,
+                format!("{} pays nowhere in this network", step.name()),
+            )
+            .with_hint(format!(
+                "the best of {} places is worth {:.2e} of the output's error; a larger --max-macs allows dearer ones",
+                found.places.len(),
+                found.places.first().map_or(0.0, |p| p.gain)
+            )));
+        };
+        Ok((step, found.places))
+    }
+
+    /// Returns where the edits of `kinds` are worth most for what they cost, in a network of at most `budget`
+    /// multiply-accumulates.
+    pub(super) fn by_gain(
+        &self,
+        start: &Topology,
+        kinds: &[ReshapeStep],
+        budget: u64,
+        log: &Log<'_>,
+    ) -> Result<Placed, Error> {
+        let mut candidates = Vec::new();
+        for (kind, step) in kinds.iter().enumerate() {
+            log.check()?;
+            match self.worth(start, step, log) {
+                Ok(trials) => {
+                    let found = trials.into_iter();
+                    candidates.extend(found.map(|trial| Candidate { kind, trial }));
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
+                // An edit that finds no place in this network is none to try.
+                Err(error) => log.note(&format!("  {}: {error}", step.name())),
+            }
+        }
+        candidates.sort_by(|a, b| b.per_mac().total_cmp(&a.per_mac()));
+        let own = cost_of(&start.graph)?.macs;
+        choose(&mut candidates, budget.saturating_sub(own));
+        let kept = |kind| {
+            let of_kind = candidates
+                .iter()
+                .filter(move |c| c.kind == kind && c.trial.kept);
+            of_kind
+                .map(|c| c.trial.node.clone())
+                .collect::<Vec<String>>()
+        };
+        let at_places = kinds
+            .iter()
+            .enumerate()
+            .map(|(kind, step)| (step, kept(kind)));
+        let steps = at_places
+            .filter(|(_, only)| !only.is_empty())
+            .map(|(step, only)| step.at(only))
+            .collect();
+        let places: Vec<PlaceTrial> = candidates.into_iter().map(|c| c.trial).collect();
+        for place in places.iter().filter(|p| p.kept) {
+            log.note(&format!(
+                "  {} behind `{}`: worth {:.2e} of the output's error for {} MACs",
+                place.edit,
+                place.node,
+                place.gain,
+                thousands(place.macs)
+            ));
+        }
+        Ok(Placed { steps, places })
+    }
+
+    /// Trains an edit at all of its places, and returns what it is worth at each.
+    fn worth(
+        &self,
+        start: &Topology,
+        step: &ReshapeStep,
+        log: &Log<'_>,
+    ) -> Result<Vec<PlaceTrial>, Error> {
+        let done = self.edit(start, step, log)?;
+        if done.edited.changes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let everywhere = Topology::new(done.edited.graph, done.kept);
+        let trained = self.trained(&everywhere, log)?;
+        let whole = self.error(&trained)?;
+        let own = cost_of(&start.graph)?.macs;
+        let mut nodes = BTreeSet::new();
+        let mut trials = Vec::new();
+        for change in &done.edited.changes {
+            log.check()?;
+            if !nodes.insert(&change.node) {
+                continue;
+            }
+            let alone = self.edit(start, &step.at(vec![change.node.clone()]), log)?;
+            let alone = alone.edited.graph;
+            let without = undone(&trained, &start.graph, &alone)?;
+            trials.push(PlaceTrial {
+                edit: step.name().to_owned(),
+                node: change.node.clone(),
+                what: change.what.clone(),
+                macs: cost_of(&alone)?.macs.saturating_sub(own),
+                gain: self.error(&without)? - whole,
+                kept: false,
+            });
+        }
+        log.note(&format!(
+            "  {} in {} places: output error {whole:.4} after {PASSES} passes",
+            step.name(),
+            trials.len()
+        ));
+        Ok(trials)
+    }
+
+    /// Returns a network rebuilt in closed form and trained for [`PASSES`] passes.
+    pub(super) fn trained(&self, topology: &Topology, log: &Log<'_>) -> Result<Graph, Error> {
+        let pair = Pair {
+            dense: &self.teacher.graph,
+            teacher: &self.teacher.graph,
+            pruned: &topology.graph,
+            kept: &topology.kept,
+        };
+        let config = rebuild_config(self.recipe, self.samples, self.exec);
+        let config = RebuildConfig {
+            tune: Some(TuneConfig {
+                epochs: 0,
+                joint_epochs: Some(PASSES),
+                ..config.tune.unwrap_or_default()
+            }),
+            ..config
+        };
+        let feeds = self.samples.feeds();
+        let rebuilt = rebuild(pair, &feeds, &config, &NoJournal, &Adapter::new(log))?;
+        Ok(rebuilt.graph)
+    }
+
+    /// Returns the output's relative squared error on held-out samples.
+    pub(super) fn error(&self, graph: &Graph) -> Result<f64, Error> {
+        let feeds = self.samples.held_out_feeds();
+        Ok(output_error(graph, &self.teacher.graph, &feeds, self.exec)?)
+    }
+}
+
+/// Keeps the candidates, in order, that are worth something and fit into `room`, one for each place.
+fn choose(candidates: &mut [Candidate], mut room: u64) {
+    let mut places: BTreeSet<String> = BTreeSet::new();
+    for candidate in candidates {
+        let PlaceTrial {
+            node, macs, gain, ..
+        } = &candidate.trial;
+        if *gain > 0.0 && *macs <= room && !places.contains(node) {
+            room -= macs;
+            places.insert(node.clone());
+            candidate.trial.kept = true;
+        }
+    }
+}
+
+/// Returns a trained network in which what an edit added at one place is what it was at first: the
+/// initializers that the network with that place alone has and the network before has not.
+fn undone(trained: &Graph, before: &Graph, alone: &Graph) -> Result<Graph, Error> {
+    let mut edit = trained.edit();
+    for value in alone.initializers().keys() {
+        let name = &alone.value(*value).name;
+        if before.find_value(name).is_some() {
+            continue;
+        }
+        if let (Some(there), Some(tensor)) = (trained.find_value(name), alone.tensor(*value)) {
+            edit.set_initializer(there, tensor.clone());
+        }
+    }
+    Ok(edit.finish()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(node: &str, macs: u64, gain: f64) -> Candidate {
+        Candidate {
+            kind: 0,
+            trial: PlaceTrial {
+                node: node.to_owned(),
+                macs,
+                gain,
+                ..PlaceTrial::default()
+            },
+        }
+    }
+
+    #[test]
+    fn one_edit_a_place_as_long_as_it_pays_and_fits() {
+        let mut all = vec![
+            candidate("a", 10, 0.9),
+            candidate("a", 10, 0.8),
+            candidate("b", 95, 0.7),
+            candidate("c", 80, 0.5),
+            candidate("d", 5, -0.1),
+        ];
+        choose(&mut all, 100);
+        let kept: Vec<bool> = all.iter().map(|c| c.trial.kept).collect();
+        assert_eq!(kept, [true, false, false, true, false]);
+    }
+}
