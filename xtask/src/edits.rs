@@ -290,10 +290,11 @@ impl Bench<'_> {
             });
         };
         let judged = self.judged(&given.pruned, &after, None)?;
+        // The mean of a network with itself is the network; the closed form then moves it a little.
         let moved = judged["moved"].as_f64().unwrap_or(f64::INFINITY);
         Ok(Row {
-            line: format!("{head} yes | {moved:.0e} | – | – | – |"),
-            is_wrong: moved > EXACT,
+            line: format!("{head} no | {moved:.0e} | – | – | – |"),
+            is_wrong: !moved.is_finite(),
         })
     }
 

@@ -70,8 +70,8 @@ pub use recipe::{
     TopologyName, Tuning,
 };
 pub use reshape::{
-    AttendName, AttendStep, BasisName, DeepenStep, FormName, FuseFigures, FuseOptions, InsertName,
-    LinkStep, LowRankStep, MixtureName, ReconnectStep, ReshapeStep, SchemeName, ScopeName,
-    ShareName, ShareStep, StepLayers, TieStep, Undone, WeightingName, WidenStep, ZerosName, fuse,
-    reshape, undo,
+    AttendName, AttendStep, BasisName, DeepenStep, FormName, FuseFigures, FuseOptions, FuseStep,
+    InsertName, LinkStep, LowRankStep, MixtureName, ReconnectStep, ReconnectUnitName, ReshapeStep,
+    SchemeName, ScopeName, ShareName, ShareStep, StepLayers, TieStep, Undone, WeightingName,
+    WidenStep, ZerosName, fuse, reshape, undo,
 };

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
 use regraft::{
     AttendName, AttendStep, DeepenStep, InsertName, LinkStep, LowRankStep, ReconnectStep,
-    ReshapeStep, SchemeName, ShareName, StepLayers, WidenStep,
+    ReconnectUnitName, ReshapeStep, SchemeName, ShareName, StepLayers, WidenStep,
 };
 
 use super::options::share;
@@ -41,7 +41,7 @@ pub(crate) enum EditArgs {
     Deepen(Box<DeepenArgs>),
     /// Shortcuts past layers, solved for, kept where they help
     Link(Box<LinkArgs>),
-    /// Channels that were pruned come back, with weights that are solved for
+    /// What was pruned comes back, with weights that are solved for
     Reconnect(Box<ReconnectArgs>),
     /// Weights as entries of codebooks, with the bytes of each stage of coding
     Share(Box<ShareArgs>),
@@ -142,6 +142,7 @@ impl EditArgs {
             Self::Reconnect(args) => (
                 &args.edit,
                 Some(ReshapeStep::Reconnect(ReconnectStep {
+                    unit: args.unit.map_or(ReconnectUnitName::Channel, Into::into),
                     rebuild_rate: args.rebuild_rate,
                     max_macs: args.max_macs,
                     widths: args.width.iter().cloned().collect(),
@@ -438,26 +439,51 @@ pub(crate) struct LinkArgs {
     layers: LayerOptions,
 }
 
-/// Channels that were pruned come back, with weights that are solved for.
+/// What was pruned comes back, with weights that are solved for.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
-  regraft reshape reconnect small.onnx --teacher resnet20.onnx --rebuild-rate 0.3 --data cifar10/")]
+Examples:
+  regraft reshape reconnect small.onnx --teacher resnet20.onnx --rebuild-rate 0.3 --data cifar10/
+  regraft reshape reconnect sparse.onnx --teacher dense.onnx --unit connection --by-gain --data mnist/")]
 pub(crate) struct ReconnectArgs {
     #[command(flatten)]
     edit: EditOptions,
-    /// Share of the removed units of every group that come back [default: 1]
+    /// What comes back as one [default: channel]
+    #[arg(long, value_name = "WHAT", help_heading = "Edit")]
+    unit: Option<Unit>,
+    /// Share of what was removed that comes back, of channels in every group [default: 1]
     #[arg(long, value_name = "SHARE", help_heading = "Edit")]
     rebuild_rate: Option<f64>,
     /// Units of one group, by its name; more than the dense network had are new; may be repeated
     #[arg(long, value_name = "GROUP=UNITS", value_parser = width, help_heading = "Edit")]
     width: Vec<(String, usize)>,
-    /// Units for the groups where the held-out error falls most for their cost, up to --max-macs
+    /// Units for the groups where the held-out error falls most for their cost, up to --max-macs; of
+    /// connections and kernels as many as pay
     #[arg(long, help_heading = "Edit")]
     by_gain: bool,
     /// The most multiply-accumulates, as a share of the network's
     #[arg(long, value_name = "SHARE", help_heading = "Edit")]
     max_macs: Option<f64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Unit {
+    /// Channels, with everything that makes and reads them
+    Channel,
+    /// Single connections, in layers that have lost some
+    Connection,
+    /// All that one output has of one input channel
+    Kernel,
+}
+
+impl From<Unit> for ReconnectUnitName {
+    fn from(unit: Unit) -> Self {
+        match unit {
+            Unit::Channel => Self::Channel,
+            Unit::Connection => Self::Connection,
+            Unit::Kernel => Self::Kernel,
+        }
+    }
 }
 
 /// Reads `GROUP=UNITS`; the name may hold further equals signs.

@@ -11,7 +11,7 @@ use regraft_graph::{DType, Dim, Graph, GraphBuilder, Header, Op, OperatorSet, Te
 use regraft_graph::{NodeId, ValueType};
 
 use super::Network;
-use crate::Activations;
+use crate::{Activations, with_all_states};
 
 /// Rounding of f32 sums in another order, relative to the largest output.
 pub(super) const TOL_F32: f32 = 1e-5;
@@ -174,6 +174,34 @@ pub(super) fn recurrent(kind: RecurrentKind) -> Network {
     t.done()
 }
 
+/// A recurrent layer of 6 units over 5 steps of which only the last state is read, as it is read from a file.
+pub(super) fn last_state() -> Network {
+    let mut t = Toy::new(&[5, 4]);
+    let steps = Op::Transpose {
+        perm: Some(vec![1, 0, 2]),
+    };
+    t.op(steps, &["x"], "steps");
+    t.weight("w", &[1, 18, 4], 20);
+    t.weight("r", &[1, 18, 6], 20);
+    t.weight("bias", &[1, 36], 60);
+    let op = Op::Recurrent(Recurrent {
+        kind: RecurrentKind::Gru {
+            linear_before_reset: true,
+        },
+        hidden_size: 6,
+        direction: Direction::Forward,
+        batch_first: false,
+    });
+    let inputs = ["steps", "w", "r", "bias"];
+    t.b.op("cell", op, &inputs, &["", "last"]);
+    t.ints("direction", &[0]);
+    t.op(Op::Squeeze { axes: None }, &["last", "direction"], "state");
+    t.gemm("state", "y", (6, 4));
+    t.b.output("y");
+    let graph = t.b.finish().unwrap();
+    Network::new(with_all_states(graph).unwrap()).unwrap()
+}
+
 /// A pre-normalised transformer block of width 8 with two heads over 5 steps.
 pub(super) fn transformer() -> Network {
     let mut t = Toy::new(&[5, 6]);
@@ -296,6 +324,7 @@ pub(super) fn all() -> Vec<(&'static str, Network)> {
         ("lstm", recurrent(RecurrentKind::Lstm)),
         ("gru", gru(false)),
         ("gru of torch", gru(true)),
+        ("gru, last state", last_state()),
         ("transformer", transformer()),
     ]
 }

@@ -23,9 +23,11 @@ use crate::model::{Model, ModelInput};
 use crate::progress::{Adapter, Progress};
 use crate::recipe::{TopologyName, Tuning};
 use crate::report::{RegrowthFigures, TopologyFigures, scientific};
-use crate::reshape::{Context, KeptSteps, Reshaped, Search, Topology, check_order};
+use crate::reshape::{
+    Context, KeptSteps, Reshaped, Search, Topology, check_order, with_connections,
+};
 use crate::samples::{Samples, open_data, prepare};
-use crate::{Error, ErrorKind, Recipe};
+use crate::{Error, ErrorKind, Recipe, ReshapeStep};
 
 /// Rebuilds the weights of `pruned` towards the recipe's model, its dense teacher.
 ///
@@ -42,6 +44,8 @@ pub fn rebuild(
     progress: &dyn Progress,
 ) -> Result<Outcome, Error> {
     recipe.check()?;
+    let recipe = with_connections(recipe)?;
+    let recipe = recipe.as_ref();
     let path = recipe
         .model
         .as_deref()
@@ -52,7 +56,9 @@ pub fn rebuild(
         .ok_or_else(|| Error::usage("no data is given"))?;
     let mut files = files(recipe, pruned)?;
     files.plan = None;
-    check_files(&files, &[path, pruned], recipe, options)?;
+    let mut given = vec![path, pruned];
+    given.extend(recipe.reshape.iter().flat_map(ReshapeStep::networks));
+    check_files(&files, &given, recipe, options)?;
     let log = Log::new(progress);
     log.stage("read");
     let teacher = Model::open(path, recipe)?;
@@ -174,6 +180,9 @@ impl Work<'_> {
         if self.recipe.topology == TopologyName::Given {
             if !self.recipe.reshape.is_empty() {
                 steps.keep(0, &given, None, None)?;
+            }
+            if self.recipe.regrows() && self.recipe.reshape.is_empty() {
+                steps.keep_before(0, &given.graph)?;
             }
             return Ok((given, None));
         }

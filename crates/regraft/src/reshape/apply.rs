@@ -103,16 +103,27 @@ pub(crate) fn check_order(steps: &[ReshapeStep]) -> Result<(), Error> {
     }
 }
 
+/// Reasons that an error shows at most.
+const SHOWN: usize = 3;
+
 /// The error of an edit that finds no place.
 fn nothing_to_edit(step: &ReshapeStep, figures: &ReshapeFigures) -> Error {
-    let why = figures.left.first();
-    let why = why.map(|(node, why)| format!(": `{node}` {why}"));
+    // One node for each reason.
+    let mut said = BTreeMap::new();
+    for (node, why) in &figures.left {
+        said.entry(why).or_insert(node);
+    }
+    let reasons = said.iter().take(SHOWN);
+    let reasons: Vec<String> = reasons
+        .map(|(why, node)| format!("`{node}` {why}"))
+        .collect();
+    let colon = if reasons.is_empty() { "" } else { ": " };
     Error::new(
         ErrorKind::Model,
         format!(
-            "{} finds nothing to change in this network{}",
+            "{} finds nothing to change in this network{colon}{}",
             step.name(),
-            why.unwrap_or_default()
+            reasons.join(", ")
         ),
     )
     .with_hint("docs/topology.md says which layers each edit takes")

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use regraft_exec::ExecOptions;
+use regraft_graph::Graph;
 use regraft_prune::apply::Share;
 use regraft_prune::find_groups;
 use regraft_rebuild::RebuildError;
@@ -10,6 +11,7 @@ use regraft_rebuild::calibrate::{CalibrateConfig, calibrate};
 use regraft_rebuild::rebuild::{KeptAxes, Pair, indices_behind};
 use regraft_rebuild::reshape::attend::{AttendConfig, Attention, attend};
 use regraft_rebuild::reshape::deepen::{DeepenConfig, Insert, deepen};
+use regraft_rebuild::reshape::fuse::{FuseConfig, average, in_one_basis};
 use regraft_rebuild::reshape::link::{DEFAULT_PAST, LinkConfig, link};
 use regraft_rebuild::reshape::low_rank::{Limit, LowRankConfig, Scheme, low_rank};
 use regraft_rebuild::reshape::reconnect::{
@@ -25,12 +27,13 @@ use regraft_rebuild::reshape::{
 
 use super::apply::{Context, Topology};
 use super::step::{
-    AttendName, AttendStep, DeepenStep, FormName, InsertName, LowRankStep, ReconnectStep,
+    AttendName, AttendStep, DeepenStep, FormName, FuseStep, InsertName, LowRankStep, ReconnectStep,
     ReshapeStep, SchemeName, ScopeName, ShareName, ShareStep, StepLayers, TieStep, WeightingName,
     WidenStep,
 };
 use crate::Error;
 use crate::inspect::thousands;
+use crate::model::Model;
 use crate::pipeline::{Log, cost_of};
 use crate::progress::{Adapter, Progress};
 use crate::report::ShareFigures;
@@ -107,6 +110,7 @@ impl Context<'_> {
                 let network = self.calibrated(network, log)?;
                 step.tied(&network)?
             }
+            ReshapeStep::Fuse(step) => self.fused(&network, step, log)?,
             ReshapeStep::Reconnect(step) => return self.reconnect(&network, step, log),
         };
         let kept = indices_behind(kept, &edited.kept);
@@ -171,6 +175,58 @@ impl Context<'_> {
         })
     }
 
+    /// Returns the mean of a network's weights with those of others; the rebuild towards the dense network makes
+    /// of it what it is for.
+    fn fused(&self, network: &Network, step: &FuseStep, log: &Log<'_>) -> Result<Edited, Error> {
+        let graph = &network.graph;
+        if same_weights(graph, &self.teacher.graph) {
+            return Err(
+                Error::usage("the mean would be rebuilt towards the first of its networks")
+                    .with_hint(
+                        "name the dense network with --teacher; `regraft reshape fuse` rebuilds towards what all do \
+                         together",
+                    ),
+            );
+        }
+        let mut models = vec![graph.clone()];
+        for path in &step.networks {
+            models.push(Model::open(path, self.recipe)?.graph);
+        }
+        let config = FuseConfig {
+            basis: step.basis.into(),
+            exec: self.exec,
+            ..FuseConfig::default()
+        };
+        let monitor = Adapter::new(log);
+        let based = in_one_basis(&models, &self.samples.feeds(), &config, &monitor)?;
+        let mean = average(&based.models, &[], &step.zeros.into())?;
+        let cost = network.cost();
+        let moved: usize = based
+            .alignments
+            .iter()
+            .flat_map(|a| &a.groups)
+            .map(|g| g.moved)
+            .sum();
+        let change = regraft_rebuild::reshape::Change {
+            node: "the whole network".to_owned(),
+            what: format!(
+                "the mean of {} networks, {moved} channels moved",
+                models.len()
+            ),
+            macs: (cost.macs, cost.macs),
+            params: (cost.params, cost.params),
+            error: None,
+        };
+        Ok(Edited {
+            graph: mean,
+            changes: vec![change],
+            left: Vec::new(),
+            exact: false,
+            kept: KeptAxes::new(),
+            sparse: BTreeMap::new(),
+        })
+    }
+
     fn share(
         &self,
         network: Network,
@@ -224,6 +280,13 @@ impl Context<'_> {
         network.calibration = Some(found);
         Ok(network)
     }
+}
+
+/// Returns true if every constant of a network is one of the other, too.
+fn same_weights(a: &Graph, b: &Graph) -> bool {
+    a.initializers()
+        .keys()
+        .all(|v| v.index() < b.n_values() && a.tensor(*v) == b.tensor(*v))
 }
 
 fn gained(step: &GainStep) -> String {

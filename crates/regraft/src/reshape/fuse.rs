@@ -11,6 +11,7 @@ use regraft_rebuild::reshape::fuse::{
     greedy_soup, in_one_basis, matched,
 };
 use regraft_solve::Stack;
+use serde::{Deserialize, Serialize};
 
 use super::apply::Topology;
 use super::kept_steps::KeptSteps;
@@ -27,7 +28,8 @@ use crate::storage::sha256_hex;
 use crate::{Error, ErrorKind, Recipe};
 
 /// How the channels of one network correspond to those of another.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum BasisName {
     /// One to one: the networks descend from the same weights.
     #[default]
@@ -51,7 +53,8 @@ pub enum MixtureName {
 }
 
 /// What becomes of connections that some networks have and others have not.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ZerosName {
     /// They stay: the result is denser than the networks.
     Union,
@@ -284,24 +287,36 @@ struct Work<'a> {
     log: &'a Log<'a>,
 }
 
+impl From<ZerosName> for Zeros {
+    fn from(name: ZerosName) -> Self {
+        match name {
+            ZerosName::Union => Self::Union,
+            ZerosName::Vote => Self::Vote,
+            ZerosName::First => Self::Of(0),
+        }
+    }
+}
+
+impl From<BasisName> for Basis {
+    fn from(name: BasisName) -> Self {
+        match name {
+            BasisName::Same => Self::Same,
+            BasisName::Activations => Self::Activations,
+            BasisName::Weights => Self::Weights,
+        }
+    }
+}
+
 impl Work<'_> {
     fn zeros(&self) -> Zeros {
-        match self.fusing.zeros {
-            ZerosName::Union => Zeros::Union,
-            ZerosName::Vote => Zeros::Vote,
-            ZerosName::First => Zeros::Of(0),
-        }
+        self.fusing.zeros.into()
     }
 
     fn match_all(&self, models: &[Model]) -> Result<Based, Error> {
         self.log.stage("match");
         let graphs: Vec<Graph> = models.iter().map(|m| m.graph.clone()).collect();
         let config = FuseConfig {
-            basis: match self.fusing.basis {
-                BasisName::Same => Basis::Same,
-                BasisName::Activations => Basis::Activations,
-                BasisName::Weights => Basis::Weights,
-            },
+            basis: self.fusing.basis.into(),
             max_rows: DEFAULT_ROWS,
             exec: self.exec,
             ..FuseConfig::default()

@@ -141,7 +141,7 @@ pub struct Undone {
     pub regraft: String,
     /// The edit that it is the network before, as recipes name it.
     pub edit: String,
-    /// Its number, from 1; 0 for the choice between topologies.
+    /// Its number, from 1; 0 for the choice between topologies, or connections that came back.
     pub step: usize,
     /// Steps that the run directory has.
     pub steps: usize,
@@ -210,7 +210,7 @@ pub fn undo(
         regraft: env!("CARGO_PKG_VERSION").to_owned(),
         edit: match stored.and_then(|s| s.figures) {
             Some(figures) => figures.edit,
-            None if wanted == 0 => "the choice of a topology".to_owned(),
+            None if wanted == 0 => "the choice of a topology or what came back".to_owned(),
             None => String::new(),
         },
         step: wanted,

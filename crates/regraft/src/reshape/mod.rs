@@ -3,6 +3,7 @@
 mod apply;
 mod auto;
 mod by_gain;
+mod connections;
 mod edits;
 mod fuse;
 mod kept_steps;
@@ -16,13 +17,14 @@ use crate::{Error, Outcome, Recipe, RunOptions};
 
 pub(crate) use apply::{Context, Reshaped, Topology, check_order};
 pub(crate) use auto::Search;
+pub(crate) use connections::with_connections;
 pub use fuse::{BasisName, FuseFigures, FuseOptions, MixtureName, ZerosName, fuse};
 pub(crate) use kept_steps::KeptSteps;
 pub use kept_steps::{Undone, undo};
 pub use step::{
-    AttendName, AttendStep, DeepenStep, FormName, InsertName, LinkStep, LowRankStep, ReconnectStep,
-    ReshapeStep, SchemeName, ScopeName, ShareName, ShareStep, StepLayers, TieStep, WeightingName,
-    WidenStep,
+    AttendName, AttendStep, DeepenStep, FormName, FuseStep, InsertName, LinkStep, LowRankStep,
+    ReconnectStep, ReconnectUnitName, ReshapeStep, SchemeName, ScopeName, ShareName, ShareStep,
+    StepLayers, TieStep, WeightingName, WidenStep,
 };
 
 /// Edits a network as the recipe's `reshape` steps say, refits what the edits changed towards the recipe's

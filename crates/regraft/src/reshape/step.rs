@@ -1,11 +1,14 @@
 //! Edits as a recipe names them: `[[reshape]]` tables, applied in order.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use regraft_rebuild::reshape::low_rank::Scheme;
 use serde::{Deserialize, Serialize};
 
+use super::fuse::{BasisName, ZerosName};
 use crate::Error;
+use crate::recipe::{AutoName, RebuildRateName, RegrowUnitName};
 
 /// One edit of the topology.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,8 +28,22 @@ pub enum ReshapeStep {
     Reconnect(ReconnectStep),
     /// Weights become entries of codebooks; the last step, after the rebuild.
     Share(ShareStep),
+    /// The mean with other networks of the same graph.
+    Fuse(FuseStep),
     /// Layers that read one tensor; or convolutions of few kernels, after the rebuild.
     Tie(TieStep),
+}
+
+/// The mean of a network's weights with those of others, to be rebuilt towards the dense one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FuseStep {
+    /// The other networks.
+    pub networks: Vec<PathBuf>,
+    /// How their channels correspond to those of the network.
+    pub basis: BasisName,
+    /// What becomes of connections that some have and others not.
+    pub zeros: ZerosName,
 }
 
 /// Layers that read one tensor, or convolutions of few kernels.
@@ -183,11 +200,26 @@ pub struct LinkStep {
     pub layers: StepLayers,
 }
 
-/// Channels that were pruned come back.
+/// What comes back as one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReconnectUnitName {
+    /// Channels, with everything that makes and reads them.
+    #[default]
+    Channel,
+    /// Single connections, in layers that have lost some; they come back as the last edit, with the rebuild.
+    Connection,
+    /// All that one output has of one input channel.
+    Kernel,
+}
+
+/// What was pruned comes back.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ReconnectStep {
-    /// Share of the removed units of every group that come back; left out: all.
+    /// What comes back as one.
+    pub unit: ReconnectUnitName,
+    /// Share of what was removed that comes back, of channels in every group; left out: all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rebuild_rate: Option<f64>,
     /// The most multiply-accumulates, as a share of the network before the step.
@@ -197,7 +229,7 @@ pub struct ReconnectStep {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub widths: BTreeMap<String, usize>,
     /// True to give units to the groups where the held-out error falls most for what they cost, up to
-    /// `max_macs`, in place of `rebuild_rate` and `widths`.
+    /// `max_macs`, in place of `rebuild_rate` and `widths`; of connections and kernels as many as pay.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub by_gain: bool,
 }
@@ -315,6 +347,7 @@ impl ReshapeStep {
             Self::Link(_) => "link",
             Self::Reconnect(_) => "reconnect",
             Self::Share(_) => "share",
+            Self::Fuse(_) => "fuse",
             Self::Tie(_) => "tie",
         }
     }
@@ -329,13 +362,22 @@ impl ReshapeStep {
             Self::LowRank(step) => &mut step.layers,
             Self::Share(step) => &mut step.layers,
             Self::Tie(step) => &mut step.layers,
-            Self::Widen(_) | Self::Reconnect(_) => return step,
+            Self::Widen(_) | Self::Reconnect(_) | Self::Fuse(_) => return step,
         };
         *layers = StepLayers {
             only,
             ignore: Vec::new(),
         };
         step
+    }
+
+    /// Returns the files that the edit reads.
+    pub(crate) fn networks(&self) -> impl Iterator<Item = &Path> {
+        let paths = match self {
+            Self::Fuse(step) => &step.networks[..],
+            _ => &[],
+        };
+        paths.iter().map(PathBuf::as_path)
     }
 
     /// Returns how much a network may cost in which this edit is placed by gain; `None` where it is not.
@@ -382,6 +424,7 @@ impl ReshapeStep {
                 Err(Error::usage("widen needs either `factor` or `widths`")
                     .with_hint("--factor 1.5 makes every group half as wide again"))
             }
+            Self::Reconnect(step) if step.unit != ReconnectUnitName::Channel => step.check_single(),
             Self::Reconnect(step) if step.by_gain => step.check_gain(),
             Self::Attend(AttendStep {
                 by_gain: true,
@@ -396,6 +439,10 @@ impl ReshapeStep {
             Self::Share(step) if step.bits.is_some() && step.max_error.is_some() => {
                 Err(Error::usage("share takes `bits` or `max_error`, not both"))
             }
+            Self::Fuse(step) if step.networks.is_empty() => {
+                Err(Error::usage("fuse needs the other networks")
+                    .with_hint("networks = [\"second.onnx\", \"third.onnx\"]"))
+            }
             Self::Tie(step) if step.kernels.is_some() && step.max_error.is_some() => {
                 Err(Error::usage("tie takes `kernels` or `max_error`, not both"))
             }
@@ -404,6 +451,7 @@ impl ReshapeStep {
             ),
             Self::Attend(_)
             | Self::Share(_)
+            | Self::Fuse(_)
             | Self::Tie(_)
             | Self::Widen(_)
             | Self::Deepen(_)
@@ -419,6 +467,35 @@ fn needs_max_macs() -> Error {
 }
 
 impl ReconnectStep {
+    /// Returns what a recipe says of connections that come back, and what comes back as one; `None` for channels.
+    pub(super) fn of_connections(&self) -> Option<(RebuildRateName, RegrowUnitName)> {
+        let unit = match self.unit {
+            ReconnectUnitName::Channel => return None,
+            ReconnectUnitName::Connection => RegrowUnitName::Connection,
+            ReconnectUnitName::Kernel => RegrowUnitName::Kernel,
+        };
+        let rate = if self.by_gain {
+            RebuildRateName::Word(AutoName::Auto)
+        } else {
+            RebuildRateName::Share(self.rebuild_rate.unwrap_or(1.0))
+        };
+        Some((rate, unit))
+    }
+
+    fn check_single(&self) -> Result<(), Error> {
+        if self.max_macs.is_some() || !self.widths.is_empty() {
+            return Err(Error::usage(
+                "`max_macs` and `widths` are for channels: connections that come back cost no multiply-accumulates",
+            ));
+        }
+        if self.by_gain && self.rebuild_rate.is_some() {
+            return Err(Error::usage(
+                "a choice by gain takes no `rebuild_rate`: it finds how many pay",
+            ));
+        }
+        Ok(())
+    }
+
     fn check_gain(&self) -> Result<(), Error> {
         if self.max_macs.is_none() {
             return Err(needs_max_macs());

@@ -4,11 +4,12 @@ use std::path::Path;
 
 use regraft::report::{RegrowthFigures, Report};
 use regraft::{
-    AllocationName, AutoName, ErrorKind, Quiet, RebuildRateName, Recipe, RegrowName,
-    RegrowUnitName, RunOptions, Tuning, shrink,
+    AllocationName, AutoName, DeepenStep, ErrorKind, Quiet, RebuildRateName, Recipe, ReconnectStep,
+    ReconnectUnitName, RegrowName, RegrowUnitName, ReshapeStep, RunOptions, Tuning, reshape,
+    shrink, undo,
 };
 
-use crate::material::{listing, network, recipe, write_data, write_model};
+use crate::material::{difference, listing, network, outputs, recipe, write_data, write_model};
 
 fn sparse(folder: &Path, name: &str) -> Recipe {
     let model = write_model(folder, &network(None));
@@ -203,5 +204,65 @@ fn what_cannot_come_back_is_refused_and_nothing_is_written() {
         let error = shrink(case, &RunOptions::default(), &Quiet).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Usage, "case {at}: {error}");
         assert_eq!(listing(folder.path()), before, "case {at}");
+    }
+}
+
+#[test]
+fn connections_and_kernels_come_back_as_an_edit_and_can_go_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let dense = sparse(folder.path(), "pruned");
+    let done = shrink(&dense, &RunOptions::default(), &Quiet).unwrap();
+    let given = done.files.model;
+    let all = done.report.small.weights.unwrap();
+    let run_dir = folder.path().join("run");
+    let step = |unit| ReconnectStep {
+        unit,
+        rebuild_rate: Some(0.25),
+        ..ReconnectStep::default()
+    };
+    for unit in [ReconnectUnitName::Connection, ReconnectUnitName::Kernel] {
+        let recipe = Recipe {
+            sparsity: None,
+            reshape: vec![ReshapeStep::Reconnect(step(unit))],
+            output: Some(folder.path().join(format!("{unit:?}.onnx"))),
+            ..dense.clone()
+        };
+        let options = RunOptions {
+            run_dir: Some(run_dir.join(format!("{unit:?}"))),
+            ..RunOptions::default()
+        };
+        let found = reshape(&given, &recipe, &options, &Quiet).unwrap();
+        let wanted = all.nonzero as f64 + 0.25 * (all.all - all.nonzero) as f64;
+        // Kernels come back whole.
+        let slack = if unit == ReconnectUnitName::Kernel {
+            9.0
+        } else {
+            3.0
+        };
+        assert!(
+            (nonzero(&found.report) - wanted).abs() <= slack,
+            "{unit:?}: {wanted}"
+        );
+        assert!(steps(&found.report).steps[1].kept);
+        let back = folder.path().join(format!("{unit:?}-back.onnx"));
+        let run = options.run_dir.as_deref().unwrap();
+        undo(run, None, &back, &RunOptions::default()).unwrap();
+        assert!(difference(&outputs(&given, 16), &outputs(&back, 16)) < 1e-6);
+    }
+    let wide = ReconnectStep {
+        max_macs: Some(2.0),
+        ..step(ReconnectUnitName::Kernel)
+    };
+    let behind = ReshapeStep::Deepen(DeepenStep::default());
+    let first = ReshapeStep::Reconnect(step(ReconnectUnitName::Connection));
+    for wrong in [vec![ReshapeStep::Reconnect(wide)], vec![first, behind]] {
+        let recipe = Recipe {
+            sparsity: None,
+            reshape: wrong,
+            output: Some(folder.path().join("wrong.onnx")),
+            ..dense.clone()
+        };
+        let error = reshape(&given, &recipe, &RunOptions::default(), &Quiet).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Usage);
     }
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use regraft::{
-    AttendStep, DeepenStep, ErrorKind, FormName, LowRankStep, Outcome, Quiet, Recipe, ReshapeStep,
-    RunOptions, ShareStep, TieStep, TopologyName, Tuning, WidenStep, rebuild, reshape, shrink,
-    undo,
+    AttendStep, DeepenStep, ErrorKind, FormName, FuseStep, LowRankStep, Outcome, Quiet, Recipe,
+    ReshapeStep, RunOptions, ShareStep, TieStep, TopologyName, Tuning, WidenStep, rebuild, reshape,
+    shrink, undo,
 };
 use regraft_onnx::{Limits, read};
 
@@ -280,4 +280,61 @@ fn steps_that_make_no_sense_are_refused() {
         assert!(error.hint().is_some());
     }
     assert_eq!(before, listing(folder.path()), "nothing is written");
+}
+
+#[test]
+fn a_recipe_fuses_versions_of_a_network_and_rebuilds_them_towards_the_dense_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, data) = given(folder.path());
+    let base = with(folder.path(), data, Vec::new());
+    let versions: Vec<PathBuf> = (0..2)
+        .map(|seed| {
+            let recipe = Recipe {
+                model: Some(model.clone()),
+                sparsity: Some(0.6),
+                seed,
+                calib: 64,
+                output: Some(folder.path().join(format!("v{seed}.onnx"))),
+                ..base.clone()
+            };
+            let done = shrink(&recipe, &RunOptions::default(), &Quiet).unwrap();
+            done.files.model
+        })
+        .collect();
+    let step = FuseStep {
+        networks: vec![versions[1].clone()],
+        ..FuseStep::default()
+    };
+    let fused = Recipe {
+        model: Some(model.clone()),
+        reshape: vec![ReshapeStep::Fuse(step)],
+        output: Some(folder.path().join("fused.onnx")),
+        ..base.clone()
+    };
+    let again = Recipe::from_toml(&fused.to_toml().unwrap()).unwrap();
+    assert_eq!(again, fused);
+    let report = run(&versions[0], &fused).report;
+    assert!(
+        report.reshape[0].changes[0]
+            .what
+            .contains("the mean of 2 networks")
+    );
+    assert!(report.reshape[0].output_error > 0.0);
+    // Towards itself there is nothing to rebuild; none of the networks is written over.
+    let alone = Recipe {
+        model: None,
+        output: Some(folder.path().join("alone.onnx")),
+        ..fused.clone()
+    };
+    let error = reshape(&versions[0], &alone, &RunOptions::default(), &Quiet).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Usage);
+    let over = Recipe {
+        output: Some(versions[1].clone()),
+        ..fused
+    };
+    let force = RunOptions {
+        force: true,
+        ..RunOptions::default()
+    };
+    assert!(reshape(&versions[0], &over, &force, &Quiet).is_err());
 }

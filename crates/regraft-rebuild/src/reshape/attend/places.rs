@@ -166,35 +166,43 @@ fn batch_axis(network: &Network, shape: &[Dim]) -> usize {
         .unwrap_or(0)
 }
 
-/// Cells of one direction whose states something reads as a sequence.
+/// Cells of one direction whose states, or else their last ones, something reads without the axis of
+/// directions.
 fn of_cells(network: &Network) -> impl Iterator<Item = Candidate> {
     let graph = &network.graph;
     find_cells(graph, &network.facts).into_iter().map(|cell| {
-        let label = graph.node_label(cell.node);
-        let states = graph.consumers(cell.states).iter().find_map(|n| {
-            let node = graph.node(*n);
-            let squeezed = matches!(node.op, Op::Squeeze { .. });
-            node.output(0).filter(|_| squeezed)
+        let batch = usize::from(!is_batch_first(graph, cell.node));
+        let all = squeezed(graph, cell.states).map(|value| (value, 3, batch));
+        let last = || {
+            let last = graph.node(cell.node).output(1)?;
+            Some((squeezed(graph, last)?, 2, 0))
+        };
+        let found = all.or_else(last).filter(|(value, rank, _)| {
+            let shape = network.facts.shape(*value);
+            shape.is_some_and(|s| s.len() == *rank)
         });
-        let rank = states
-            .and_then(|v| network.facts.shape(v))
-            .map(<[Dim]>::len);
-        let found = match (states, rank) {
-            (Some(value), Some(3)) => {
-                let form = Form::Features {
-                    rank: 3,
-                    batch: usize::from(!is_batch_first(graph, cell.node)),
-                };
+        let found = match found {
+            Some((value, rank, batch)) => {
+                let form = Form::Features { rank, batch };
                 place(graph, cell.node, value, cell.hidden, form)
             }
-            _ => Err("its states are read in no plain sequence".to_owned()),
+            None => Err("its states are read in no plain sequence".to_owned()),
         };
         Candidate {
             node: cell.node,
-            label,
+            label: graph.node_label(cell.node),
             found,
             rank: Rank::Cell,
         }
+    })
+}
+
+/// Returns what a value is without the axis of directions, where that is read.
+fn squeezed(graph: &Graph, value: ValueId) -> Option<ValueId> {
+    graph.consumers(value).iter().find_map(|n| {
+        let node = graph.node(*n);
+        let is_squeezed = matches!(node.op, Op::Squeeze { .. });
+        node.output(0).filter(|_| is_squeezed)
     })
 }
 

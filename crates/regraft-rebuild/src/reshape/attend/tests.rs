@@ -68,8 +68,9 @@ fn every_architecture_attends_and_gives_the_same() {
             let wanted: &[&str] = match name {
                 "residual" => &["outer"],
                 "transformer" => &["proj", "down"],
-                "perceptron" if between => &[],
+                "perceptron" | "gru, last state" if between => &[],
                 "perceptron" => &["fc1", "fc2"],
+                "gru, last state" => &["cell"],
                 _ => &["states"],
             };
             assert_eq!(nodes, wanted, "{name} {attention:?} {:?}", edited.left);

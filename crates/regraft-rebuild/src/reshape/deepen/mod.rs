@@ -96,7 +96,7 @@ pub fn deepen(network: &Network, config: &DeepenConfig) -> Result<Edited, Rebuil
                 after_relu: false,
             }
         } else {
-            follow(graph, place.value)
+            follow(graph, place.read)
         };
         if placed.iter().any(|(v, ..)| *v == at.value) {
             left.push((place.label.clone(), "another layer ends there".to_owned()));
@@ -137,7 +137,10 @@ pub fn deepen(network: &Network, config: &DeepenConfig) -> Result<Edited, Rebuil
 /// A layer behind which something can be put.
 struct Place {
     label: String,
+    /// What it makes: of a cell the states of all steps.
     value: ValueId,
+    /// What of it is read.
+    read: ValueId,
 }
 
 fn places(network: &Network) -> Vec<Place> {
@@ -150,6 +153,11 @@ fn places(network: &Network) -> Vec<Place> {
     let place = |(node, value)| Place {
         label: graph.node_label(node),
         value,
+        read: match graph.node(node).output(1) {
+            // A cell of which only the last state is read.
+            Some(last) if !graph.is_read(value) => last,
+            _ => value,
+        },
     };
     all.into_iter().map(place).collect()
 }
