@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use regraft_graph::cost::node_macs;
 use regraft_graph::infer::Facts;
-use regraft_graph::{Graph, NodeId};
+use regraft_graph::{Graph, Node, NodeId, Op, ValueId};
 
 use super::elements::Elements;
 use super::search::Found;
@@ -175,6 +175,11 @@ fn finish(
     let first = |d: &Draft| d.producers.first().map(|p| p.node);
     order.sort_by_key(|&i| (first(&drafts[i]).is_none(), first(&drafts[i])));
     let mut drafts: Vec<Option<Draft>> = drafts.into_iter().map(Some).collect();
+    let followed: BTreeSet<NodeId> = drafts
+        .iter()
+        .flatten()
+        .flat_map(|d| d.producers.iter().map(|p| p.node))
+        .collect();
     let mut names = BTreeSet::new();
     let mut final_of = vec![None; drafts.len()];
     let (mut groups, mut frozen) = (Vec::new(), Vec::new());
@@ -201,6 +206,7 @@ fn finish(
         group.unit_width = unit_width(&group);
         groups.push(group);
     }
+    frozen.extend(not_followed(graph, facts, &followed, &mut names));
     let owners = |axis: &super::elements::Reached| AxisOwners {
         value: axis.value,
         axis: axis.axis,
@@ -244,7 +250,14 @@ fn frozen_of(graph: &Graph, facts: &Facts, name: &str, draft: &Draft) -> Option<
     let single = draft.units.len() == 1;
     let reason = match stay.first() {
         Some(reason) => (*reason).clone(),
-        None if single => "its values have no other channel".to_owned(),
+        None if single => match draft.producers.first() {
+            Some(p) => format!(
+                "`{}` ({}) makes values that have no other channel",
+                graph.node_label(p.node),
+                graph.node(p.node).op.name()
+            ),
+            None => "its values have no other channel".to_owned(),
+        },
         None => return None,
     };
     let n_channels = if single { 1 } else { stay.len() };
@@ -255,6 +268,67 @@ fn frozen_of(graph: &Graph, facts: &Facts, name: &str, draft: &Draft) -> Option<
         reason,
         macs: share.round() as u64,
     })
+}
+
+/// Returns the nodes with weights whose channels nothing follows: they are in no group, and say why.
+fn not_followed(
+    graph: &Graph,
+    facts: &Facts,
+    followed: &BTreeSet<NodeId>,
+    names: &mut BTreeSet<String>,
+) -> Vec<Frozen> {
+    let weights = weights_of_constants(graph);
+    let others = graph.nodes().filter(|(id, _)| !followed.contains(id));
+    let frozen = |(id, node): (NodeId, &Node)| {
+        let is_linear = matches!(
+            node.op,
+            Op::Conv(_)
+                | Op::ConvTranspose(_)
+                | Op::Gemm(_)
+                | Op::MatMul
+                | Op::Einsum { .. }
+                | Op::Recurrent(_)
+        );
+        let computed = |v: &ValueId| weights.contains(v);
+        let weight = node.inputs.iter().flatten().find(|v| {
+            let stored = graph.tensor(**v).is_some_and(|t| t.shape().len() > 1);
+            stored || computed(v)
+        });
+        let weight = *weight.filter(|_| is_linear)?;
+        let output = node.outputs.iter().flatten().next()?;
+        let (label, op) = (graph.node_label(id), node.op.name());
+        let why = if computed(&weight) {
+            format!("the weight of `{label}` ({op}) is computed in the network")
+        } else if facts.shape(*output).is_none() {
+            format!("the shape of what `{label}` ({op}) makes is not known")
+        } else {
+            format!("`{label}` ({op}) is of a form whose channels are not followed")
+        };
+        Some(Frozen {
+            group: unique_name(graph, Some(id), names),
+            n_channels: facts
+                .fixed_shape(weight)
+                .map_or(0, |s| s.into_iter().max().unwrap_or(0)),
+            reason: why,
+            macs: node_macs(graph, facts, id),
+        })
+    };
+    others.filter_map(frozen).collect()
+}
+
+/// Returns the values that are computed from constants alone.
+fn weights_of_constants(graph: &Graph) -> BTreeSet<ValueId> {
+    let mut found: BTreeSet<ValueId> = BTreeSet::new();
+    for (_, node) in graph.nodes() {
+        let mut inputs = node.inputs.iter().flatten().peekable();
+        let is_constant = inputs.peek().is_some()
+            && node.captures.is_empty()
+            && inputs.all(|v| graph.tensor(*v).is_some() || found.contains(v));
+        if is_constant {
+            found.extend(node.outputs.iter().flatten());
+        }
+    }
+    found
 }
 
 /// Gives units with the same number of members on each axis the same class.

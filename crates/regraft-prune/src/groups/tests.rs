@@ -342,6 +342,14 @@ fn a_shared_weight_couples_its_uses() {
 /// What has to stay, and a word of the reason.
 type FrozenCase = (&'static str, fn(&mut Toy));
 
+fn odd() -> Op {
+    Op::Opaque {
+        domain: "x.y".into(),
+        op_type: "Odd".into(),
+        reason: "no rule".into(),
+    }
+}
+
 const FROZEN: &[FrozenCase] = &[
     ("an input of the network", |t| {
         add(t, "x", "p", "s");
@@ -371,17 +379,41 @@ const FROZEN: &[FrozenCase] = &[
         t.conv("s", "c", (5, 2, 1));
     }),
     ("is not understood: no rule", |t| {
-        let op = Op::Opaque {
-            domain: "x.y".into(),
-            op_type: "Odd".into(),
-            reason: "no rule".into(),
-        };
-        t.op(op, &["p"], "c");
+        t.op(odd(), &["p"], "c");
     }),
-    ("no other channel", |t| {
-        t.conv("p", "one", (2, 1, 1));
-        t.conv("one", "c", (1, 2, 1));
+    ("the weight of `m` (MatMul) is computed", |t| {
+        t.weight("k", &[6, 3]);
+        t.op(odd(), &["k"], "kt");
+        t.op(Op::MatMul, &["p", "kt"], "m");
+        t.op(
+            Op::Shape {
+                start: 0,
+                end: None,
+            },
+            &["m"],
+            "c",
+        );
     }),
+    ("what `m` (MatMul) makes is not known", |t| {
+        t.op(odd(), &["p"], "o");
+        t.weight("k", &[6, 3]);
+        t.op(Op::MatMul, &["o", "k"], "m");
+        t.op(
+            Op::Shape {
+                start: 0,
+                end: None,
+            },
+            &["m"],
+            "c",
+        );
+    }),
+    (
+        "`one` (Conv) makes values that have no other channel",
+        |t| {
+            t.conv("p", "one", (2, 1, 1));
+            t.conv("one", "c", (1, 2, 1));
+        },
+    ),
 ];
 
 #[test]
@@ -491,4 +523,26 @@ fn the_triangle_of_a_scalar() {
     t.op(upper, &["one", "p"], "y");
     let (graph, _, groups) = t.done(&["y"]);
     assert_eq!(groups.groups.len(), 0, "{}", groups.dump(&graph));
+}
+
+#[test]
+fn further_outputs_freeze_only_where_something_reads_them() {
+    for is_read in [false, true] {
+        let mut t = Toy::new(&[5, 6]);
+        t.weight("p.w", &[6, 8]);
+        t.op(Op::MatMul, &["x", "p.w"], "p");
+        t.positive("scale", &[8]);
+        let norm = Op::LayerNormalization {
+            axis: -1,
+            epsilon: 1e-5,
+        };
+        t.b.op("n", norm, &["p", "scale"], &["n", "mean"]);
+        t.weight("c.w", &[8, 3]);
+        t.op(Op::MatMul, &["n", "c.w"], "c");
+        let outputs: &[&str] = if is_read { &["c", "mean"] } else { &["c"] };
+        let (graph, _, groups) = t.done(outputs);
+        let n_free = groups.find("p").map_or(0, |g| groups.groups[g].n_free());
+        let wanted = if is_read { 0 } else { 8 };
+        assert_eq!(n_free, wanted, "{}", groups.dump(&graph));
+    }
 }

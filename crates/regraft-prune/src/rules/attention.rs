@@ -12,7 +12,7 @@ const Y: Port = Port::Out(0);
 /// Inputs of four axes have one for heads; those of three have the heads side by side on the last.
 pub(super) fn attention(site: &Site<'_>, op: &Attention, port: Port, axis: usize) -> Verdict {
     let caches = (4..site.node.inputs.len()).any(|p| site.node.input(p).is_some());
-    let others = (1..site.node.outputs.len()).any(|p| site.node.output(p).is_some());
+    let others = site.further_outputs().next().is_some();
     if caches || others {
         return site.freeze("has caches or further outputs beside its heads");
     }

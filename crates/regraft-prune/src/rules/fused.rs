@@ -9,7 +9,7 @@ const WEIGHT: Port = Port::In(1);
 const Y: Port = Port::Out(0);
 
 pub(super) fn fused(site: &Site<'_>, op: &FusedOp, port: Port, axis: usize) -> Verdict {
-    let outputs = || (1..site.node.outputs.len()).filter(|p| site.node.output(*p).is_some());
+    let outputs = || site.further_outputs();
     match op {
         FusedOp::BiasGelu { .. } => elementwise::broadcast(site, port, axis),
         FusedOp::SkipNormalization { .. } => {

@@ -114,6 +114,12 @@ impl Site<'_> {
         format!("`{label}` ({}) {why}", self.node.op.name())
     }
 
+    /// Ports of the outputs behind the first that something reads.
+    pub(crate) fn further_outputs(&self) -> impl Iterator<Item = usize> + '_ {
+        let is_read = |p: &usize| self.node.output(*p).is_some_and(|v| self.graph.is_read(v));
+        (1..self.node.outputs.len()).filter(is_read)
+    }
+
     pub(crate) fn freeze<T>(&self, why: &str) -> Result<T, String> {
         Err(self.reason(why))
     }

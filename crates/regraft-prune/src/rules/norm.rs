@@ -61,7 +61,7 @@ pub(super) fn layer(site: &Site<'_>, from: i64, port: Port, axis: usize) -> Verd
         Port::In(p) => from + 1 == rank && site.rank(Port::In(p)) == Some(1),
         Port::Out(_) => false,
     };
-    let others = (1..site.node.outputs.len()).any(|p| site.node.output(p).is_some());
+    let others = site.further_outputs().next().is_some();
     if !last || others {
         return site.freeze("normalises over the channels and other axes");
     }
