@@ -1,5 +1,6 @@
 //! The check of every run: the physically pruned model equals the masked dense one.
 
+mod demands;
 mod feeds;
 mod given;
 mod runtimes;

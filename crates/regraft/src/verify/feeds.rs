@@ -8,6 +8,7 @@ use regraft_graph::infer::Facts;
 use regraft_graph::op::{IndexOp, UnaryOp};
 use regraft_graph::{DType, Dim, Graph, NodeId, Op, ValueId};
 
+use super::demands::demands;
 use super::name;
 use crate::{Error, ErrorKind};
 
@@ -79,11 +80,15 @@ fn random_feeds(
     seed: u64,
 ) -> Result<Feeds, Error> {
     let inputs = graph.required_inputs();
-    let extents = extents(facts, &inputs, batch, extent);
+    let demanded: Demanded = inputs
+        .iter()
+        .map(|v| (*v, demands(graph, facts, *v)))
+        .collect();
+    let extents = extents(facts, &inputs, (batch, extent), &demanded);
     let mut random = Random::new(seed ^ 0x7665_7269_6679);
     let mut feeds = Vec::new();
     for value in inputs {
-        let shape = bound_shape(graph, facts, value, &extents)?;
+        let shape = bound_shape(graph, facts, value, (&extents, &demanded))?;
         feeds.push((
             value,
             random_tensor(graph, facts, value, shape, &mut random)?,
@@ -92,21 +97,26 @@ fn random_feeds(
     Ok(feeds)
 }
 
-/// Returns an extent for every symbol: the batch where it is the first axis of an input.
+/// What weights demand of the axes of each input.
+type Demanded = BTreeMap<ValueId, BTreeMap<usize, usize>>;
+
+/// Returns an extent for every symbol: what weights demand, the batch where it is the first axis of an input.
 fn extents(
     facts: &Facts,
     inputs: &[ValueId],
-    batch: usize,
-    extent: usize,
+    (batch, extent): (usize, usize),
+    demanded: &Demanded,
 ) -> BTreeMap<String, usize> {
     let mut extents = BTreeMap::new();
     for &value in inputs {
         for (axis, dim) in facts.shape(value).unwrap_or(&[]).iter().enumerate() {
             if let Dim::Symbol(symbol) = dim {
+                let needed = demanded.get(&value).and_then(|d| d.get(&axis)).copied();
                 let wanted = if axis == 0 { batch } else { extent };
+                let wanted = needed.unwrap_or(wanted);
                 let entry = extents.entry(symbol.to_string()).or_insert(wanted);
-                if axis == 0 {
-                    *entry = batch;
+                if axis == 0 || needed.is_some() {
+                    *entry = wanted;
                 }
             }
         }
@@ -118,7 +128,7 @@ fn bound_shape(
     graph: &Graph,
     facts: &Facts,
     value: ValueId,
-    extents: &BTreeMap<String, usize>,
+    (extents, demanded): (&BTreeMap<String, usize>, &Demanded),
 ) -> Result<Vec<usize>, Error> {
     let no = |what: String| {
         Error::new(
@@ -132,10 +142,15 @@ fn bound_shape(
     };
     let shape: Vec<usize> = dims
         .iter()
-        .map(|dim| match dim {
+        .enumerate()
+        .map(|(axis, dim)| match dim {
             Dim::Fixed(n) => *n,
             Dim::Symbol(symbol) => extents.get(&**symbol).copied().unwrap_or(1),
-            Dim::Unknown => 1,
+            Dim::Unknown => demanded
+                .get(&value)
+                .and_then(|d| d.get(&axis))
+                .copied()
+                .unwrap_or(1),
         })
         .collect();
     let elements = shape.iter().try_fold(1usize, |n, &e| n.checked_mul(e));

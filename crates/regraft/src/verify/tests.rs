@@ -2,6 +2,7 @@
 
 use regraft_exec::{HostData, HostTensor};
 use regraft_graph::infer::{InferOptions, infer};
+use regraft_graph::op::{BinaryOp, Conv};
 use regraft_graph::{DType, Dim, Graph, GraphBuilder, Header, Op, OperatorSet, Tensor, ValueType};
 
 use super::difference;
@@ -102,4 +103,50 @@ fn a_difference_is_relative_to_its_own_output() {
         assert!(close, "{a:?} {b:?}: {found}");
     }
     assert!(matches!(i(&[1]).data, HostData::I64(_)));
+}
+
+#[test]
+fn free_axes_have_the_extents_that_weights_read() {
+    let mut b = GraphBuilder::new(Header {
+        ir_version: 8,
+        opsets: vec![OperatorSet {
+            domain: String::new(),
+            version: 17,
+        }],
+        ..Header::default()
+    });
+    let declared = |dims: &[&str]| ValueType {
+        dtype: DType::F32,
+        shape: Some(dims.iter().map(|d| Dim::symbol(d)).collect()),
+    };
+    // Channels last, scaled, turned, then convolved in groups; and rows of features.
+    b.input("image", Some(declared(&["n", "h", "w", "c"])));
+    b.input("rows", Some(declared(&["n", "d"])));
+    let tensor = |shape: &[usize]| {
+        let n = shape.iter().product();
+        Tensor::from_f32(shape.to_vec(), vec![0.5; n]).unwrap()
+    };
+    b.tensor("scale", tensor(&[6])).unwrap();
+    b.tensor("k", tensor(&[4, 3, 3, 3])).unwrap();
+    b.tensor("m", tensor(&[5, 2])).unwrap();
+    let mul = Op::Binary(BinaryOp::Mul);
+    b.op("scaled", mul, &["image", "scale"], &["scaled"]);
+    let turn = Op::Transpose {
+        perm: Some(vec![0, 3, 1, 2]),
+    };
+    b.op("turned", turn, &["scaled"], &["turned"]);
+    let conv = Conv {
+        group: 2,
+        ..Conv::default()
+    };
+    b.op("y", Op::Conv(conv), &["turned", "k"], &["y"]);
+    b.op("z", Op::MatMul, &["rows", "m"], &["z"]);
+    b.output("y");
+    b.output("z");
+    let graph = b.finish().unwrap();
+    let facts = infer(&graph, &InferOptions::default()).unwrap();
+    let first = Attempts::new(&graph, &facts, 5).sets().next();
+    let feeds = &first.unwrap().unwrap()[0];
+    assert_eq!(feeds[0].1.shape, [4, 8, 8, 6]);
+    assert_eq!(feeds[1].1.shape, [4, 5]);
 }
