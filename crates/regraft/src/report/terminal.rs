@@ -129,12 +129,20 @@ fn table(sheet: &mut Sheet, report: &Report) {
             "Nonzero weights" => "connections",
             _ => "model file",
         };
-        let cells = [&row.cells[0], &row.cells[1], &row.cells[2], &row.change]
-            .map(|cell| cell.as_deref().unwrap_or("–"));
-        sheet.row(label, cells, NUMBERS);
+        let [first, middle, last] = &row.cells;
+        let cell = |cell: &Option<String>| cell.as_deref().unwrap_or("–").to_owned();
+        // Training has nothing between before and after.
+        let middle = if between.is_empty() {
+            String::new()
+        } else {
+            cell(middle)
+        };
+        let (first, last, change) = (cell(first), cell(last), cell(&row.change));
+        sheet.row(label, [&first, &middle, &last, &change], NUMBERS);
     }
     if let Some(q) = format::quality(report) {
-        let pruned = q.pruned.map_or_else(|| "–".to_owned(), |p| q.shown(p));
+        let none = if between.is_empty() { "" } else { "–" };
+        let pruned = q.pruned.map_or_else(|| none.to_owned(), |p| q.shown(p));
         let (dense, small) = (q.shown(q.dense), q.shown(q.small));
         let label = match q.measure {
             MeasureName::Agreement => "agreement",

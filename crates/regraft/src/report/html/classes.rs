@@ -15,41 +15,55 @@ pub(super) fn section(page: &mut Page, report: &Report, detail: &Detail) {
     page.open(
         "classes",
         "Quality by class",
-        "Where the small model differs from the dense one.",
+        "Where the two models differ.",
     );
-    per_class(page, dense, small, detail);
+    let [before, _, after] = format::columns(report);
+    per_class(page, (dense, small), (before, after), detail);
     page.put(format_args!("<div class=\"pair\">\n"));
-    confusion(page, "Dense", dense, small, detail);
-    confusion(page, "Rebuilt", small, small, detail);
-    precision_recall(page, &dense.pr_curve, &small.pr_curve);
+    confusion(page, &capital(before), dense, small, detail);
+    confusion(page, &capital(after), small, small, detail);
+    let curves = (&dense.pr_curve[..], &small.pr_curve[..]);
+    precision_recall(page, curves, (before, after));
     page.put(format_args!("</div>\n"));
     page.close();
 }
 
-fn per_class(page: &mut Page, dense: &Metrics, small: &Metrics, detail: &Detail) {
+/// Returns a word with a capital letter.
+fn capital(word: &str) -> String {
+    let mut letters = word.chars();
+    let first = letters.next().map(|c| c.to_uppercase().to_string());
+    first.unwrap_or_default() + letters.as_str()
+}
+
+fn per_class(
+    page: &mut Page,
+    (dense, small): (&Metrics, &Metrics),
+    (before, after): (&str, &str),
+    detail: &Detail,
+) {
     let rows = format::classes(dense, small, detail.classes);
     if rows.is_empty() {
         return;
     }
     let total = small.per_class.len();
     page.put(format_args!(
-        "<div class=\"scroll\"><table>\n<thead><tr><th>Class</th><th>Samples</th><th>F1 dense</th><th>F1 rebuilt</th><th>Change</th><th>Precision rebuilt</th><th>Recall rebuilt</th><th>Average precision rebuilt</th></tr></thead>\n<tbody>\n"
+        "<div class=\"scroll\"><table>\n<thead><tr><th>Class</th><th>Samples</th><th>F1 {before}</th><th>F1 {after}</th><th>Change</th><th>Precision {after}</th><th>Recall {after}</th><th>Average precision {after}</th></tr></thead>\n<tbody>\n"
     ));
-    for (after, before) in &rows {
-        let f1 = before.and_then(|b| b.f1);
-        let change = match (f1, after.f1) {
+    for (now, then) in &rows {
+        let f1 = then.and_then(|b| b.f1);
+        let change = match (f1, now.f1) {
             (Some(b), Some(a)) => format::points(Change::new(b, a)),
             _ => "–".to_owned(),
         };
         page.put(format_args!(
             "<tr><th>{}</th><td>{}</td><td>{}</td><td>{}</td><td>{change}</td><td>{}</td><td>{}</td><td>{}</td></tr>\n",
-            esc(&after.class),
-            after.support,
+            esc(&now.class),
+            now.support,
             share(f1),
-            share(after.f1),
-            share(after.precision),
-            share(after.recall),
-            share(after.average_precision)
+            share(now.f1),
+            share(now.precision),
+            share(now.recall),
+            share(now.average_precision)
         ));
     }
     page.put(format_args!("</tbody>\n</table></div>\n"));
@@ -113,12 +127,16 @@ fn confusion(page: &mut Page, title: &str, metrics: &Metrics, names: &Metrics, d
     page.put(format_args!("</tbody></table></div></figure>\n"));
 }
 
-fn precision_recall(page: &mut Page, dense: &[PrPoint], small: &[PrPoint]) {
+fn precision_recall(
+    page: &mut Page,
+    (dense, small): (&[PrPoint], &[PrPoint]),
+    (before, after): (&str, &str),
+) {
     if small.len() < 2 {
         return;
     }
     page.put(format_args!(
-        "<figure class=\"pr\"><figcaption>Precision over recall, all classes pooled (micro average) <span class=\"legend\"><span><i class=\"dot dense\"></i>dense</span><span><i class=\"dot after\"></i>rebuilt</span></span></figcaption>\
+        "<figure class=\"pr\"><figcaption>Precision over recall, all classes pooled (micro average) <span class=\"legend\"><span><i class=\"dot dense\"></i>{before}</span><span><i class=\"dot after\"></i>{after}</span></span></figcaption>\
 <svg viewBox=\"-34 -8 380 244\" role=\"img\" aria-label=\"Precision over recall, all classes pooled\">"
     ));
     for tick in 0..=4 {

@@ -235,15 +235,23 @@ pub(super) fn outcome(page: &mut Page, report: &Report) {
     };
     page.open("outcome", "Outcome", &note);
     let [before, between, after] = format::columns(report);
+    // Training has nothing between before and after.
+    let shows = |column: usize| column != 1 || !between.is_empty();
     page.put(format_args!(
-        "<div class=\"scroll\"><table>\n<thead><tr><th></th><th>{before}</th><th>{between}</th><th>{after}</th><th>change</th></tr></thead>\n<tbody>\n"
+        "<div class=\"scroll\"><table>\n<thead><tr><th></th>"
     ));
+    let heads = [before, between, after, "change"];
+    for (_, head) in heads.iter().enumerate().filter(|(i, _)| shows(*i)) {
+        page.put(format_args!("<th>{head}</th>"));
+    }
+    page.put(format_args!("</tr></thead>\n<tbody>\n"));
     for row in format::size_rows(report)
         .into_iter()
         .chain(format::metric_rows(report))
     {
         page.put(format_args!("<tr><th>{}</th>", row.title));
-        for cell in row.cells.iter().chain([&row.change]) {
+        let cells = row.cells.iter().chain([&row.change]).enumerate();
+        for (_, cell) in cells.filter(|(i, _)| shows(*i)) {
             page.put(format_args!("<td>{}</td>", cell.as_deref().unwrap_or("–")));
         }
         page.put(format_args!("</tr>\n"));
