@@ -133,7 +133,7 @@ pub(crate) fn tune(
 ) -> Result<Option<(Weights, Tuned)>, RebuildError> {
     let mut state: Vec<Parameter> = start
         .iter()
-        .filter_map(|s| Parameter::new(s, schedule.held_zeros.contains(&s.0)))
+        .filter_map(|s| Parameter::new(s, schedule))
         .collect();
     // What ends alone is judged alone.
     let n_judged = if schedule.alone_after.is_some() {
@@ -209,6 +209,8 @@ pub(crate) struct Schedule {
     pub(crate) alone_after: Option<f64>,
     /// Weights whose zeros stay zero.
     pub(crate) held_zeros: BTreeSet<ValueId>,
+    /// Factors of units, which end between nothing and one where they begin as zeros.
+    pub(crate) factors: BTreeSet<ValueId>,
 }
 
 impl Schedule {
@@ -228,6 +230,26 @@ struct Pace {
     others: f64,
 }
 
+/// A bias that is still zero must be able to move.
+const LEAST_SCALE: f64 = 1e-2;
+
+/// Between nothing and one.
+const SCALE_OF_FACTORS: f64 = 0.3;
+
+/// Returns how large the weights of a layer that is still zero will be: those of a gate or of the last layer of
+/// a block that was put in as an identity, 1 / √ of what one output reads (or, of factors that lie
+/// as their inputs do, one input gives).
+fn scale_of_zeros(shape: &[usize]) -> f64 {
+    let [_, rest @ ..] = shape else {
+        return LEAST_SCALE;
+    };
+    if rest.is_empty() {
+        return LEAST_SCALE;
+    }
+    let read: usize = rest.iter().product();
+    (1.0 / read.max(1) as f64).sqrt()
+}
+
 struct Parameter {
     id: ValueId,
     shape: Vec<usize>,
@@ -241,8 +263,9 @@ struct Parameter {
 }
 
 impl Parameter {
-    fn new((id, tensor): &(ValueId, Tensor), hold_zeros: bool) -> Option<Self> {
+    fn new((id, tensor): &(ValueId, Tensor), schedule: &Schedule) -> Option<Self> {
         let data = tensor.as_f32()?.to_vec();
+        let hold_zeros = schedule.held_zeros.contains(id);
         let held: Option<Vec<bool>> = hold_zeros.then(|| data.iter().map(|w| *w == 0.0).collect());
         let n_held = held
             .as_ref()
@@ -262,8 +285,13 @@ impl Parameter {
             mean: vec![0.0; data.len()],
             square: vec![0.0; data.len()],
             data,
-            // A bias that is still zero must be able to move.
-            scale: rms.max(1e-2),
+            scale: if rms > 0.0 {
+                rms.max(LEAST_SCALE)
+            } else if schedule.factors.contains(id) {
+                SCALE_OF_FACTORS
+            } else {
+                scale_of_zeros(tensor.shape())
+            },
         })
     }
 

@@ -1,11 +1,12 @@
 //! All blocks together, against the dense model's output and its last block outputs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use regraft_exec::HostTensor;
 use regraft_graph::cost::total;
 use regraft_graph::infer::{InferOptions, infer};
-use regraft_graph::{Graph, Tensor, ValueId};
+use regraft_graph::op::BinaryOp;
+use regraft_graph::{Graph, NodeId, Op, Tensor, ValueId};
 
 use super::target::keep_axes;
 use super::{BlockRecord, BlockTuning, Pair, RebuildConfig, Tunable, held_zeros, in_dense};
@@ -62,6 +63,8 @@ pub(super) fn tune_jointly(
     };
     let of_layers = tunable.layers.iter().flat_map(|l| [Some(l.weight), l.bias]);
     let ids = of_layers.flatten().chain(parameters(tunable.cells));
+    let factors = new_factors(pair.dense, graph);
+    let ids = ids.chain(factors.iter().copied());
     let start: Vec<(ValueId, Tensor)> = ids
         .filter_map(|id| Some((id, graph.tensor(id)?.clone())))
         .collect();
@@ -75,6 +78,7 @@ pub(super) fn tune_jointly(
         learning_rate: options.joint_learning_rate,
         alone_after: Some(ALONE_AFTER),
         held_zeros: held_zeros(config, tunable.layers),
+        factors,
     };
     let found = tune(&mut pruned, &target, &start, &schedule, monitor)?;
     let (tensors, tuning) = match found {
@@ -91,6 +95,23 @@ pub(super) fn tune_jointly(
         layers: Vec::new(),
         tuning,
     })
+}
+
+/// Returns the factors of units that edits put in, such as the zeros that a new recurrent cell is added by.
+fn new_factors(dense: &Graph, graph: &Graph) -> BTreeSet<ValueId> {
+    let is_new = |v: &ValueId| v.index() >= dense.n_values() || dense.tensor(*v).is_none();
+    let multiplies = |v: &ValueId| {
+        let readers = graph.consumers(*v);
+        let by = |n: &NodeId| graph.node(*n).op == Op::Binary(BinaryOp::Mul);
+        !readers.is_empty() && readers.iter().all(by)
+    };
+    let of_units = |v: &ValueId| {
+        let tensor = graph.tensor(*v);
+        tensor.is_some_and(|t| t.as_f32().is_some_and(|data| data.len() > 1))
+    };
+    let all = graph.initializers().keys().copied();
+    all.filter(|v| is_new(v) && of_units(v) && multiplies(v))
+        .collect()
 }
 
 /// The network's output, and block outputs from the last one back as long as they fit.

@@ -437,6 +437,7 @@ impl<'a> Walk<'a> {
             learning_rate: config.learning_rate,
             alone_after: None,
             held_zeros: held_zeros(self.config, self.layers),
+            factors: BTreeSet::new(),
         };
         let found = tune(
             &mut self.pruned_stream,

@@ -24,6 +24,9 @@ use crate::{Error, ErrorKind};
 /// Passes over the samples that an edit is trained for before it is judged.
 pub(super) const PASSES: usize = 12;
 
+/// Relative squared error of an output that rounding explains.
+const NOTHING_MISSING: f64 = 1e-10;
+
 /// One edit at one place, and what it is worth there.
 struct Candidate {
     /// The number of the edit.
@@ -63,6 +66,13 @@ impl Context<'_> {
                 step.name()
             ))
             .with_hint("leave `--tune none` out"));
+        }
+        if self.error(&start.graph)? < NOTHING_MISSING {
+            return Err(Error::usage(format!(
+                "{} by gain has nothing to gain: the network does what its teacher does",
+                step.name()
+            ))
+            .with_hint("name the dense network that it is to come close to with --teacher"));
         }
         let own = cost_of(&start.graph)?.macs;
         let room = (max_macs * own as f64) as u64;
