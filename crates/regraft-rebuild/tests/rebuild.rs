@@ -164,6 +164,7 @@ fn prune(graph: &Graph, names: &[&str]) -> (Graph, KeptAxes) {
 
 fn config(tune: Option<usize>, threads: usize) -> RebuildConfig {
     RebuildConfig {
+        refit: true,
         sparsity: None,
         damping: 1e-3,
         max_rows: 100_000,

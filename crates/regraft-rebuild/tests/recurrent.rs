@@ -133,6 +133,7 @@ fn rebuilt(dense: &Graph, kept: &[usize]) -> (Graph, Rebuilt) {
         damping: 1e-9,
         max_rows: 1 << 20,
         tune: None,
+        refit: true,
         held_out_chunks: 1,
         sparsity: None,
         exec: ExecOptions::default(),

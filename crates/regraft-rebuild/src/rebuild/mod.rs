@@ -63,6 +63,9 @@ pub struct RebuildConfig {
     pub max_rows: usize,
     /// Tuning after each block's refit; `None` for closed form only.
     pub tune: Option<TuneConfig>,
+    /// False where the weights are the best start already, as those of a network that was tuned: they are tuned
+    /// on as a whole, and nothing else is done.
+    pub refit: bool,
     /// Chunks at the end of the samples that only judge.
     pub held_out_chunks: usize,
     /// Single connections that go, layer by layer; `None` where only channels do.
@@ -187,7 +190,8 @@ pub fn rebuild(
         layers: Vec::new(),
         blocks: Vec::new(),
     };
-    for (index, block) in blocks.iter().enumerate() {
+    let walked = if config.refit { &blocks[..] } else { &[] };
+    for (index, block) in walked.iter().enumerate() {
         let label = block
             .output
             .map_or(String::new(), |v| pruned.value(v).name.clone());
@@ -204,7 +208,7 @@ pub fn rebuild(
         result.blocks.extend(record.tuning);
         walk.leave(block)?;
     }
-    monitor.progress(Stage::Rebuild, blocks.len(), blocks.len(), "");
+    monitor.progress(Stage::Rebuild, walked.len(), walked.len(), "");
     let weights = walk.weights;
     result.graph = with_tensors(&pruned, &weights)?;
     let jointly = |t: &TuneConfig| t.joint_macs > 0 && t.joint_epochs != Some(0);

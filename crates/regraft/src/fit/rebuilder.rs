@@ -39,6 +39,7 @@ impl Rebuilder<'_> {
             damping: crate::recipe::DEFAULT_DAMPING,
             max_rows: REFIT_ROWS,
             tune: None,
+            refit: true,
             held_out_chunks: (HELD_OUT / CHUNK).min(chunks.saturating_sub(1)),
             sparsity: held_zeros(pruned, self.log)?,
             exec: self.exec,

@@ -11,6 +11,7 @@ mod regrow;
 mod related;
 mod shrink;
 mod sparsify;
+mod tuned;
 mod weights;
 
 use std::cell::RefCell;
@@ -34,6 +35,7 @@ pub(crate) use shrink::{
     DemoData, REFIT_ROWS, check_files, cost_of, facts_of, files, rebuild_config, shrink_demo,
 };
 pub(crate) use sparsify::pattern;
+pub(crate) use tuned::is_tuned;
 pub(crate) use weights::weight_figures;
 
 /// What a run needs besides its recipe: nothing here changes the result.

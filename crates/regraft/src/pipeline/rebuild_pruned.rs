@@ -18,6 +18,7 @@ use super::regrow::regrown;
 use super::related::related;
 use super::shrink::{SPARSE_JOINT_MACS, check_files, exec, facts_of, files, judge, rebuild_config};
 use super::sparsify::{mask_method, objectives};
+use super::tuned::{is_tuned, is_worse};
 use super::{Files, Log, Outcome, RunOptions};
 use crate::model::{Model, ModelInput};
 use crate::progress::{Adapter, Progress};
@@ -280,6 +281,13 @@ impl Work<'_> {
             }
         }
         let feeds = self.samples.feeds();
+        let chooses = recipe.regrows() || !reshaped.topology.sparse.is_empty();
+        if config.tune.is_some() && !chooses && is_tuned(pair, self.samples, &config, log)? {
+            log.note(
+                "  the network was tuned before: its weights are tuned on, nothing is solved anew",
+            );
+            config.refit = false;
+        }
         let mut regrowth = None;
         if recipe.regrows() && config.sparsity.is_some() {
             let (sparsity, figures) = regrown(pair, &feeds, &config, recipe, journal, log)?;
@@ -322,14 +330,6 @@ impl Work<'_> {
             blocks: Vec::new(),
         })
     }
-}
-
-/// Relative squared error of outputs that are the same but for rounding.
-const SAME: f64 = 1e-6;
-
-/// True if an error is larger than another by more than rounding and a percent.
-fn is_worse(before: f64, after: f64) -> bool {
-    before.is_finite() && (after.is_nan() || after > 1.01 * before.max(SAME))
 }
 
 /// Returns which weights are not zero of the layers whose zeros are held, by the layer's output.
@@ -432,25 +432,5 @@ pub(crate) fn aligned(teacher: &Graph, student: &Graph) -> Result<Graph, Error> 
     match (graph.outputs().first(), teacher.outputs().first()) {
         (Some(a), Some(b)) if graph.value(*a).name == teacher.value(*b).name => Ok(graph),
         _ => Err(unrelated("their outputs have different names".to_owned())),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rounding_and_a_percent_are_not_worse() {
-        assert!(is_worse(0.217, 0.361));
-        assert!(is_worse(0.0, 2e-6));
-        assert!(!is_worse(0.217, 0.219));
-        assert!(!is_worse(1e-14, 1e-12));
-        assert!(!is_worse(0.3, 0.2));
-        assert!(
-            !is_worse(f64::NAN, 0.2),
-            "anything is better than no number"
-        );
-        assert!(is_worse(0.2, f64::INFINITY));
-        assert!(is_worse(0.2, f64::NAN));
     }
 }

@@ -356,6 +356,7 @@ pub(crate) fn rebuild_config(
         damping: recipe.damping,
         max_rows: REFIT_ROWS,
         tune,
+        refit: true,
         held_out_chunks: samples.held_out_chunks,
         sparsity: None,
         exec,

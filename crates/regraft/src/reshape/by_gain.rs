@@ -15,7 +15,7 @@ use regraft_rebuild::rebuild::{NoJournal, Pair, RebuildConfig, TuneConfig, rebui
 use super::apply::{Context, Topology};
 use super::step::ReshapeStep;
 use crate::inspect::thousands;
-use crate::pipeline::{Log, cost_of, rebuild_config};
+use crate::pipeline::{Log, cost_of, is_tuned, rebuild_config};
 use crate::progress::{Adapter, Progress};
 use crate::recipe::Tuning;
 use crate::report::PlaceTrial;
@@ -26,6 +26,15 @@ pub(super) const PASSES: usize = 12;
 
 /// Relative squared error of an output that rounding explains.
 const NOTHING_MISSING: f64 = 1e-10;
+
+/// What training begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begin {
+    /// What the closed form gives.
+    Refitted,
+    /// The weights as they are: they were tuned before.
+    AsGiven,
+}
 
 /// One edit at one place, and what it is worth there.
 struct Candidate {
@@ -100,10 +109,11 @@ impl Context<'_> {
         budget: u64,
         log: &Log<'_>,
     ) -> Result<Placed, Error> {
+        let begin = self.begin(start, log)?;
         let mut candidates = Vec::new();
         for (kind, step) in kinds.iter().enumerate() {
             log.check()?;
-            match self.worth(start, step, log) {
+            match self.worth(start, step, begin, log) {
                 Ok(trials) => {
                     let found = trials.into_iter();
                     candidates.extend(found.map(|trial| Candidate { kind, trial }));
@@ -150,6 +160,7 @@ impl Context<'_> {
         &self,
         start: &Topology,
         step: &ReshapeStep,
+        begin: Begin,
         log: &Log<'_>,
     ) -> Result<Vec<PlaceTrial>, Error> {
         let done = self.edit(start, step, log)?;
@@ -157,7 +168,7 @@ impl Context<'_> {
             return Ok(Vec::new());
         }
         let everywhere = Topology::new(done.edited.graph, done.kept);
-        let trained = self.trained(&everywhere, log)?;
+        let trained = self.trained(&everywhere, begin, log)?;
         let whole = self.error(&trained)?;
         let own = cost_of(&start.graph)?.macs;
         let mut nodes = BTreeSet::new();
@@ -187,16 +198,37 @@ impl Context<'_> {
         Ok(trials)
     }
 
-    /// Returns a network rebuilt in closed form and trained for [`PASSES`] passes.
-    pub(super) fn trained(&self, topology: &Topology, log: &Log<'_>) -> Result<Graph, Error> {
-        let pair = Pair {
+    /// Returns what training begins with.
+    pub(super) fn begin(&self, topology: &Topology, log: &Log<'_>) -> Result<Begin, Error> {
+        let config = rebuild_config(self.recipe, self.samples, self.exec);
+        let is_tuned = is_tuned(self.pair(topology), self.samples, &config, log)?;
+        Ok(if is_tuned {
+            Begin::AsGiven
+        } else {
+            Begin::Refitted
+        })
+    }
+
+    fn pair<'b>(&'b self, topology: &'b Topology) -> Pair<'b> {
+        Pair {
             dense: &self.teacher.graph,
             teacher: &self.teacher.graph,
             pruned: &topology.graph,
             kept: &topology.kept,
-        };
+        }
+    }
+
+    /// Returns a network trained for [`PASSES`] passes.
+    pub(super) fn trained(
+        &self,
+        topology: &Topology,
+        begin: Begin,
+        log: &Log<'_>,
+    ) -> Result<Graph, Error> {
+        let pair = self.pair(topology);
         let config = rebuild_config(self.recipe, self.samples, self.exec);
         let config = RebuildConfig {
+            refit: begin == Begin::Refitted,
             tune: Some(TuneConfig {
                 epochs: 0,
                 joint_epochs: Some(PASSES),

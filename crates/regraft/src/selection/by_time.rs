@@ -312,6 +312,7 @@ impl Search<'_> {
             damping: self.setting.recipe.damping,
             max_rows: TRIAL_ROWS,
             tune: None,
+            refit: true,
             held_out_chunks: 1,
             sparsity: None,
             exec: self.setting.exec,

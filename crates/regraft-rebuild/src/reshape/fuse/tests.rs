@@ -401,6 +401,7 @@ fn a_mean_rebuilt_towards_the_ensemble_comes_closer_to_it() {
         damping: 1e-3,
         max_rows: 10_000,
         tune: None,
+        refit: true,
         held_out_chunks: 1,
         sparsity: None,
         exec: ExecOptions::default(),

@@ -144,8 +144,11 @@ impl Search<'_> {
             self.tried(format!("{what}, and edits in {n} places"), grown)?;
         let (best, best_trial) = &mut tried[*chosen];
         let context = self.context(None);
-        let before = context.error(&context.trained(best, self.log)?)?;
-        let after = context.error(&context.trained(&topology, self.log)?)?;
+        let error = |topology: &Topology| {
+            let begin = context.begin(topology, self.log)?;
+            context.error(&context.trained(topology, begin, self.log)?)
+        };
+        let (before, after) = (error(best)?, error(&topology)?);
         (best_trial.trained, trial.trained) = (Some(before), Some(after));
         self.log.note(&format!(
             "  after {PASSES} passes over the whole network: output error {after:.4}, {before:.4} without them"
