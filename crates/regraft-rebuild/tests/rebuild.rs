@@ -482,3 +482,41 @@ fn too_few_samples_are_refused() {
         "{error}"
     );
 }
+
+#[test]
+fn a_network_that_was_tuned_is_tuned_on_from_its_own_weights() {
+    let dense = chain();
+    let (pruned, kept) = prune(&dense, &["conv1", "conv2"]);
+    let pair = Pair {
+        dense: &dense,
+        teacher: &dense,
+        pruned: &pruned,
+        kept: &kept,
+    };
+    let jointly = |epochs: usize, refit: bool| {
+        let base = config(Some(0), 1);
+        RebuildConfig {
+            refit,
+            tune: base.tune.clone().map(|tune| TuneConfig {
+                joint_macs: 1,
+                joint_epochs: Some(epochs),
+                ..tune
+            }),
+            ..base
+        }
+    };
+    let inputs = samples(&dense);
+    let first = rebuild(pair, &inputs, &jointly(20, true), &NoJournal, &Silent).unwrap();
+    let tuned = Pair {
+        pruned: &first.graph,
+        ..pair
+    };
+    let error = |graph: &Graph| held_out_error(&outputs(graph), &outputs(&dense));
+    let second = rebuild(tuned, &inputs, &jointly(5, false), &NoJournal, &Silent).unwrap();
+    assert!(second.layers.is_empty(), "nothing is solved anew");
+    let block = second.blocks.last().unwrap();
+    // The same but for the energy it is relative to, which is that of all samples.
+    let ratio = block.tuned.error_before / error(&first.graph);
+    assert!((ratio - 1.0).abs() < 0.25, "{ratio}");
+    assert!(error(&second.graph) <= error(&first.graph));
+}
