@@ -156,9 +156,11 @@ fn matmul(graph: &Graph, facts: &Facts, node: &Node) -> Option<(u64, u64)> {
     let (left, right) = (node.input(0)?, node.input(1)?);
     let (a, b) = (facts.shape(left)?, facts.shape(right)?);
     let fixed = |d: &Dim| d.fixed().unwrap_or(1) as u64;
-    // The first axis is the batch, but where each of a stack of weights has rows of its own.
+    // The first axis is the batch, but where each of a stack of weights has rows of its own, and where steps
+    // come before the samples.
     let is_stack = graph.tensor(right).is_some() && a.len() > 2 && a.len() == b.len();
-    let first = usize::from(!(is_stack && a[0].fixed() == b[0].fixed()));
+    let is_stack = is_stack && a[0].fixed() == b[0].fixed();
+    let first = usize::from(!is_stack && !has_batch_inside(graph, facts, a));
     let rows = a.get(first..a.len().saturating_sub(1)).unwrap_or(&[]);
     let rows = rows.iter().map(fixed).fold(1u64, u64::saturating_mul);
     let matrix = &b[b.len().saturating_sub(2)..];
@@ -166,6 +168,15 @@ fn matmul(graph: &Graph, facts: &Facts, node: &Node) -> Option<(u64, u64)> {
         rows,
         matrix.iter().map(fixed).fold(1u64, u64::saturating_mul),
     ))
+}
+
+/// True if an axis between the first and the last has the name of the samples' axis of the first input.
+fn has_batch_inside(graph: &Graph, facts: &Facts, shape: &[Dim]) -> bool {
+    let input = graph.required_inputs().into_iter().next();
+    let batch = input.and_then(|v| facts.shape(v)?.first());
+    let named = batch.filter(|d| matches!(d, Dim::Symbol(_)));
+    let inside = shape.get(1..shape.len().saturating_sub(1)).unwrap_or(&[]);
+    named.is_some_and(|d| shape.first() != Some(d) && inside.contains(d))
 }
 
 /// Products of queries and keys, and of their shares and values.

@@ -27,6 +27,8 @@ pub(super) struct Geometry {
     sorts: bool,
     /// Axes of the input, of a product.
     pub(super) axes: Option<usize>,
+    /// True for the input weights of a recurrent cell.
+    of_cell: bool,
     /// Side of the smallest kernel in the middle of the kernel that reads inside of what is padded; 0 for
     /// none.
     least_side: usize,
@@ -44,6 +46,7 @@ impl Geometry {
             splits: false,
             sorts: !order_is_fixed(graph, layer.output),
             axes: None,
+            of_cell: false,
             least_side: 0,
         };
         match layer.kind {
@@ -88,6 +91,22 @@ impl Geometry {
         }
     }
 
+    /// Sizes of the input weights of a recurrent cell that reads `steps` steps.
+    pub(super) fn of_cell(n_in: usize, n_out: usize, steps: usize) -> Self {
+        Self {
+            n_in,
+            n_out,
+            kernel: [1, 1],
+            before: [1, steps],
+            behind: [1, steps],
+            splits: false,
+            sorts: false,
+            axes: None,
+            of_cell: true,
+            least_side: 0,
+        }
+    }
+
     pub(super) fn taps(&self) -> usize {
         self.kernel[0] * self.kernel[1]
     }
@@ -99,6 +118,9 @@ impl Geometry {
     }
 
     pub(super) fn allows(&self, scheme: Scheme) -> bool {
+        if self.of_cell {
+            return matches!(scheme, Scheme::Output | Scheme::Svd);
+        }
         match scheme {
             Scheme::Output | Scheme::Svd | Scheme::Sparse | Scheme::SparseLowRank => true,
             Scheme::Spatial => self.splits && self.kernel.iter().all(|k| *k > 1),

@@ -2,6 +2,7 @@
 //! weights by one budget over the network.
 
 mod allocate;
+mod cell;
 mod edit;
 mod factor;
 mod geometry;
@@ -161,7 +162,7 @@ pub fn low_rank(
     let weights = sensitivities(network, &parts, inputs, config.exec, monitor)?;
     let limit = config.limit;
     let all = limit.whole(network);
-    let dense = |p: &Part<'_>| limit.of(p.dense(&network.graph));
+    let dense = |p: &Part| limit.of(p.dense(&network.graph));
     let factored: u64 = parts.iter().map(dense).sum();
     let fixed = all.saturating_sub(factored);
     let choices: Vec<Choices> = parts
@@ -183,8 +184,8 @@ pub fn low_rank(
 }
 
 /// A layer that can be factored.
-struct Part<'a> {
-    layer: &'a Layer,
+struct Part {
+    layer: Layer,
     geometry: Geometry,
     weights: Matrix,
     problem: LeastSquares,
@@ -192,7 +193,7 @@ struct Part<'a> {
     threads: usize,
 }
 
-impl Part<'_> {
+impl Part {
     fn work(&self) -> Work<'_> {
         Work::new(self.geometry, &self.weights, &self.problem, self.threads)
     }
@@ -208,32 +209,44 @@ impl Part<'_> {
     }
 }
 
-fn parts<'a>(
-    network: &'a Network,
+fn parts(
+    network: &Network,
     selection: &Selection,
     config: &LowRankConfig,
     left: &mut Vec<(String, String)>,
     monitor: &dyn Monitor,
-) -> Result<Vec<Part<'a>>, RebuildError> {
+) -> Result<Vec<Part>, RebuildError> {
     let graph = &network.graph;
     let calibration = network
         .calibration
         .as_ref()
         .ok_or(RebuildError::NeedsCalibration { what: "low rank" })?;
-    let may = selection.of(graph, &network.layers)?;
+    let mut layers = network.layers.clone();
+    layers.extend(cell::input_layers(network));
+    layers.sort_by_key(|l| l.node);
+    let may = selection.of(graph, &layers)?;
     let mut parts = Vec::new();
-    let pairs = network.layers.iter().zip(may);
-    let layers: Vec<&Layer> = pairs.filter_map(|(l, m)| m.then_some(l)).collect();
-    for (done, &layer) in layers.iter().enumerate() {
+    let pairs = layers.into_iter().zip(may);
+    let layers: Vec<Layer> = pairs.filter_map(|(l, m)| m.then_some(l)).collect();
+    let n_layers = layers.len();
+    for (done, layer) in layers.into_iter().enumerate() {
         let label = graph.node_label(layer.node);
         if monitor.cancelled() {
             return Err(RebuildError::Interrupted);
         }
-        monitor.progress(Stage::Levels, done, layers.len(), &label);
+        monitor.progress(Stage::Levels, done, n_layers, &label);
         let macs = node_macs(graph, &network.facts, layer.node);
-        let geometry = Geometry::of(graph, &network.facts, layer, macs);
+        let is_cell = cell::is_cell(graph, &layer);
+        let geometry = if is_cell {
+            cell::geometry(graph, &layer, macs)
+        } else {
+            Geometry::of(graph, &network.facts, &layer, macs)
+        };
         let weights = layer.weights(graph);
         let gram = calibration.grams.get(&layer.output).and_then(|g| g.first());
+        let of_inputs = gram.filter(|_| is_cell);
+        let of_inputs = of_inputs.and_then(|g| cell::of_inputs(g, layer.d));
+        let gram = if is_cell { of_inputs.as_ref() } else { gram };
         let (Some(geometry), Some(weights), Some(gram)) = (geometry, weights, gram) else {
             left.push((label, "grouped, or never reached by a sample".to_owned()));
             continue;
@@ -242,7 +255,7 @@ fn parts<'a>(
             left.push((label, "its weights are shared".to_owned()));
             continue;
         }
-        let bias = if layer.kind == LayerKind::MatMul {
+        let bias = if is_cell || layer.kind == LayerKind::MatMul {
             Bias::None
         } else {
             Bias::Fit
@@ -273,7 +286,7 @@ const PROBE: f64 = 0.05;
 /// Returns for each layer the relative squared error of the network's output per error of its own.
 fn sensitivities(
     network: &Network,
-    parts: &[Part<'_>],
+    parts: &[Part],
     inputs: &BTreeMap<ValueId, Activations>,
     exec: ExecOptions,
     monitor: &dyn Monitor,
@@ -326,7 +339,7 @@ fn sensitivities(
     Ok(found)
 }
 
-impl Part<'_> {
+impl Part {
     /// Returns the bias that keeps the layer's mean output; `None` for a product without one.
     fn bias(&self, network: &Network, composed: &Matrix) -> Option<Vec<f64>> {
         let shift = self.problem.best_bias(composed)?;
@@ -340,7 +353,7 @@ const CHANNELS: usize = 1;
 
 fn write(
     network: &Network,
-    parts: &[Part<'_>],
+    parts: &[Part],
     chosen: &[Option<usize>],
     left: Vec<(String, String)>,
 ) -> Result<Edited, RebuildError> {
@@ -357,11 +370,19 @@ fn write(
             .work()
             .factors(candidate.scheme, candidate.ranks)
             .map_err(RebuildError::solve(&label))?;
+        if cell::is_cell(graph, &part.layer) {
+            let [inner, outer] = &factors.parts[..] else {
+                continue;
+            };
+            cell::replace(&mut edit, graph, &part.layer, [inner, outer])?;
+            changes.push(change(graph, part, candidate));
+            continue;
+        }
         let bias = part.bias(network, &factors.composed);
         let holder = edit::replace(
             &mut edit,
             graph,
-            part.layer,
+            &part.layer,
             (candidate.scheme, part.geometry.axes),
             &factors,
             bias.as_deref(),
@@ -374,20 +395,24 @@ fn write(
         if let Some([_, outputs]) = orders {
             kept.insert((part.layer.output, CHANNELS), outputs);
         }
-        let dense = part.geometry.dense();
-        changes.push(Change {
-            node: label,
-            what: in_words(&part.geometry, candidate),
-            macs: (dense.macs, candidate.cost.macs),
-            params: (dense.params, candidate.cost.params),
-            error: Some(candidate.error),
-        });
+        changes.push(change(graph, part, candidate));
     }
     Ok(Edited {
         kept,
         sparse,
         ..Edited::new(edit.finish()?, changes, left, false)
     })
+}
+
+fn change(graph: &Graph, part: &Part, candidate: &Candidate) -> Change {
+    let dense = part.geometry.dense();
+    Change {
+        node: graph.node_label(part.layer.node),
+        what: in_words(&part.geometry, candidate),
+        macs: (dense.macs, candidate.cost.macs),
+        params: (dense.params, candidate.cost.params),
+        error: Some(candidate.error),
+    }
 }
 
 fn in_words(geometry: &Geometry, candidate: &Candidate) -> String {

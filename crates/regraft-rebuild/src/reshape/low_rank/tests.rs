@@ -2,12 +2,12 @@
 
 use regraft_exec::ExecOptions;
 use regraft_graph::cost::packed_size;
-use regraft_graph::op::Conv;
+use regraft_graph::op::{Conv, Direction, Recurrent, RecurrentKind, ReduceKind};
 use regraft_graph::{Graph, Op};
 
 use super::{Limit, LowRankConfig, Scheme, low_rank, parts, write};
 use crate::calibrate::{CalibrateConfig, calibrate};
-use crate::reshape::toy::{Toy, all, check_same, perceptron, samples};
+use crate::reshape::toy::{Toy, all, check_same, output, perceptron, samples, shape};
 use crate::reshape::{Network, Selection};
 use crate::{RebuildError, Silent};
 
@@ -190,7 +190,7 @@ fn budgets_hold_on_every_architecture() {
             );
             let edited = match found {
                 Ok(edited) => edited,
-                // Cells hold most of a recurrent network, and they are not factored.
+                // Cells hold most of a recurrent network, and these have few inputs that could be fewer.
                 Err(RebuildError::OverBudget { needed, limit, .. }) => {
                     assert!(needed > limit);
                     assert!(name.contains("gru") || name.contains("lstm"), "{name}");
@@ -288,5 +288,69 @@ fn layers_in_groups_one_behind_the_other_compute_what_their_weights_say() {
         }
         let in_order = parts.iter().filter(|p| p.geometry.axes.is_some()).count();
         assert_eq!(thin.kept.len() + in_order, parts.len(), "{name}");
+    }
+}
+
+#[test]
+fn input_weights_of_cells_become_a_layer_in_front_and_a_cell_of_fewer_inputs() {
+    for (name, direction) in [
+        ("forward", Direction::Forward),
+        ("back", Direction::Reverse),
+    ] {
+        let mut t = Toy::new(&[5, 16]);
+        let steps = Op::Transpose {
+            perm: Some(vec![1, 0, 2]),
+        };
+        t.op(steps, &["x"], "steps");
+        t.weight("w", &[1, 24, 16], 20);
+        t.weight("r", &[1, 24, 6], 20);
+        t.weight("bias", &[1, 48], 60);
+        let op = Op::Recurrent(Recurrent {
+            kind: RecurrentKind::Lstm,
+            hidden_size: 6,
+            direction,
+            batch_first: false,
+        });
+        t.op(op, &["steps", "w", "r", "bias"], "states");
+        t.ints("direction", &[1]);
+        t.op(Op::Squeeze { axes: None }, &["states", "direction"], "all");
+        let mean = Op::Reduce {
+            kind: ReduceKind::Mean,
+            axes: Some(vec![0]),
+            keepdims: false,
+            noop_with_empty_axes: false,
+        };
+        t.op(mean, &["all"], "mean");
+        t.gemm("mean", "y", (6, 4));
+        let network = calibrated(t.done());
+        let inputs = samples(&network.graph);
+        let config = config(Limit::Macs(0.6));
+        let selection = Selection {
+            only: vec!["states".to_owned()],
+            ..Selection::default()
+        };
+        let edited = low_rank(&network, &inputs, &selection, &config, &Silent).unwrap();
+        let [change] = &edited.changes[..] else {
+            panic!("{name}: one change");
+        };
+        assert_eq!(change.node, "states");
+        // The costs that were counted are those of the graph.
+        let (old, new) = (
+            network.cost(),
+            Network::new(edited.graph.clone()).unwrap().cost(),
+        );
+        assert!(new.macs as f64 <= 0.6 * old.macs as f64);
+        assert_eq!(old.macs - new.macs, change.macs.0 - change.macs.1);
+        assert_eq!(old.params - new.params, change.params.0 - change.params.1);
+        // Inputs vary along three directions: little is lost with as many features.
+        let far = |g: &Graph| {
+            let (a, b) = (output(g), output(&network.graph));
+            let square = |list: &[f32]| -> f32 { list.iter().map(|x| x * x).sum() };
+            let gap: Vec<f32> = a.iter().zip(&b).map(|(a, b)| a - b).collect();
+            square(&gap) / square(&b)
+        };
+        assert!(far(&edited.graph) < 0.05, "{name}: {}", far(&edited.graph));
+        let shape = shape(&edited.graph, "w_2");
+        assert_eq!((shape[0], shape[1]), (1, 24));
     }
 }
