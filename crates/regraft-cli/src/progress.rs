@@ -69,6 +69,7 @@ struct Pace {
     /// Steps done when it began: a run that goes on does not begin with none.
     from: usize,
     began: Instant,
+    /// When the stage's last line was.
     said: Instant,
 }
 
@@ -127,11 +128,13 @@ impl Reporter {
     /// Says how far a stage is, now and then.
     fn step_line(&self, stage: &mut Stage, done: usize, total: usize, what: &str) {
         let now = Instant::now();
+        // Parts of a stage count anew; its lines do not come faster for that.
+        let said = stage.pace.map_or(stage.started, |p| p.said);
         let fresh = Pace {
             total,
             from: done,
             began: now,
-            said: now,
+            said,
         };
         let pace = match &mut stage.pace {
             Some(pace) if pace.total == total && pace.from <= done => pace,

@@ -243,7 +243,8 @@ fn scale_of_zeros(shape: &[usize]) -> f64 {
     let [_, rest @ ..] = shape else {
         return LEAST_SCALE;
     };
-    if rest.is_empty() {
+    // One axis, or one direction of a cell: biases.
+    if rest.is_empty() || (shape.first() == Some(&1) && rest.len() == 1) {
         return LEAST_SCALE;
     }
     let read: usize = rest.iter().product();

@@ -290,7 +290,8 @@ fn not_followed(
                 | Op::Recurrent(_)
         );
         let computed = |v: &ValueId| weights.contains(v);
-        let weight = node.inputs.iter().flatten().find(|v| {
+        // What a node multiplies from the left is no weight of its own.
+        let weight = node.inputs.iter().skip(1).flatten().find(|v| {
             let stored = graph.tensor(**v).is_some_and(|t| t.shape().len() > 1);
             stored || computed(v)
         });
@@ -306,14 +307,25 @@ fn not_followed(
         };
         Some(Frozen {
             group: unique_name(graph, Some(id), names),
-            n_channels: facts
-                .fixed_shape(weight)
-                .map_or(0, |s| s.into_iter().max().unwrap_or(0)),
+            n_channels: made_channels(node, &facts.fixed_shape(weight).unwrap_or_default()),
             reason: why,
             macs: node_macs(graph, facts, id),
         })
     };
     others.filter_map(frozen).collect()
+}
+
+/// Returns how many channels a node makes with a weight of this shape; 0 where that cannot be told.
+fn made_channels(node: &Node, weight: &[usize]) -> usize {
+    let extent = match &node.op {
+        Op::Conv(_) => weight.first().copied(),
+        Op::ConvTranspose(conv) => weight.get(1).map(|n| n * conv.group),
+        Op::Gemm(gemm) => weight.get(usize::from(!gemm.trans_b)).copied(),
+        Op::Recurrent(op) => Some(op.hidden_size),
+        Op::MatMul => weight.last().copied(),
+        _ => None,
+    };
+    extent.unwrap_or(0)
 }
 
 /// Returns the values that are computed from constants alone.

@@ -97,12 +97,18 @@ pub(super) fn tune_jointly(
     })
 }
 
-/// Returns the factors of units that edits put in, such as the zeros that a new recurrent cell is added by.
+/// Returns the factors of the units of recurrent cells that edits put in, by which they are added.
 fn new_factors(dense: &Graph, graph: &Graph) -> BTreeSet<ValueId> {
-    let is_new = |v: &ValueId| v.index() >= dense.n_values() || dense.tensor(*v).is_none();
+    let of_new_cell = |v: &ValueId| {
+        let node = graph.producer(*v).map(|id| &graph.node(id).op);
+        matches!(node, Some(Op::Recurrent(_))) && in_dense(dense, *v).is_none()
+    };
     let multiplies = |v: &ValueId| {
         let readers = graph.consumers(*v);
-        let by = |n: &NodeId| graph.node(*n).op == Op::Binary(BinaryOp::Mul);
+        let by = |n: &NodeId| {
+            let node = graph.node(*n);
+            node.op == Op::Binary(BinaryOp::Mul) && node.inputs.iter().flatten().any(of_new_cell)
+        };
         !readers.is_empty() && readers.iter().all(by)
     };
     let of_units = |v: &ValueId| {
@@ -110,8 +116,7 @@ fn new_factors(dense: &Graph, graph: &Graph) -> BTreeSet<ValueId> {
         tensor.is_some_and(|t| t.as_f32().is_some_and(|data| data.len() > 1))
     };
     let all = graph.initializers().keys().copied();
-    all.filter(|v| is_new(v) && of_units(v) && multiplies(v))
-        .collect()
+    all.filter(|v| of_units(v) && multiplies(v)).collect()
 }
 
 /// The network's output, and block outputs from the last one back as long as they fit.

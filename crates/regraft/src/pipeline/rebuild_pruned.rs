@@ -6,13 +6,15 @@ use std::path::Path;
 use regraft_graph::{Graph, ValueId};
 use regraft_prune::Plan;
 use regraft_rebuild::depth::output_error;
-use regraft_rebuild::rebuild::{MaskMethod, Pair, Rebuilt, Sparsity, rebuild as rebuild_graph};
+use regraft_rebuild::rebuild::{
+    MaskMethod, Pair, RebuildConfig, Rebuilt, Sparsity, TuneConfig, rebuild as rebuild_graph,
+};
 use regraft_rebuild::{Layer, find_layers};
 use regraft_solve::sparse::Mask;
 
 use super::drawing::drawing;
 use super::finish::{Parts, finish};
-use super::journal::{RunJournal, open_run};
+use super::journal::{RunJournal, open_run_of};
 use super::kept_channels::kept_channels;
 use super::regrow::regrown;
 use super::related::related;
@@ -25,9 +27,10 @@ use crate::progress::{Adapter, Progress};
 use crate::recipe::{TopologyName, Tuning};
 use crate::report::{RegrowthFigures, TopologyFigures, scientific};
 use crate::reshape::{
-    Context, KeptSteps, Reshaped, Search, Topology, check_order, with_connections,
+    Context, KeptSteps, Reshaped, Search, Topology, check_order, connections_step, with_connections,
 };
 use crate::samples::{Samples, open_data, prepare};
+use crate::storage::RunDir;
 use crate::{Error, ErrorKind, Recipe, ReshapeStep};
 
 /// Rebuilds the weights of `pruned` towards the recipe's model, its dense teacher.
@@ -45,8 +48,7 @@ pub fn rebuild(
     progress: &dyn Progress,
 ) -> Result<Outcome, Error> {
     recipe.check()?;
-    let recipe = with_connections(recipe)?;
-    let recipe = recipe.as_ref();
+    with_connections(recipe)?;
     let path = recipe
         .model
         .as_deref()
@@ -80,6 +82,10 @@ pub fn rebuild(
     work.run(&files)
 }
 
+/// The name of the finding in the run directory that a network was tuned before.
+const TUNED: &str = "tuned";
+const YES: &[u8] = b"yes";
+
 /// A pruned network and its teacher, read.
 struct Work<'a> {
     teacher: &'a Model,
@@ -108,8 +114,8 @@ impl Work<'_> {
         let zeros = held_zeros(&graph, log)?;
         let of_given = said.1..log.warnings.borrow().len();
         let before = graph.clone();
-        let run_dir = open_run(self.options, self.student, self.samples, recipe)?;
-        let journal = RunJournal::new(run_dir, recipe)?;
+        let back = self.connections_step(zeros.is_some())?;
+        let journal = RunJournal::new(self.run_dir()?, recipe)?;
         let kept_steps = KeptSteps {
             journal: &journal,
             teacher: &teacher.graph,
@@ -127,10 +133,16 @@ impl Work<'_> {
         let reshaped = context.apply(start, kept_steps, log)?;
         log.stage("rebuild");
         let zeros = zeros.map(|z| still_there(z, &before, &reshaped.topology.graph));
+        if let Some(number) = back {
+            kept_steps.keep_before(number, &reshaped.topology.graph)?;
+        }
         let (mut rebuilt, regrowth) = self.rebuilt(&reshaped, zeros, &journal)?;
         journal.check()?;
         log.check()?;
         let Reshaped { topology, steps } = reshaped;
+        if let Some(number) = back {
+            kept_steps.keep_reconnected(number, &rebuilt.graph, &topology.kept)?;
+        }
         let written = Topology::new(rebuilt.graph, topology.kept);
         let last = context.apply_last(written, kept_steps, log)?;
         rebuilt.graph = last.topology.graph;
@@ -143,12 +155,10 @@ impl Work<'_> {
             exec(recipe),
             log,
         )?;
-        let drawing = if trials.is_some() {
-            drawing(&teacher.graph, &rebuilt.graph)?
-        } else if steps.is_empty() {
-            None
-        } else {
-            drawing(&before, &rebuilt.graph)?
+        let drawing = match (&trials, steps.is_empty()) {
+            (Some(_), _) => drawing(&teacher.graph, &rebuilt.graph)?,
+            (None, true) => None,
+            (None, false) => drawing(&before, &rebuilt.graph)?,
         };
         let parts = Parts {
             model: teacher,
@@ -170,6 +180,42 @@ impl Work<'_> {
             drawing,
         };
         finish(&parts, files, self.options, log)
+    }
+
+    /// Returns the number of the step that gives connections back, where they can come back.
+    fn connections_step(&self, has_zeros: bool) -> Result<Option<usize>, Error> {
+        let step = connections_step(self.recipe);
+        if step.is_none() {
+            return Ok(None);
+        }
+        if self.student.sha256 == self.teacher.sha256 {
+            return Err(Error::usage(
+                "what comes back is solved for towards the dense network, and the network is its own teacher",
+            )
+            .with_hint("name the dense network with --teacher"));
+        }
+        if !has_zeros {
+            return Err(Error::new(
+                ErrorKind::Model,
+                "no layer has lost single connections: none can come back",
+            )
+            .with_hint("channels come back with --unit channel"));
+        }
+        Ok(step)
+    }
+
+    /// Opens the run directory of what is made of this network, its teacher and the networks that steps name.
+    fn run_dir(&self) -> Result<Option<RunDir>, Error> {
+        if self.options.run_dir.is_none() {
+            return Ok(None);
+        }
+        let mut others = vec![self.teacher.fingerprint()?];
+        for path in self.recipe.reshape.iter().flat_map(ReshapeStep::networks) {
+            others.push(Model::open(path, self.recipe)?.fingerprint()?);
+        }
+        let more = format!("# with: {}\n", others.join(" "));
+        let own = self.student.fingerprint()?;
+        open_run_of(self.options, own, self.samples, self.recipe, &more)
     }
 
     /// Returns the network that the rebuild starts from: the given one, or the best of several.
@@ -251,6 +297,8 @@ impl Work<'_> {
             log,
             ..
         } = *self;
+        let effective = with_connections(recipe)?;
+        let recipe = effective.as_ref();
         let own_teacher = self.student.sha256 == teacher.sha256;
         let nothing_to_mend = if reshaped.steps.is_empty() {
             !recipe.reshape.is_empty()
@@ -282,9 +330,11 @@ impl Work<'_> {
         }
         let feeds = self.samples.feeds();
         let chooses = recipe.regrows() || !reshaped.topology.sparse.is_empty();
-        if config.tune.is_some() && !chooses && is_tuned(pair, self.samples, &config, log)? {
-            log.note(
-                "  the network was tuned before: its weights are tuned on, nothing is solved anew",
+        if !chooses && self.goes_on(pair, &config, journal)? {
+            log.warn(
+                "the network was tuned before and the closed form would lose by it: its weights are tuned on as a \
+                 whole, and nothing is solved anew"
+                    .to_owned(),
             );
             config.refit = false;
         }
@@ -302,6 +352,25 @@ impl Work<'_> {
             return Ok((rebuilt, regrowth));
         }
         Ok((self.unless_worse(pair.pruned, rebuilt)?, None))
+    }
+
+    /// Returns true if a network is tuned on from its own weights, which an earlier run may have found out.
+    fn goes_on(
+        &self,
+        pair: Pair<'_>,
+        config: &RebuildConfig,
+        journal: &RunJournal,
+    ) -> Result<bool, Error> {
+        let jointly = |t: &TuneConfig| t.joint_macs > 0 && t.joint_epochs != Some(0);
+        if !config.tune.as_ref().is_some_and(jointly) {
+            return Ok(false);
+        }
+        if let Some(found) = journal.of_target(TUNED)? {
+            return Ok(found == YES);
+        }
+        let found = is_tuned(pair, self.samples, config, self.log)?;
+        journal.keep_of_target(TUNED, if found { YES } else { b"no" })?;
+        Ok(found)
     }
 
     /// Returns the rebuilt network, or the given one where it is closer to the teacher on the samples held

@@ -91,22 +91,34 @@ pub(super) fn render(report: &Report) -> String {
 
 fn outcome(sheet: &mut Sheet, report: &Report) {
     let [before, between, after] = format::columns(report);
-    sheet.put(format_args!(
-        "| | {before} | {between} | {after} | change |\n| --- | ---: | ---: | ---: | ---: |\n"
-    ));
+    // Training has nothing between before and after.
+    let shows = |column: usize| column != 1 || !between.is_empty();
+    let heads = [before, between, after, "change"];
+    let heads = heads.iter().enumerate().filter(|(i, _)| shows(*i));
+    sheet.put(format_args!("| |"));
+    for (_, head) in heads.clone() {
+        sheet.put(format_args!(" {head} |"));
+    }
+    sheet.put(format_args!("\n| --- |"));
+    for _ in heads {
+        sheet.put(format_args!(" ---: |"));
+    }
+    sheet.put(format_args!("\n"));
     for row in format::size_rows(report)
         .into_iter()
         .chain(format::metric_rows(report))
     {
         sheet.put(format_args!("| {} |", row.title));
-        for cell in row.cells.iter().chain([&row.change]) {
+        let cells = row.cells.iter().chain([&row.change]).enumerate();
+        for (_, cell) in cells.filter(|(i, _)| shows(*i)) {
             sheet.put(format_args!(" {} |", cell.as_deref().unwrap_or("–")));
         }
         sheet.put(format_args!("\n"));
     }
     if let (Some(latency), Some(ratio)) = (&report.latency, format::latency_ratio(report)) {
+        let none = if shows(1) { " – |" } else { "" };
         sheet.put(format_args!(
-            "| Latency | {} | – | {} | {ratio:.2}× |\n",
+            "| Latency | {} |{none} {} | {ratio:.2}× |\n",
             format::milliseconds(latency.dense_ms),
             format::milliseconds(latency.small_ms)
         ));
@@ -495,8 +507,9 @@ fn classes(sheet: &mut Sheet, report: &Report) {
     } else {
         ""
     };
+    let [given, _, written] = format::columns(report);
     sheet.put(format_args!(
-        "## Quality by class{which}\n\n| class | samples | F1 dense | F1 rebuilt | change | precision rebuilt | recall rebuilt | average precision rebuilt |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
+        "## Quality by class{which}\n\n| class | samples | F1 {given} | F1 {written} | change | precision {written} | recall {written} | average precision {written} |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
     ));
     let share = |x: Option<f64>| x.map_or_else(|| "–".to_owned(), |v| format::percent(v, 2));
     for (after, before) in &rows {

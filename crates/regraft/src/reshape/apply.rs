@@ -137,7 +137,7 @@ impl Context<'_> {
         kept: KeptSteps<'_>,
         log: &Log<'_>,
     ) -> Result<Reshaped, Error> {
-        self.applied(start, kept, log, |step| !step.is_last())
+        self.applied(start, kept, log, |s| !s.is_last() && !s.is_of_connections())
     }
 
     /// Applies the recipe's steps that come after the rebuild.

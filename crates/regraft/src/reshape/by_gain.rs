@@ -10,12 +10,12 @@ use std::collections::BTreeSet;
 
 use regraft_graph::Graph;
 use regraft_rebuild::depth::output_error;
-use regraft_rebuild::rebuild::{NoJournal, Pair, RebuildConfig, TuneConfig, rebuild};
+use regraft_rebuild::rebuild::{NoJournal, Pair, RebuildConfig, Sparsity, TuneConfig, rebuild};
 
 use super::apply::{Context, Topology};
 use super::step::ReshapeStep;
 use crate::inspect::thousands;
-use crate::pipeline::{Log, cost_of, is_tuned, rebuild_config};
+use crate::pipeline::{Log, cost_of, held_zeros, is_tuned, rebuild_config};
 use crate::progress::{Adapter, Progress};
 use crate::recipe::Tuning;
 use crate::report::PlaceTrial;
@@ -28,12 +28,12 @@ pub(super) const PASSES: usize = 12;
 const NOTHING_MISSING: f64 = 1e-10;
 
 /// What training begins with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Begin {
-    /// What the closed form gives.
-    Refitted,
-    /// The weights as they are: they were tuned before.
-    AsGiven,
+#[derive(Clone, Debug)]
+pub(super) struct Begin {
+    /// True for what the closed form gives, false for the weights as they are: they were tuned before.
+    refit: bool,
+    /// Single connections that went, and stay away.
+    zeros: Option<Sparsity>,
 }
 
 /// One edit at one place, and what it is worth there.
@@ -55,6 +55,68 @@ pub(super) struct Placed {
     pub(super) steps: Vec<ReshapeStep>,
     /// Every edit at every place, the most worth for its cost first.
     pub(super) places: Vec<PlaceTrial>,
+}
+
+impl Placed {
+    fn say(&self, log: &Log<'_>) {
+        for place in self.places.iter().filter(|p| p.kept) {
+            log.note(&format!(
+                "  {} behind `{}`: worth {:.2e} of the output's error for {} MACs",
+                place.edit,
+                place.node,
+                place.gain,
+                thousands(place.macs)
+            ));
+        }
+    }
+}
+
+/// Returns the edits at the places that are worth most and fit.
+fn placed(mut candidates: Vec<Candidate>, kinds: &[ReshapeStep], budget: u64, own: u64) -> Placed {
+    candidates.sort_by(|a, b| b.per_mac().total_cmp(&a.per_mac()));
+    choose(&mut candidates, budget.saturating_sub(own));
+    let kept = |kind| {
+        let of_kind = candidates
+            .iter()
+            .filter(move |c| c.kind == kind && c.trial.kept);
+        of_kind
+            .map(|c| c.trial.node.clone())
+            .collect::<Vec<String>>()
+    };
+    let at_places = kinds
+        .iter()
+        .enumerate()
+        .map(|(kind, step)| (step, kept(kind)));
+    let steps = at_places
+        .filter(|(_, only)| !only.is_empty())
+        .map(|(step, only)| step.at(only))
+        .collect();
+    Placed {
+        steps,
+        places: candidates.into_iter().map(|c| c.trial).collect(),
+    }
+}
+
+/// The error of an edit that no place is worth, or that fits nowhere.
+fn pays_nowhere(step: &ReshapeStep, places: &[PlaceTrial]) -> Error {
+    let helps = || places.iter().filter(|p| p.gain > 0.0);
+    let error = |why: &str| {
+        Error::new(
+            ErrorKind::Model,
+            format!("{} {why} in this network", step.name()),
+        )
+    };
+    match helps().map(|p| p.macs).min() {
+        None => error("pays nowhere").with_hint(format!(
+            "{} places were tried, and without it none does worse; more samples (--calib) may tell",
+            places.len()
+        )),
+        Some(least) => error("fits nowhere").with_hint(format!(
+            "{} places would gain, the cheapest for {} multiply-accumulates: a larger --max-macs allows it",
+            helps().count(),
+            thousands(least)
+        )),
+    }
 }
 
 impl Context<'_> {
@@ -85,17 +147,15 @@ impl Context<'_> {
         }
         let own = cost_of(&start.graph)?.macs;
         let room = (max_macs * own as f64) as u64;
-        let found = self.by_gain(start, std::slice::from_ref(step), room, log)?;
+        let begin = self.begin(start, log)?;
+        // The limit is for the places that stay, not for all of them at once.
+        let step = step.without_limit();
+        let trials = self.worth(start, &step, &begin, log)?;
+        let trials = trials.into_iter().map(|trial| Candidate { kind: 0, trial });
+        let found = placed(trials.collect(), std::slice::from_ref(&step), room, own);
+        found.say(log);
         let Some(step) = found.steps.into_iter().next() else {
-            return Err(Error::new(
-                ErrorKind::Model,
-                format!("{} pays nowhere in this network", step.name()),
-            )
-            .with_hint(format!(
-                "the best of {} places is worth {:.2e} of the output's error; a larger --max-macs allows dearer ones",
-                found.places.len(),
-                found.places.first().map_or(0.0, |p| p.gain)
-            )));
+            return Err(pays_nowhere(&step, &found.places));
         };
         Ok((step, found.places))
     }
@@ -113,7 +173,7 @@ impl Context<'_> {
         let mut candidates = Vec::new();
         for (kind, step) in kinds.iter().enumerate() {
             log.check()?;
-            match self.worth(start, step, begin, log) {
+            match self.worth(start, step, &begin, log) {
                 Ok(trials) => {
                     let found = trials.into_iter();
                     candidates.extend(found.map(|trial| Candidate { kind, trial }));
@@ -123,36 +183,10 @@ impl Context<'_> {
                 Err(error) => log.note(&format!("  {}: {error}", step.name())),
             }
         }
-        candidates.sort_by(|a, b| b.per_mac().total_cmp(&a.per_mac()));
         let own = cost_of(&start.graph)?.macs;
-        choose(&mut candidates, budget.saturating_sub(own));
-        let kept = |kind| {
-            let of_kind = candidates
-                .iter()
-                .filter(move |c| c.kind == kind && c.trial.kept);
-            of_kind
-                .map(|c| c.trial.node.clone())
-                .collect::<Vec<String>>()
-        };
-        let at_places = kinds
-            .iter()
-            .enumerate()
-            .map(|(kind, step)| (step, kept(kind)));
-        let steps = at_places
-            .filter(|(_, only)| !only.is_empty())
-            .map(|(step, only)| step.at(only))
-            .collect();
-        let places: Vec<PlaceTrial> = candidates.into_iter().map(|c| c.trial).collect();
-        for place in places.iter().filter(|p| p.kept) {
-            log.note(&format!(
-                "  {} behind `{}`: worth {:.2e} of the output's error for {} MACs",
-                place.edit,
-                place.node,
-                place.gain,
-                thousands(place.macs)
-            ));
-        }
-        Ok(Placed { steps, places })
+        let found = placed(candidates, kinds, budget, own);
+        found.say(log);
+        Ok(found)
     }
 
     /// Trains an edit at all of its places, and returns what it is worth at each.
@@ -160,7 +194,7 @@ impl Context<'_> {
         &self,
         start: &Topology,
         step: &ReshapeStep,
-        begin: Begin,
+        begin: &Begin,
         log: &Log<'_>,
     ) -> Result<Vec<PlaceTrial>, Error> {
         let done = self.edit(start, step, log)?;
@@ -200,12 +234,14 @@ impl Context<'_> {
 
     /// Returns what training begins with.
     pub(super) fn begin(&self, topology: &Topology, log: &Log<'_>) -> Result<Begin, Error> {
-        let config = rebuild_config(self.recipe, self.samples, self.exec);
+        let config = RebuildConfig {
+            sparsity: held_zeros(&topology.graph, log)?,
+            ..rebuild_config(self.recipe, self.samples, self.exec)
+        };
         let is_tuned = is_tuned(self.pair(topology), self.samples, &config, log)?;
-        Ok(if is_tuned {
-            Begin::AsGiven
-        } else {
-            Begin::Refitted
+        Ok(Begin {
+            refit: !is_tuned,
+            zeros: config.sparsity,
         })
     }
 
@@ -222,13 +258,14 @@ impl Context<'_> {
     pub(super) fn trained(
         &self,
         topology: &Topology,
-        begin: Begin,
+        begin: &Begin,
         log: &Log<'_>,
     ) -> Result<Graph, Error> {
         let pair = self.pair(topology);
         let config = rebuild_config(self.recipe, self.samples, self.exec);
         let config = RebuildConfig {
-            refit: begin == Begin::Refitted,
+            refit: begin.refit,
+            sparsity: begin.zeros.clone(),
             tune: Some(TuneConfig {
                 epochs: 0,
                 joint_epochs: Some(PASSES),

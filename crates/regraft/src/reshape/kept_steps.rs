@@ -7,6 +7,7 @@ use std::path::Path;
 use regraft_graph::Graph;
 use regraft_graph::cost::Cost;
 use regraft_onnx::Limits;
+use regraft_rebuild::rebuild::KeptAxes;
 use serde::{Deserialize, Serialize};
 
 use super::apply::Topology;
@@ -83,6 +84,21 @@ impl KeptSteps<'_> {
         }
         let bytes = regraft_onnx::write_bytes(graph)?;
         self.journal.keep_of_target(&before(number), &bytes)
+    }
+
+    /// Keeps the step that gave connections back, which the rebuild did.
+    pub(crate) fn keep_reconnected(
+        &self,
+        number: usize,
+        graph: &Graph,
+        kept: &KeptAxes,
+    ) -> Result<(), Error> {
+        let figures = ReshapeFigures {
+            edit: "reconnect".to_owned(),
+            ..ReshapeFigures::default()
+        };
+        let grown = Topology::new(graph.clone(), kept.clone());
+        self.keep(number, &grown, Some(&figures), None)
     }
 
     /// Keeps a step; without a run directory nothing is kept.

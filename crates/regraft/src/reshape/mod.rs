@@ -17,7 +17,7 @@ use crate::{Error, Outcome, Recipe, RunOptions};
 
 pub(crate) use apply::{Context, Reshaped, Topology, check_order};
 pub(crate) use auto::Search;
-pub(crate) use connections::with_connections;
+pub(crate) use connections::{connections_step, with_connections};
 pub use fuse::{BasisName, FuseFigures, FuseOptions, MixtureName, ZerosName, fuse};
 pub(crate) use kept_steps::KeptSteps;
 pub use kept_steps::{Undone, undo};

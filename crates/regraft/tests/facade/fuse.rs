@@ -6,8 +6,9 @@ use regraft::{
     BasisName, Design, ErrorKind, FitRecipe, FuseFigures, FuseOptions, MixtureName, NamedOptions,
     Quiet, Recipe, RunOptions, Tuning, ZerosName, fit, fuse, new, undo,
 };
-use regraft_graph::{Graph, Tensor};
-use regraft_onnx::write_bytes;
+use regraft_graph::op::BinaryOp;
+use regraft_graph::{Graph, Op, Tensor};
+use regraft_onnx::{Limits, read, write_bytes};
 
 use crate::material::{
     Net, Random, difference, listing, network, outputs, recipe, slow, write_data,
@@ -257,4 +258,33 @@ fn networks_trained_apart_fuse_once_their_channels_are_matched() {
     assert!(collapsed < best - 10.0, "{collapsed} of {given:?}");
     let fused = accuracy(&matched.fusion.fused);
     assert!(fused > best - 1.0, "{fused} of {given:?}");
+}
+
+#[test]
+fn constants_that_multiply_are_not_tuned() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let mask = [1.0, 1.0, 0.0, 1.0, 0.0, 1.0, 1.0, 0.5];
+    let masked = |seed: u64| {
+        let mut net = Net::new(seed, None);
+        let conv = net.conv("x", 1, 8, 3);
+        let tensor = Tensor::from_f32(vec![8, 1, 1], mask.to_vec()).unwrap();
+        net.b.tensor("mask", tensor).unwrap();
+        let product = net.node(Op::Binary(BinaryOp::Mul), &[&conv, "mask"]);
+        let active = net.relu(&product);
+        net.head(&active, 8)
+    };
+    let models = [1, 2].map(|seed| write(folder, &format!("m{seed}"), &masked(seed)));
+    let tuned = Recipe {
+        tune: Tuning::Blocks,
+        epochs: 1,
+        joint_epochs: Some(3),
+        ..plain(folder, "tuned")
+    };
+    let found = run(&models, &tuned, FuseOptions::default());
+    let graph = read(&found.outcome.files.model, &Limits::default()).unwrap();
+    let written = graph
+        .find_value("mask")
+        .and_then(|v| graph.tensor(v)?.as_f32());
+    assert_eq!(written, Some(&mask[..]));
 }

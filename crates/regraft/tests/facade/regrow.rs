@@ -1,12 +1,12 @@
 //! Connections that come back: as many as asked for, for a lower error, and the same again.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use regraft::report::{RegrowthFigures, Report};
 use regraft::{
     AllocationName, AutoName, DeepenStep, ErrorKind, Quiet, RebuildRateName, Recipe, ReconnectStep,
-    ReconnectUnitName, RegrowName, RegrowUnitName, ReshapeStep, RunOptions, Tuning, reshape,
-    shrink, undo,
+    ReconnectUnitName, RegrowName, RegrowUnitName, ReshapeStep, RunOptions, ShareStep, Tuning,
+    reshape, shrink, undo,
 };
 
 use crate::material::{difference, listing, network, outputs, recipe, write_data, write_model};
@@ -249,20 +249,72 @@ fn connections_and_kernels_come_back_as_an_edit_and_can_go_again() {
         undo(run, None, &back, &RunOptions::default()).unwrap();
         assert!(difference(&outputs(&given, 16), &outputs(&back, 16)) < 1e-6);
     }
+    // Between other steps it has its number, and the recipe that is written names it.
+    let unit = ReconnectUnitName::Connection;
+    let steps = vec![
+        ReshapeStep::Deepen(DeepenStep::default()),
+        ReshapeStep::Reconnect(step(unit)),
+        ReshapeStep::Share(ShareStep::default()),
+    ];
+    let three = Recipe {
+        sparsity: None,
+        reshape: steps,
+        output: Some(folder.path().join("three.onnx")),
+        ..dense.clone()
+    };
+    let options = RunOptions {
+        run_dir: Some(run_dir.join("three")),
+        ..RunOptions::default()
+    };
+    reshape(&given, &three, &options, &Quiet).unwrap();
+    let run = options.run_dir.as_deref().unwrap();
+    let names = [(1, "deepen"), (2, "reconnect"), (3, "share")];
+    for (number, name) in names {
+        let back = folder.path().join(format!("before-{name}.onnx"));
+        let found = undo(run, Some(number), &back, &RunOptions::default()).unwrap();
+        assert_eq!((found.edit.as_str(), found.steps), (name, 3));
+    }
+    let again = std::fs::read_to_string(folder.path().join("three.recipe.toml")).unwrap();
+    assert_eq!(Recipe::from_toml(&again).unwrap().reshape, three.reshape);
     let wide = ReconnectStep {
         max_macs: Some(2.0),
         ..step(ReconnectUnitName::Kernel)
     };
+    let beyond = ReconnectStep {
+        rebuild_rate: Some(7.0),
+        ..step(unit)
+    };
     let behind = ReshapeStep::Deepen(DeepenStep::default());
-    let first = ReshapeStep::Reconnect(step(ReconnectUnitName::Connection));
-    for wrong in [vec![ReshapeStep::Reconnect(wide)], vec![first, behind]] {
-        let recipe = Recipe {
-            sparsity: None,
-            reshape: wrong,
-            output: Some(folder.path().join("wrong.onnx")),
-            ..dense.clone()
-        };
-        let error = reshape(&given, &recipe, &RunOptions::default(), &Quiet).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Usage);
+    let first = ReshapeStep::Reconnect(step(unit));
+    let wrong = |name: &str, model: Option<PathBuf>, reshape: Vec<ReshapeStep>| Recipe {
+        sparsity: None,
+        model,
+        reshape,
+        output: Some(folder.path().join(format!("{name}.onnx"))),
+        ..dense.clone()
+    };
+    let model = dense.model.clone();
+    for wrong in [
+        wrong("wide", model.clone(), vec![ReshapeStep::Reconnect(wide)]),
+        wrong(
+            "beyond",
+            model.clone(),
+            vec![ReshapeStep::Reconnect(beyond)],
+        ),
+        wrong("behind", model.clone(), vec![first.clone(), behind]),
+        wrong("alone", None, vec![first.clone()]),
+    ] {
+        let error = reshape(&given, &wrong, &RunOptions::default(), &Quiet).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
     }
+    // A network without zeros has lost no connections.
+    let whole = wrong("whole", model.clone(), vec![first]);
+    let other = folder.path().join("other.onnx");
+    let graph = regraft_onnx::read(model.as_deref().unwrap(), &regraft_onnx::Limits::default());
+    std::fs::write(&other, regraft_onnx::write_bytes(&graph.unwrap()).unwrap()).unwrap();
+    let error = reshape(&other, &whole, &RunOptions::default(), &Quiet).unwrap_err();
+    assert!(
+        matches!(error.kind(), ErrorKind::Usage | ErrorKind::Model),
+        "{error}"
+    );
 }

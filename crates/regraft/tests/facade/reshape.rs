@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use regraft::{
-    AttendStep, DeepenStep, ErrorKind, FormName, FuseStep, LowRankStep, Outcome, Quiet, Recipe,
-    ReshapeStep, RunOptions, ShareStep, TieStep, TopologyName, Tuning, WidenStep, rebuild, reshape,
-    shrink, undo,
+    AttendStep, DeepenStep, ErrorKind, FormName, FuseStep, InsertName, LowRankStep, Outcome, Quiet,
+    Recipe, ReshapeStep, RunOptions, ShareStep, TieStep, TopologyName, Tuning, WidenStep, rebuild,
+    reshape, shrink, undo,
 };
 use regraft_onnx::{Limits, read};
 
@@ -186,7 +186,9 @@ fn the_topology_is_chosen_within_the_cost_of_what_was_pruned() {
     assert!(topology.places.iter().any(|p| p.edit == "deepen"));
     assert!(topology.places.iter().all(|p| p.macs > 0));
     let kept = topology.places.iter().filter(|p| p.kept);
-    assert!(kept.map(|p| p.gain).all(|g| g > 0.0));
+    assert!(kept.clone().map(|p| p.gain).all(|g| g > 0.0));
+    let is_chosen = topology.trials[topology.chosen].what.contains("edits in");
+    assert_eq!(kept.count() > 0, is_chosen, "kept is what was rebuilt");
     let decided = topology.trials.iter().filter_map(|t| t.trained);
     if let Some(least) = decided.reduce(f64::min) {
         assert_eq!(topology.trials[topology.chosen].trained, Some(least));
@@ -337,4 +339,87 @@ fn a_recipe_fuses_versions_of_a_network_and_rebuilds_them_towards_the_dense_one(
         ..RunOptions::default()
     };
     assert!(reshape(&versions[0], &over, &force, &Quiet).is_err());
+}
+
+#[test]
+fn edits_go_where_they_gain_most_even_where_all_of_them_would_cost_too_much() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, data) = given(folder.path());
+    let base = with(folder.path(), data, Vec::new());
+    let pruned = Recipe {
+        model: Some(model.clone()),
+        macs: Some(0.5),
+        multiple_of: 1,
+        output: Some(folder.path().join("pruned.onnx")),
+        ..base.clone()
+    };
+    let small = shrink(&pruned, &RunOptions::default(), &Quiet).unwrap();
+    let sparse = Recipe {
+        macs: None,
+        sparsity: Some(0.6),
+        output: Some(folder.path().join("sparse.onnx")),
+        ..pruned
+    };
+    let sparse = shrink(&sparse, &RunOptions::default(), &Quiet).unwrap();
+    let deepen = |max_macs| {
+        ReshapeStep::Deepen(DeepenStep {
+            insert: InsertName::Residual,
+            kernel: Some(1),
+            max_macs,
+            by_gain: true,
+            ..DeepenStep::default()
+        })
+    };
+    let recipe = |name: &str, step: ReshapeStep| Recipe {
+        model: Some(model.clone()),
+        tune: Tuning::Blocks,
+        epochs: 1,
+        joint_epochs: Some(2),
+        reshape: vec![step],
+        output: Some(folder.path().join(format!("{name}.onnx"))),
+        ..base.clone()
+    };
+    let edit =
+        |network: &Path, recipe: &Recipe| reshape(network, recipe, &RunOptions::default(), &Quiet);
+    let everywhere = edit(&small.files.model, &recipe("much", deepen(Some(100.0)))).unwrap();
+    let places = &everywhere.report.reshape[0].places;
+    assert!(places.len() > 1 && places.iter().any(|p| p.kept));
+    let macs = |r: &regraft::report::Report| r.reshape[0].macs;
+    let all: u64 = places.iter().map(|p| p.macs).sum();
+    // Room for the cheapest that gains, not for all.
+    let gains = places.iter().filter(|p| p.gain > 0.0);
+    let least = gains.map(|p| p.macs).min().unwrap();
+    let own = macs(&everywhere.report).before;
+    let share = (own + least) as f64 / own as f64 + 1e-9;
+    let one = edit(&small.files.model, &recipe("one", deepen(Some(share)))).unwrap();
+    assert!(macs(&one.report).after <= own + least && macs(&one.report).after < own + all);
+    let kept = one.report.reshape[0].places.iter().filter(|p| p.kept);
+    assert_eq!(kept.count(), one.report.reshape[0].changes.len());
+    let tight = edit(&small.files.model, &recipe("none", deepen(Some(1.0)))).unwrap_err();
+    assert!(tight.to_string().contains("fits nowhere"), "{tight}");
+    // Zeros stay zeros.
+    let attend = ReshapeStep::Attend(AttendStep {
+        max_macs: Some(2.0),
+        by_gain: true,
+        ..AttendStep::default()
+    });
+    let count = |r: &regraft::report::Report| r.small.weights.unwrap().nonzero;
+    if let Ok(found) = edit(&sparse.files.model, &recipe("gates", attend)) {
+        let added = found.report.small.params - sparse.report.small.params;
+        assert!(count(&found.report) as u64 <= count(&sparse.report) as u64 + added);
+    }
+    for (step, why) in [
+        (deepen(None), "needs `max_macs`"),
+        (deepen(Some(-1.0)), "above 0"),
+    ] {
+        let error = edit(&small.files.model, &recipe("wrong", step)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Usage);
+        assert!(error.to_string().contains(why), "{error}");
+    }
+    let alone = Recipe {
+        model: None,
+        ..recipe("alone", deepen(Some(2.0)))
+    };
+    let error = edit(&small.files.model, &alone).unwrap_err();
+    assert!(error.to_string().contains("nothing to gain"), "{error}");
 }

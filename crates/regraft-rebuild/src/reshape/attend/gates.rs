@@ -57,6 +57,14 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// Returns the number of axes that positions have.
+    pub(super) fn n_axes(&self) -> usize {
+        match &self.form {
+            Form::Map { space } => space.len(),
+            Form::Features { rank, .. } => rank - 2,
+        }
+    }
+
     /// Returns why a kind of attention has no place here.
     pub(super) fn refuses(&self, attention: Attention) -> Option<String> {
         self.form.refuses(attention).map(str::to_owned)

@@ -109,7 +109,7 @@ fn changes(
         let new: u64 = nodes.iter().map(|n| node_params(graph, *n)).sum();
         Change {
             node: place.label.clone(),
-            what: format!("the same, then {}", attention.in_words()),
+            what: format!("the same, then {}", attention.in_words(place)),
             macs: (macs, macs + added),
             params: (params, params + new),
             error: Some(0.0),
@@ -141,13 +141,16 @@ impl Attention {
         }
     }
 
-    fn in_words(self) -> String {
+    fn in_words(self, place: &Place) -> String {
         match self {
             Self::SqueezeExcite { reduction } => {
                 format!("squeeze and excitation with a {reduction}th of the channels")
             }
             Self::Channel { reach } => format!("a gate for each channel from {reach} neighbours"),
-            Self::Spatial { kernel } => format!("a gate for each position by {kernel}x{kernel}"),
+            Self::Spatial { kernel } if place.n_axes() > 1 => {
+                format!("a gate for each position by {kernel}x{kernel}")
+            }
+            Self::Spatial { kernel } => format!("a gate for each position by {kernel}"),
             Self::SelfAttention { heads } => format!("self-attention of {heads} heads"),
         }
     }

@@ -1,4 +1,4 @@
-//! Edits that only training can judge, tried block by block in the best of the shapes.
+//! Edits that only training can judge, tried block by block.
 
 use regraft_graph::Graph;
 use regraft_rebuild::{LayerKind, find_layers};

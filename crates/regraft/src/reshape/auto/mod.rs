@@ -4,8 +4,8 @@
 //! layers thin instead, all the way to the dense network in thin layers. Each is rebuilt in closed
 //! form and judged on samples that were held out; the best is the one that the whole rebuild goes on with. Thin
 //! layers spend their time elsewhere than in multiplications, so each is also timed, and one that takes longer
-//! than a budget of time allows is not taken. In the best of them edits that only training can judge are then tried block
-//! by block (`by_block`).
+//! than a budget of time allows is not taken. The best of those with thin layers is then made a little
+//! thinner, and edits that only training can judge are tried on it block by block (`by_block`).
 
 mod by_block;
 
@@ -135,7 +135,7 @@ impl Search<'_> {
                 return Ok(Vec::new());
             }
         };
-        let (grown, Placed { steps, places }) = self.by_block(&thin, budget)?;
+        let (grown, Placed { steps, mut places }) = self.by_block(&thin, budget)?;
         if steps.is_empty() {
             return Ok(places);
         }
@@ -146,7 +146,7 @@ impl Search<'_> {
         let context = self.context(None);
         let error = |topology: &Topology| {
             let begin = context.begin(topology, self.log)?;
-            context.error(&context.trained(topology, begin, self.log)?)
+            context.error(&context.trained(topology, &begin, self.log)?)
         };
         let (before, after) = (error(best)?, error(&topology)?);
         (best_trial.trained, trial.trained) = (Some(before), Some(after));
@@ -159,6 +159,10 @@ impl Search<'_> {
         };
         if after < before && is_fast(&trial) {
             *chosen = tried.len();
+        } else {
+            for place in &mut places {
+                place.kept = false;
+            }
         }
         tried.push((topology, trial));
         Ok(places)

@@ -1,13 +1,13 @@
 //! Edits as a recipe names them: `[[reshape]]` tables, applied in order.
 
+mod check;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use regraft_rebuild::reshape::low_rank::Scheme;
 use serde::{Deserialize, Serialize};
 
 use super::fuse::{BasisName, ZerosName};
-use crate::Error;
 use crate::recipe::{AutoName, RebuildRateName, RegrowUnitName};
 
 /// One edit of the topology.
@@ -371,6 +371,22 @@ impl ReshapeStep {
         step
     }
 
+    /// Returns the edit without its bound on the whole network.
+    pub(crate) fn without_limit(&self) -> Self {
+        let mut step = self.clone();
+        match &mut step {
+            Self::Attend(step) => step.max_macs = None,
+            Self::Deepen(step) => step.max_macs = None,
+            _ => {}
+        }
+        step
+    }
+
+    /// Returns true for connections and kernels that come back, which they do with the rebuild.
+    pub(crate) fn is_of_connections(&self) -> bool {
+        matches!(self, Self::Reconnect(step) if step.of_connections().is_some())
+    }
+
     /// Returns the files that the edit reads.
     pub(crate) fn networks(&self) -> impl Iterator<Item = &Path> {
         let paths = match self {
@@ -412,58 +428,6 @@ impl ReshapeStep {
     pub(crate) fn counts_bytes(&self) -> bool {
         matches!(self, Self::LowRank(step) if step.bytes.is_some())
     }
-
-    /// Checks what can be checked without a network.
-    ///
-    /// # Errors
-    /// [`crate::ErrorKind::Usage`] naming the option.
-    pub(crate) fn check(&self) -> Result<(), Error> {
-        match self {
-            Self::LowRank(step) => step.check(),
-            Self::Widen(step) if step.factor.is_some() != step.widths.is_empty() => {
-                Err(Error::usage("widen needs either `factor` or `widths`")
-                    .with_hint("--factor 1.5 makes every group half as wide again"))
-            }
-            Self::Reconnect(step) if step.unit != ReconnectUnitName::Channel => step.check_single(),
-            Self::Reconnect(step) if step.by_gain => step.check_gain(),
-            Self::Attend(AttendStep {
-                by_gain: true,
-                max_macs: None,
-                ..
-            })
-            | Self::Deepen(DeepenStep {
-                by_gain: true,
-                max_macs: None,
-                ..
-            }) => Err(needs_max_macs()),
-            Self::Share(step) if step.bits.is_some() && step.max_error.is_some() => {
-                Err(Error::usage("share takes `bits` or `max_error`, not both"))
-            }
-            Self::Fuse(step) if step.networks.is_empty() => {
-                Err(Error::usage("fuse needs the other networks")
-                    .with_hint("networks = [\"second.onnx\", \"third.onnx\"]"))
-            }
-            Self::Tie(step) if step.kernels.is_some() && step.max_error.is_some() => {
-                Err(Error::usage("tie takes `kernels` or `max_error`, not both"))
-            }
-            Self::Tie(step) if step.kernels.is_none() && step.form != FormName::Values => Err(
-                Error::usage("tied layers read one tensor: `form` is for `kernels`"),
-            ),
-            Self::Attend(_)
-            | Self::Share(_)
-            | Self::Fuse(_)
-            | Self::Tie(_)
-            | Self::Widen(_)
-            | Self::Deepen(_)
-            | Self::Link(_)
-            | Self::Reconnect(_) => Ok(()),
-        }
-    }
-}
-
-fn needs_max_macs() -> Error {
-    Error::usage("a choice by gain needs `max_macs`")
-        .with_hint("--max-macs 1.2 lets the network cost a fifth more")
 }
 
 impl ReconnectStep {
@@ -480,58 +444,5 @@ impl ReconnectStep {
             RebuildRateName::Share(self.rebuild_rate.unwrap_or(1.0))
         };
         Some((rate, unit))
-    }
-
-    fn check_single(&self) -> Result<(), Error> {
-        if self.max_macs.is_some() || !self.widths.is_empty() {
-            return Err(Error::usage(
-                "`max_macs` and `widths` are for channels: connections that come back cost no multiply-accumulates",
-            ));
-        }
-        if self.by_gain && self.rebuild_rate.is_some() {
-            return Err(Error::usage(
-                "a choice by gain takes no `rebuild_rate`: it finds how many pay",
-            ));
-        }
-        Ok(())
-    }
-
-    fn check_gain(&self) -> Result<(), Error> {
-        if self.max_macs.is_none() {
-            return Err(needs_max_macs());
-        }
-        if self.rebuild_rate.is_some() || !self.widths.is_empty() {
-            return Err(Error::usage(
-                "a choice by gain takes no `rebuild_rate` and no `widths`: it finds them",
-            ));
-        }
-        Ok(())
-    }
-}
-
-impl LowRankStep {
-    fn check(&self) -> Result<(), Error> {
-        let limits = [self.macs, self.params, self.bytes];
-        let mut given = limits.into_iter().flatten();
-        let (Some(share), None) = (given.next(), given.next()) else {
-            return Err(
-                Error::usage("low-rank needs one of `macs`, `params` and `bytes`")
-                    .with_hint("--macs 0.7 keeps 70 % of the multiply-accumulates"),
-            );
-        };
-        let zeros = |s: &SchemeName| Scheme::from(*s).has_zeros();
-        if self.bytes.is_none() && self.schemes.iter().any(zeros) {
-            return Err(Error::usage(
-                "layers with zeros save bytes, no multiply-accumulates or parameters",
-            )
-            .with_hint("give the share of the bytes that is to stay: --bytes 0.2"));
-        }
-        if share > 0.0 && share < 1.0 {
-            return Ok(());
-        }
-        Err(
-            Error::usage("the share that low-rank keeps must be above 0 and below 1")
-                .with_hint("0.7 keeps 70 %"),
-        )
     }
 }
