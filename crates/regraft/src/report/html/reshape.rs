@@ -120,7 +120,7 @@ fn places(page: &mut Page, places: &[PlaceTrial], detail: &Detail) {
     }
     let kept = places.iter().filter(|p| p.kept).count();
     page.put(format_args!(
-        "<p>Edits that only training can judge, tried block by block: {kept} of {} pay for what they cost. The worth of one is by how much the error rises without it.</p>\n<div class=\"scroll\"><table>\n<thead><tr><th>Behind</th><th class=\"words\">added</th><th>MACs</th><th>Worth</th><th></th><th></th></tr></thead>\n<tbody>\n",
+        "<p>Edits that only training can judge, tried at {} places: {kept} of them are in the network that was rebuilt. The worth of one is by how much the error rises without it.</p>\n<div class=\"scroll\"><table>\n<thead><tr><th>Behind</th><th class=\"words\">added</th><th>MACs</th><th>Worth</th><th></th><th></th></tr></thead>\n<tbody>\n",
         places.len()
     ));
     let gains = places.iter().map(|p| p.gain);
