@@ -207,6 +207,14 @@ fn what_cannot_come_back_is_refused_and_nothing_is_written() {
     }
 }
 
+fn back(unit: ReconnectUnitName) -> ReconnectStep {
+    ReconnectStep {
+        unit,
+        rebuild_rate: Some(0.25),
+        ..ReconnectStep::default()
+    }
+}
+
 #[test]
 fn connections_and_kernels_come_back_as_an_edit_and_can_go_again() {
     let folder = tempfile::tempdir().unwrap();
@@ -215,15 +223,10 @@ fn connections_and_kernels_come_back_as_an_edit_and_can_go_again() {
     let given = done.files.model;
     let all = done.report.small.weights.unwrap();
     let run_dir = folder.path().join("run");
-    let step = |unit| ReconnectStep {
-        unit,
-        rebuild_rate: Some(0.25),
-        ..ReconnectStep::default()
-    };
     for unit in [ReconnectUnitName::Connection, ReconnectUnitName::Kernel] {
         let recipe = Recipe {
             sparsity: None,
-            reshape: vec![ReshapeStep::Reconnect(step(unit))],
+            reshape: vec![ReshapeStep::Reconnect(back(unit))],
             output: Some(folder.path().join(format!("{unit:?}.onnx"))),
             ..dense.clone()
         };
@@ -249,11 +252,20 @@ fn connections_and_kernels_come_back_as_an_edit_and_can_go_again() {
         undo(run, None, &back, &RunOptions::default()).unwrap();
         assert!(difference(&outputs(&given, 16), &outputs(&back, 16)) < 1e-6);
     }
+}
+
+#[test]
+fn connections_that_come_back_have_their_number_among_the_steps() {
+    let folder = tempfile::tempdir().unwrap();
+    let dense = sparse(folder.path(), "pruned");
+    let done = shrink(&dense, &RunOptions::default(), &Quiet).unwrap();
+    let given = done.files.model;
+    let run_dir = folder.path().join("run");
     // Between other steps it has its number, and the recipe that is written names it.
     let unit = ReconnectUnitName::Connection;
     let steps = vec![
         ReshapeStep::Deepen(DeepenStep::default()),
-        ReshapeStep::Reconnect(step(unit)),
+        ReshapeStep::Reconnect(back(unit)),
         ReshapeStep::Share(ShareStep::default()),
     ];
     let three = Recipe {
@@ -276,16 +288,25 @@ fn connections_and_kernels_come_back_as_an_edit_and_can_go_again() {
     }
     let again = std::fs::read_to_string(folder.path().join("three.recipe.toml")).unwrap();
     assert_eq!(Recipe::from_toml(&again).unwrap().reshape, three.reshape);
+}
+
+#[test]
+fn connections_that_cannot_come_back_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let dense = sparse(folder.path(), "pruned");
+    let done = shrink(&dense, &RunOptions::default(), &Quiet).unwrap();
+    let given = done.files.model;
+    let unit = ReconnectUnitName::Connection;
     let wide = ReconnectStep {
         max_macs: Some(2.0),
-        ..step(ReconnectUnitName::Kernel)
+        ..back(ReconnectUnitName::Kernel)
     };
     let beyond = ReconnectStep {
         rebuild_rate: Some(7.0),
-        ..step(unit)
+        ..back(unit)
     };
     let behind = ReshapeStep::Deepen(DeepenStep::default());
-    let first = ReshapeStep::Reconnect(step(unit));
+    let first = ReshapeStep::Reconnect(back(unit));
     let wrong = |name: &str, model: Option<PathBuf>, reshape: Vec<ReshapeStep>| Recipe {
         sparsity: None,
         model,

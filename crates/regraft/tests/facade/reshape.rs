@@ -406,7 +406,7 @@ fn edits_go_where_they_gain_most_even_where_all_of_them_would_cost_too_much() {
     let count = |r: &regraft::report::Report| r.small.weights.unwrap().nonzero;
     if let Ok(found) = edit(&sparse.files.model, &recipe("gates", attend)) {
         let added = found.report.small.params - sparse.report.small.params;
-        assert!(count(&found.report) as u64 <= count(&sparse.report) as u64 + added);
+        assert!(count(&found.report) <= count(&sparse.report) + added);
     }
     for (step, why) in [
         (deepen(None), "needs `max_macs`"),
