@@ -410,6 +410,7 @@ pub(super) struct MetricRow {
 pub(super) fn columns(report: &Report) -> [&'static str; 3] {
     match report.training {
         Some(_) => ["given", "", "trained"],
+        None if report.fusion.is_some() => ["best given", "averaged", "fused"],
         None => ["dense", "pruned", "rebuilt"],
     }
 }

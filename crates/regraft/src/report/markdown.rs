@@ -70,6 +70,8 @@ pub(super) fn render(report: &Report) -> String {
         name(&report.model.name),
         if report.training.is_some() {
             "trained"
+        } else if report.fusion.is_some() {
+            "fused"
         } else {
             "pruned and rebuilt"
         }

@@ -79,15 +79,16 @@ fn story_end(page: &mut Page, report: &Report) {
     }
     if let Some(q) = format::quality(report) {
         let (small, dense) = (q.shown(q.small), q.shown(q.dense));
+        let [before, ..] = format::columns(report);
         match q.measure {
             MeasureName::Agreement => page.put(format_args!(
                 ", and agrees with the dense model on <b>{small}</b> of the samples"
             )),
             MeasureName::R2 => page.put(format_args!(
-                ", and has an R² of <b>{small}</b> (dense: {dense})"
+                ", and has an R² of <b>{small}</b> ({before}: {dense})"
             )),
             MeasureName::Accuracy | MeasureName::Decisions => page.put(format_args!(
-                ", and has an accuracy of <b>{small}</b> (dense: {dense})"
+                ", and has an accuracy of <b>{small}</b> ({before}: {dense})"
             )),
         }
     }
@@ -226,6 +227,8 @@ pub(super) fn outcome(page: &mut Page, report: &Report) {
     let note = if samples > 0 {
         let columns = if report.training.is_some() {
             "Given: before training. Trained: what was written."
+        } else if report.fusion.is_some() {
+            "Best given: the best of the networks. Averaged: the mean of their weights. Fused: what was written."
         } else {
             "Pruned: right after the removal. Rebuilt: what was written."
         };
