@@ -32,7 +32,8 @@ pub use rebuild_pruned::rebuild;
 pub(crate) use rebuild_pruned::{aligned, held_zeros};
 pub use shrink::shrink;
 pub(crate) use shrink::{
-    DemoData, REFIT_ROWS, check_files, cost_of, facts_of, files, rebuild_config, shrink_demo,
+    DemoData, REFIT_ROWS, check_files, cost_of, facts_of, files, no_edits, rebuild_config,
+    shrink_demo,
 };
 pub(crate) use sparsify::pattern;
 pub(crate) use tuned::is_tuned;

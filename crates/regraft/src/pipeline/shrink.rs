@@ -45,6 +45,7 @@ pub fn shrink(
     progress: &dyn Progress,
 ) -> Result<Outcome, Error> {
     recipe.check()?;
+    no_edits(recipe, "shrink")?;
     check_regrowth(recipe)?;
     if !recipe.is_sparse() {
         crate::selection::limit(recipe)?;
@@ -114,6 +115,20 @@ pub(crate) fn exec(recipe: &Recipe) -> ExecOptions {
         threads: recipe.threads.unwrap_or_else(cores),
         device: recipe.device.into(),
         ..ExecOptions::default()
+    }
+}
+
+/// Refuses the edits of a recipe where nothing would apply them.
+pub(crate) fn no_edits(recipe: &Recipe, verb: &str) -> Result<(), Error> {
+    match recipe.reshape.first() {
+        None => Ok(()),
+        Some(step) => Err(Error::usage(format!(
+            "{verb} applies no edits, and the recipe has some: {}",
+            step.name()
+        ))
+        .with_hint(
+            "give what it writes to `regraft reshape steps` or `regraft rebuild` with this recipe",
+        )),
     }
 }
 

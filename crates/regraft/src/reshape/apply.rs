@@ -79,11 +79,12 @@ impl Reshaped {
     /// Returns true if there were steps and none changed what the network computes: nothing is to be
     /// mended then.
     pub(crate) fn keeps_function(&self) -> bool {
-        !self.steps.is_empty() && self.steps.iter().all(|s| s.exact)
+        let keeps = |s: &ReshapeFigures| s.exact || s.changes.is_empty();
+        !self.steps.is_empty() && self.steps.iter().all(keeps)
     }
 }
 
-/// Checks that no step comes behind one that must be last.
+/// Checks that no step comes behind one that must be last, and that the last ones do not undo each other.
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] naming it.
@@ -92,7 +93,15 @@ pub(crate) fn check_order(steps: &[ReshapeStep]) -> Result<(), Error> {
         .iter()
         .position(ReshapeStep::is_last)
         .unwrap_or(steps.len());
-    match steps[first..].iter().find(|s| !s.is_last()) {
+    let last = &steps[first..];
+    let mixed = last.iter().any(|s| s.name() != steps[first].name());
+    if mixed && last.iter().all(ReshapeStep::is_last) && !last.iter().all(ReshapeStep::is_bounded) {
+        return Err(Error::usage(
+            "share and tie with `kernels` undo each other where both change a layer",
+        )
+        .with_hint("say with `only` which layers each of them takes"));
+    }
+    match last.iter().find(|s| !s.is_last()) {
         None => Ok(()),
         Some(step) => Err(Error::usage(format!(
             "{} cannot come behind {}: it changes weights",

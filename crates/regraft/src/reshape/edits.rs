@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use regraft_exec::ExecOptions;
-use regraft_graph::Graph;
+use regraft_graph::{Graph, ValueId};
 use regraft_prune::apply::Share;
 use regraft_prune::find_groups;
-use regraft_rebuild::RebuildError;
 use regraft_rebuild::calibrate::{CalibrateConfig, calibrate};
 use regraft_rebuild::rebuild::{KeptAxes, Pair, indices_behind};
 use regraft_rebuild::reshape::attend::{AttendConfig, Attention, attend};
@@ -24,6 +23,7 @@ use regraft_rebuild::reshape::widen::{WidenConfig, Widths, widen};
 use regraft_rebuild::reshape::{
     Ceiling, Edited, FitConfig, Network, Samples as FitSamples, Selection,
 };
+use regraft_rebuild::{RebuildError, find_layers};
 
 use super::apply::{Context, Topology};
 use super::step::{
@@ -31,12 +31,12 @@ use super::step::{
     ReshapeStep, SchemeName, ScopeName, ShareName, ShareStep, StepLayers, TieStep, WeightingName,
     WidenStep,
 };
-use crate::Error;
 use crate::inspect::thousands;
 use crate::model::Model;
-use crate::pipeline::{Log, cost_of};
+use crate::pipeline::{Log, cost_of, facts_of};
 use crate::progress::{Adapter, Progress};
 use crate::report::ShareFigures;
+use crate::{Error, ErrorKind};
 
 /// Rows of each layer that an edit learns from.
 const ROWS: usize = 100_000;
@@ -108,7 +108,9 @@ impl Context<'_> {
             ReshapeStep::Share(step) => return self.share(network, kept, step, log),
             ReshapeStep::Tie(step) => {
                 let network = self.calibrated(network, log)?;
-                step.tied(&network)?
+                let edited = step.tied(&network)?;
+                warn_of_filled(&network.graph, &edited.graph, log)?;
+                edited
             }
             ReshapeStep::Fuse(step) => self.fused(&network, step, log)?,
             ReshapeStep::Reconnect(step) => return self.reconnect(&network, step, log),
@@ -164,6 +166,15 @@ impl Context<'_> {
             let found = widths_by_gain(descent, samples, &config, &Adapter::new(log))?;
             for step in &found.steps {
                 log.note(&gained(step));
+            }
+            if found.steps.is_empty() {
+                return Err(Error::new(
+                    ErrorKind::Model,
+                    "no group of channels gains within `max_macs`",
+                )
+                .with_hint(
+                    "a larger --max-macs allows dearer ones; an eighth of a group comes back at a time",
+                ));
             }
             (config.rebuild_rate, config.widths) = (0.0, found.widths);
         }
@@ -280,6 +291,28 @@ impl Context<'_> {
         network.calibration = Some(found);
         Ok(network)
     }
+}
+
+/// Says how many zeros of layers a common tensor or common kernels filled.
+fn warn_of_filled(before: &Graph, after: &Graph, log: &Log<'_>) -> Result<(), Error> {
+    let zeros = |graph: &Graph, output: ValueId| {
+        let weight = graph.node(graph.producer(output)?).input(1)?;
+        let data = graph.tensor(weight)?.as_f32()?;
+        Some(data.iter().filter(|w| **w == 0.0).count())
+    };
+    let layers = find_layers(before, &facts_of(before)?);
+    let filled = layers.iter().filter_map(|l| {
+        let (old, new) = (zeros(before, l.output)?, zeros(after, l.output)?);
+        old.checked_sub(new)
+    });
+    let filled: usize = filled.sum();
+    if filled > 0 {
+        log.warn(format!(
+            "{filled} connections that had gone are back: layers or kernels that are tied have zeros where all of \
+             them had some"
+        ));
+    }
+    Ok(())
 }
 
 /// Returns true if every constant of a network is one of the other, too.

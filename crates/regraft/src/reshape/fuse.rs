@@ -19,7 +19,7 @@ use crate::evaluate::{metrics, outputs};
 use crate::model::Model;
 use crate::pipeline::{
     Judged, Log, Outcome, Parts, RunJournal, RunOptions, Stages, check_files, files, finish,
-    held_zeros, open_run_of, rebuild_config,
+    held_zeros, no_edits, open_run_of, rebuild_config,
 };
 use crate::progress::{Adapter, Progress};
 use crate::report::{Fallback, FusedNetwork, FusionFigures, Metrics, ReshapeFigures};
@@ -105,6 +105,7 @@ pub fn fuse(
     progress: &dyn Progress,
 ) -> Result<FuseFigures, Error> {
     recipe.check()?;
+    no_edits(recipe, "fuse")?;
     let paths: Vec<&Path> = models.iter().map(PathBuf::as_path).collect();
     let [first, _, ..] = paths[..] else {
         return Err(Error::usage("at least two networks are needed to fuse"));

@@ -231,6 +231,24 @@ fn layers_read_one_tensor_and_convolutions_have_few_kernels() {
     let step = &report.reshape[0];
     let said = |c: &regraft::report::ReshapeChange| c.what.contains("share 3");
     assert!(!step.changes.is_empty() && step.changes.iter().all(said));
+    // Codebooks behind them would undo them; shrink applies no edits at all.
+    let both = Recipe {
+        reshape: vec![
+            ReshapeStep::Tie(few.clone()),
+            ReshapeStep::Share(ShareStep::default()),
+        ],
+        output: Some(folder.path().join("both.onnx")),
+        ..first.clone()
+    };
+    let error = reshape(&model, &both, &RunOptions::default(), &Quiet).unwrap_err();
+    assert!(error.to_string().contains("undo each other"), "{error}");
+    let shrunk = Recipe {
+        model: Some(model.clone()),
+        macs: Some(0.5),
+        ..both
+    };
+    let error = shrink(&shrunk, &RunOptions::default(), &Quiet).unwrap_err();
+    assert!(error.to_string().contains("applies no edits"), "{error}");
     // Few kernels come last: a rebuild behind them would undo them.
     for (steps, why) in [
         (vec![few.clone(), TieStep::default()], "cannot come behind"),

@@ -231,5 +231,7 @@ fn ends_branch(network: &Network, layer: &Layer, value: ValueId) -> bool {
     let node = graph.node(*next);
     let others = node.inputs.iter().flatten().copied();
     let mut others = others.filter(|v| *v != value);
-    matches!(node.op, Op::Binary(BinaryOp::Add)) && !others.any(is_part)
+    // Nor is a sum with a constant, such as positions.
+    let is_none = |v: ValueId| graph.tensor(v).is_some() || is_part(v);
+    matches!(node.op, Op::Binary(BinaryOp::Add)) && !others.any(is_none)
 }

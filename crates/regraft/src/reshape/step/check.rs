@@ -3,8 +3,8 @@
 use regraft_rebuild::reshape::low_rank::Scheme;
 
 use super::{
-    AttendStep, DeepenStep, FormName, LowRankStep, ReconnectStep, ReconnectUnitName, ReshapeStep,
-    SchemeName,
+    AttendStep, DeepenStep, FormName, LinkStep, LowRankStep, ReconnectStep, ReconnectUnitName,
+    ReshapeStep, SchemeName, WidenStep,
 };
 use crate::Error;
 
@@ -25,6 +25,18 @@ impl ReshapeStep {
                 ..
             })
             | Self::Deepen(DeepenStep {
+                max_macs: Some(share),
+                ..
+            })
+            | Self::Link(LinkStep {
+                max_macs: Some(share),
+                ..
+            })
+            | Self::Widen(WidenStep {
+                max_macs: Some(share),
+                ..
+            })
+            | Self::Reconnect(ReconnectStep {
                 max_macs: Some(share),
                 ..
             }) if share.is_nan() || *share <= 0.0 => Err(Error::usage(

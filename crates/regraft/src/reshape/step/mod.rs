@@ -415,6 +415,15 @@ impl ReshapeStep {
         !matches!(self, Self::Widen(_) | Self::Reconnect(_))
     }
 
+    /// Returns true for an edit of codebooks or kernels that says which layers it takes.
+    pub(crate) fn is_bounded(&self) -> bool {
+        match self {
+            Self::Share(step) => !step.layers.only.is_empty(),
+            Self::Tie(step) => !step.layers.only.is_empty(),
+            _ => false,
+        }
+    }
+
     /// Returns true for an edit that comes after the rebuild, which would undo it.
     pub(crate) fn is_last(&self) -> bool {
         match self {
