@@ -172,11 +172,14 @@ fn matmul(graph: &Graph, facts: &Facts, node: &Node) -> Option<(u64, u64)> {
 
 /// True if an axis between the first and the last has the name of the samples' axis of the first input.
 fn has_batch_inside(graph: &Graph, facts: &Facts, shape: &[Dim]) -> bool {
+    let inside = shape.get(1..shape.len().saturating_sub(1)).unwrap_or(&[]);
+    let is_named = |d: &Dim| matches!(d, Dim::Symbol(_));
+    if !inside.iter().any(is_named) {
+        return false;
+    }
     let input = graph.required_inputs().into_iter().next();
     let batch = input.and_then(|v| facts.shape(v)?.first());
-    let named = batch.filter(|d| matches!(d, Dim::Symbol(_)));
-    let inside = shape.get(1..shape.len().saturating_sub(1)).unwrap_or(&[]);
-    named.is_some_and(|d| shape.first() != Some(d) && inside.contains(d))
+    batch.is_some_and(|d| is_named(d) && shape.first() != Some(d) && inside.contains(d))
 }
 
 /// Products of queries and keys, and of their shares and values.

@@ -141,23 +141,28 @@ pub(super) fn perceptron() -> Network {
 
 /// A recurrent layer of 6 units over 5 steps, its last state read by a linear layer.
 pub(super) fn recurrent(kind: RecurrentKind) -> Network {
+    recurrent_of(kind, 4, Direction::Forward)
+}
+
+/// The same with any number of inputs, in either direction.
+pub(super) fn recurrent_of(kind: RecurrentKind, n_in: usize, direction: Direction) -> Network {
     let n_gates = match kind {
         RecurrentKind::Lstm => 4,
         RecurrentKind::Gru { .. } => 3,
         RecurrentKind::Rnn => 1,
     };
-    let mut t = Toy::new(&[5, 4]);
+    let mut t = Toy::new(&[5, n_in]);
     let steps = Op::Transpose {
         perm: Some(vec![1, 0, 2]),
     };
     t.op(steps, &["x"], "steps");
-    t.weight("w", &[1, n_gates * 6, 4], 20);
+    t.weight("w", &[1, n_gates * 6, n_in], 20);
     t.weight("r", &[1, n_gates * 6, 6], 20);
     t.weight("bias", &[1, 2 * n_gates * 6], 60);
     let op = Op::Recurrent(Recurrent {
         kind,
         hidden_size: 6,
-        direction: Direction::Forward,
+        direction,
         batch_first: false,
     });
     t.op(op, &["steps", "w", "r", "bias"], "states");

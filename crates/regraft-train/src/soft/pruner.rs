@@ -44,7 +44,7 @@ pub(crate) enum Did {
 pub(crate) struct Pruner<'a> {
     pub(super) soft: SoftPruning,
     pub(super) trained: &'a [Trained],
-    choice: Choice<'a>,
+    pub(super) choice: Choice<'a>,
 }
 
 impl<'a> Pruner<'a> {
@@ -242,16 +242,6 @@ impl<'a> Pruner<'a> {
 
     pub(super) fn keep(&self, sizes: &[Vec<f32>], removed: f64) -> Result<Kept, TrainError> {
         self.choice.keep(sizes, removed, false)
-    }
-
-    /// As `keep`; with `may_return` channels go where they are made alone, so that they can come back.
-    pub(super) fn keep_or_come_back(
-        &self,
-        sizes: &[Vec<f32>],
-        removed: f64,
-        may_return: bool,
-    ) -> Result<Kept, TrainError> {
-        self.choice.keep(sizes, removed, may_return)
     }
 
     /// Lets the smallest go; what went stays away. First go those that no sample moved: they lead from

@@ -25,7 +25,7 @@ pub(super) fn update(
     let lifted: Vec<Vec<f32>> = parts
         .map(|(w, m)| w.iter().zip(m).map(lift).collect())
         .collect();
-    state.masks.all = pruner.keep_or_come_back(&lifted, removed, !is_end)?;
+    state.masks.all = pruner.choice.keep(&lifted, removed, !is_end)?;
     if matches!(pruner.soft.goal, Goal::Connections { .. }) {
         let parts = lifted.iter().zip(&state.masks.all);
         let upper = parts.map(|(sizes, mask)| smallest_inside(sizes, mask));

@@ -36,7 +36,7 @@ pub(crate) use shrink::{
     shrink_demo,
 };
 pub(crate) use sparsify::pattern;
-pub(crate) use tuned::is_tuned;
+pub(crate) use tuned::{closed_form, is_tuned};
 pub(crate) use weights::weight_figures;
 
 /// What a run needs besides its recipe: nothing here changes the result.

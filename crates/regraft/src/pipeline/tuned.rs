@@ -34,19 +34,25 @@ pub(crate) fn is_tuned(
     if given.is_nan() || given > LOST {
         return Ok(false);
     }
-    let closed = RebuildConfig {
+    let closed = closed_form(pair, samples, config.clone(), log)?;
+    Ok(is_worse(given, error(&closed)?))
+}
+
+/// Returns a network rebuilt in closed form, without tuning.
+pub(crate) fn closed_form(
+    pair: Pair<'_>,
+    samples: &Samples,
+    config: RebuildConfig,
+    log: &Log<'_>,
+) -> Result<Graph, Error> {
+    let config = RebuildConfig {
         tune: None,
         refit: true,
-        ..config.clone()
+        ..config
     };
-    let rebuilt = rebuild(
-        pair,
-        &samples.feeds(),
-        &closed,
-        &NoJournal,
-        &Adapter::new(log),
-    )?;
-    Ok(is_worse(given, error(&rebuilt.graph)?))
+    let feeds = samples.feeds();
+    let rebuilt = rebuild(pair, &feeds, &config, &NoJournal, &Adapter::new(log))?;
+    Ok(rebuilt.graph)
 }
 
 #[cfg(test)]

@@ -245,7 +245,8 @@ impl Context<'_> {
         })
     }
 
-    fn pair<'b>(&'b self, topology: &'b Topology) -> Pair<'b> {
+    /// Returns a network beside its teacher.
+    pub(super) fn pair<'b>(&'b self, topology: &'b Topology) -> Pair<'b> {
         Pair {
             dense: &self.teacher.graph,
             teacher: &self.teacher.graph,

@@ -7,7 +7,7 @@ use regraft_graph::{Graph, ValueId};
 use regraft_prune::apply::Share;
 use regraft_prune::find_groups;
 use regraft_rebuild::calibrate::{CalibrateConfig, calibrate};
-use regraft_rebuild::rebuild::{KeptAxes, Pair, indices_behind};
+use regraft_rebuild::rebuild::{KeptAxes, indices_behind};
 use regraft_rebuild::reshape::attend::{AttendConfig, Attention, attend};
 use regraft_rebuild::reshape::deepen::{DeepenConfig, Insert, deepen};
 use regraft_rebuild::reshape::fuse::{FuseConfig, average, in_one_basis};
@@ -54,10 +54,11 @@ impl Context<'_> {
     /// Applies one step.
     pub(super) fn edit(
         &self,
-        Topology { graph, kept, .. }: &Topology,
+        topology: &Topology,
         step: &ReshapeStep,
         log: &Log<'_>,
     ) -> Result<Done, Error> {
+        let Topology { graph, kept, .. } = topology;
         let network = Network::new(graph.clone())?;
         let edited = match step {
             ReshapeStep::LowRank(step) => {
@@ -91,12 +92,7 @@ impl Context<'_> {
                 deepen(&network, &step.config(&network, self.recipe.seed))?
             }
             ReshapeStep::Link(step) => {
-                let pair = Pair {
-                    dense: &self.teacher.graph,
-                    teacher: &self.teacher.graph,
-                    pruned: graph,
-                    kept,
-                };
+                let pair = self.pair(topology);
                 let config = LinkConfig {
                     selection: selection(&step.layers),
                     past: step.past.unwrap_or(DEFAULT_PAST),

@@ -27,6 +27,17 @@ fn with(folder: &Path, data: PathBuf, steps: Vec<ReshapeStep>) -> Recipe {
     }
 }
 
+/// Half of a model's multiply-accumulates.
+fn half(folder: &Path, model: &Path, base: &Recipe) -> Recipe {
+    Recipe {
+        model: Some(model.to_path_buf()),
+        macs: Some(0.5),
+        multiple_of: 1,
+        output: Some(folder.join("pruned.onnx")),
+        ..base.clone()
+    }
+}
+
 fn run(model: &Path, recipe: &Recipe) -> Outcome {
     reshape(model, recipe, &RunOptions::default(), &Quiet).unwrap()
 }
@@ -128,13 +139,7 @@ fn the_topology_is_chosen_within_the_cost_of_what_was_pruned() {
     let folder = tempfile::tempdir().unwrap();
     let (model, data) = given(folder.path());
     let base = with(folder.path(), data, Vec::new());
-    let pruned = Recipe {
-        model: Some(model.clone()),
-        macs: Some(0.5),
-        multiple_of: 1,
-        output: Some(folder.path().join("pruned.onnx")),
-        ..base.clone()
-    };
+    let pruned = half(folder.path(), &model, &base);
     let small = shrink(&pruned, &RunOptions::default(), &Quiet).unwrap();
     let auto = Recipe {
         model: Some(model),
@@ -364,13 +369,7 @@ fn edits_go_where_they_gain_most_even_where_all_of_them_would_cost_too_much() {
     let folder = tempfile::tempdir().unwrap();
     let (model, data) = given(folder.path());
     let base = with(folder.path(), data, Vec::new());
-    let pruned = Recipe {
-        model: Some(model.clone()),
-        macs: Some(0.5),
-        multiple_of: 1,
-        output: Some(folder.path().join("pruned.onnx")),
-        ..base.clone()
-    };
+    let pruned = half(folder.path(), &model, &base);
     let small = shrink(&pruned, &RunOptions::default(), &Quiet).unwrap();
     let sparse = Recipe {
         macs: None,

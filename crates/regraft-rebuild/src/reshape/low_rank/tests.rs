@@ -2,12 +2,12 @@
 
 use regraft_exec::ExecOptions;
 use regraft_graph::cost::packed_size;
-use regraft_graph::op::{Conv, Direction, Recurrent, RecurrentKind, ReduceKind};
+use regraft_graph::op::{Conv, Direction, RecurrentKind};
 use regraft_graph::{Graph, Op};
 
 use super::{Limit, LowRankConfig, Scheme, low_rank, parts, write};
 use crate::calibrate::{CalibrateConfig, calibrate};
-use crate::reshape::toy::{Toy, all, check_same, output, perceptron, samples, shape};
+use crate::reshape::toy::{Toy, all, check_same, output, perceptron, recurrent_of, samples, shape};
 use crate::reshape::{Network, Selection};
 use crate::{RebuildError, Silent};
 
@@ -297,32 +297,7 @@ fn input_weights_of_cells_become_a_layer_in_front_and_a_cell_of_fewer_inputs() {
         ("forward", Direction::Forward),
         ("back", Direction::Reverse),
     ] {
-        let mut t = Toy::new(&[5, 16]);
-        let steps = Op::Transpose {
-            perm: Some(vec![1, 0, 2]),
-        };
-        t.op(steps, &["x"], "steps");
-        t.weight("w", &[1, 24, 16], 20);
-        t.weight("r", &[1, 24, 6], 20);
-        t.weight("bias", &[1, 48], 60);
-        let op = Op::Recurrent(Recurrent {
-            kind: RecurrentKind::Lstm,
-            hidden_size: 6,
-            direction,
-            batch_first: false,
-        });
-        t.op(op, &["steps", "w", "r", "bias"], "states");
-        t.ints("direction", &[1]);
-        t.op(Op::Squeeze { axes: None }, &["states", "direction"], "all");
-        let mean = Op::Reduce {
-            kind: ReduceKind::Mean,
-            axes: Some(vec![0]),
-            keepdims: false,
-            noop_with_empty_axes: false,
-        };
-        t.op(mean, &["all"], "mean");
-        t.gemm("mean", "y", (6, 4));
-        let network = calibrated(t.done());
+        let network = calibrated(recurrent_of(RecurrentKind::Lstm, 16, direction));
         let inputs = samples(&network.graph);
         let config = config(Limit::Macs(0.6));
         let selection = Selection {

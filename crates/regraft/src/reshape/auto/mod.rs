@@ -12,7 +12,7 @@ mod by_block;
 use regraft_exec::ExecOptions;
 use regraft_graph::Graph;
 use regraft_prune::Plan;
-use regraft_rebuild::rebuild::{KeptAxes, NoJournal, Pair, RebuildConfig, kept_axes, rebuild};
+use regraft_rebuild::rebuild::{KeptAxes, kept_axes};
 
 use super::apply::{Context, Topology};
 use super::by_gain::{PASSES, Placed};
@@ -21,8 +21,8 @@ use crate::bench::LatencyOf;
 use crate::inspect::thousands;
 use crate::latency::MeasureConfig;
 use crate::model::{Model, ModelInput};
-use crate::pipeline::{Log, cost_of, rebuild_config};
-use crate::progress::{Adapter, Progress};
+use crate::pipeline::{Log, closed_form, cost_of, rebuild_config};
+use crate::progress::Progress;
 use crate::recipe::Tuning;
 use crate::report::{PlaceTrial, TopologyFigures, TopologyTrial};
 use crate::samples::Samples;
@@ -321,19 +321,9 @@ impl Search<'_> {
     }
 
     fn refitted(&self, topology: &Topology) -> Result<Graph, Error> {
-        let pair = Pair {
-            dense: &self.teacher.graph,
-            teacher: &self.teacher.graph,
-            pruned: &topology.graph,
-            kept: &topology.kept,
-        };
-        let config = RebuildConfig {
-            tune: None,
-            ..rebuild_config(self.recipe, self.samples, self.exec)
-        };
-        let feeds = self.samples.feeds();
-        let rebuilt = rebuild(pair, &feeds, &config, &NoJournal, &Adapter::new(self.log))?;
-        Ok(rebuilt.graph)
+        let config = rebuild_config(self.recipe, self.samples, self.exec);
+        let context = self.context(None);
+        closed_form(context.pair(topology), self.samples, config, self.log)
     }
 
     /// Returns the output's relative squared error on held-out samples, as it is or after the closed

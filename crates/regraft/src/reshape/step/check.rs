@@ -2,10 +2,7 @@
 
 use regraft_rebuild::reshape::low_rank::Scheme;
 
-use super::{
-    AttendStep, DeepenStep, FormName, LinkStep, LowRankStep, ReconnectStep, ReconnectUnitName,
-    ReshapeStep, SchemeName, WidenStep,
-};
+use super::{FormName, LowRankStep, ReconnectStep, ReconnectUnitName, ReshapeStep, SchemeName};
 use crate::Error;
 
 impl ReshapeStep {
@@ -14,47 +11,21 @@ impl ReshapeStep {
     /// # Errors
     /// [`crate::ErrorKind::Usage`] naming the option.
     pub(crate) fn check(&self) -> Result<(), Error> {
+        if self.max_macs().is_some_and(|s| s.is_nan() || s <= 0.0) {
+            return Err(Error::usage(
+                "`max_macs` must be above 0: it is a share of the network before the step",
+            )
+            .with_hint(MORE_MACS));
+        }
         match self {
             Self::LowRank(step) => step.check(),
             Self::Widen(step) if step.factor.is_some() != step.widths.is_empty() => {
                 Err(Error::usage("widen needs either `factor` or `widths`")
                     .with_hint("--factor 1.5 makes every group half as wide again"))
             }
-            Self::Attend(AttendStep {
-                max_macs: Some(share),
-                ..
-            })
-            | Self::Deepen(DeepenStep {
-                max_macs: Some(share),
-                ..
-            })
-            | Self::Link(LinkStep {
-                max_macs: Some(share),
-                ..
-            })
-            | Self::Widen(WidenStep {
-                max_macs: Some(share),
-                ..
-            })
-            | Self::Reconnect(ReconnectStep {
-                max_macs: Some(share),
-                ..
-            }) if share.is_nan() || *share <= 0.0 => Err(Error::usage(
-                "`max_macs` must be above 0: it is a share of the network before the step",
-            )
-            .with_hint("--max-macs 1.2 lets the network cost a fifth more")),
             Self::Reconnect(step) if step.unit != ReconnectUnitName::Channel => step.check_single(),
             Self::Reconnect(step) if step.by_gain => step.check_gain(),
-            Self::Attend(AttendStep {
-                by_gain: true,
-                max_macs: None,
-                ..
-            })
-            | Self::Deepen(DeepenStep {
-                by_gain: true,
-                max_macs: None,
-                ..
-            }) => Err(needs_max_macs()),
+            _ if self.is_placed_by_gain() && self.max_macs().is_none() => Err(needs_max_macs()),
             Self::Share(step) if step.bits.is_some() && step.max_error.is_some() => {
                 Err(Error::usage("share takes `bits` or `max_error`, not both"))
             }
@@ -80,9 +51,10 @@ impl ReshapeStep {
     }
 }
 
+const MORE_MACS: &str = "--max-macs 1.2 lets the network cost a fifth more";
+
 fn needs_max_macs() -> Error {
-    Error::usage("a choice by gain needs `max_macs`")
-        .with_hint("--max-macs 1.2 lets the network cost a fifth more")
+    Error::usage("a choice by gain needs `max_macs`").with_hint(MORE_MACS)
 }
 
 impl ReconnectStep {
@@ -96,10 +68,6 @@ impl ReconnectStep {
             return Err(Error::usage(
                 "a choice by gain takes no `rebuild_rate`: it finds how many pay",
             ));
-        }
-        if self.rebuild_rate.is_some_and(|r| !(0.0..=1.0).contains(&r)) {
-            return Err(Error::usage("`rebuild_rate` must be from 0 to 1")
-                .with_hint("it is the share of the pruned connections that come back"));
         }
         Ok(())
     }

@@ -371,7 +371,19 @@ impl ReshapeStep {
         step
     }
 
-    /// Returns the edit without its bound on the whole network.
+    /// Returns the most multiply-accumulates of the network behind the edit, as a share of those before it.
+    fn max_macs(&self) -> Option<f64> {
+        match self {
+            Self::Attend(step) => step.max_macs,
+            Self::Widen(step) => step.max_macs,
+            Self::Deepen(step) => step.max_macs,
+            Self::Link(step) => step.max_macs,
+            Self::Reconnect(step) => step.max_macs,
+            Self::LowRank(_) | Self::Share(_) | Self::Fuse(_) | Self::Tie(_) => None,
+        }
+    }
+
+    /// Returns an edit that is placed by gain without its bound on the whole network.
     pub(crate) fn without_limit(&self) -> Self {
         let mut step = self.clone();
         match &mut step {
@@ -380,6 +392,15 @@ impl ReshapeStep {
             _ => {}
         }
         step
+    }
+
+    /// True if the edit is placed by gain, as those are that change nothing before they are trained.
+    fn is_placed_by_gain(&self) -> bool {
+        match self {
+            Self::Attend(step) => step.by_gain,
+            Self::Deepen(step) => step.by_gain,
+            _ => false,
+        }
     }
 
     /// Returns true for connections and kernels that come back, which they do with the rebuild.
@@ -398,11 +419,7 @@ impl ReshapeStep {
 
     /// Returns how much a network may cost in which this edit is placed by gain; `None` where it is not.
     pub(crate) fn by_gain(&self) -> Option<f64> {
-        match self {
-            Self::Attend(step) if step.by_gain => step.max_macs,
-            Self::Deepen(step) if step.by_gain => step.max_macs,
-            _ => None,
-        }
+        self.max_macs().filter(|_| self.is_placed_by_gain())
     }
 
     /// Returns true for an edit that always adds something, where it finds a place.
