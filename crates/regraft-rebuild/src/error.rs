@@ -34,12 +34,18 @@ pub enum RebuildError {
         GraphError,
     ),
     /// A block cannot be removed.
-    #[error("cannot remove channels or blocks")]
+    #[error("cannot change channels or blocks")]
     Prune(
         /// What is wrong with it.
         #[from]
         regraft_prune::PruneError,
     ),
+    /// A pattern fits nothing that an edit takes.
+    #[error("the pattern `{pattern}` matches no node that the edit takes")]
+    Pattern {
+        /// The pattern.
+        pattern: String,
+    },
     /// There are too few samples to work with.
     #[error("{found} calibration samples are too few, at least {needed} are needed")]
     TooFewSamples {
@@ -153,6 +159,11 @@ impl RebuildError {
         match self {
             Self::Solve { source, .. } => source.hint().map(str::to_owned),
             Self::TooFewSamples { .. } => Some("point --data at more samples".to_owned()),
+            Self::Pattern { .. } => Some(
+                "`*` stands for any text; `regraft inspect` prints the names, docs/topology.md which layers each edit \
+                 takes"
+                    .to_owned(),
+            ),
             Self::NotRelated { .. } => {
                 Some("give the model that was pruned as the dense one".to_owned())
             }

@@ -351,17 +351,19 @@ fn refitted(
             let mut weights = Matrix::zeros(reader.weights.rows, d);
             let mut biases = cell.biases(graph);
             for block in cell.blocks() {
-                let inside = |c: &usize| block.columns.contains(c);
+                let inside = |c: &usize| block.columns.binary_search(c).is_ok();
                 let kept: Vec<usize> = kept.iter().copied().filter(inside).collect();
                 let (old, _) = cell.part(&block, &reader.weights, &biases);
                 let problem = reader.problem.reproducing(&old);
                 let problem = problem.map_err(RebuildError::solve(&label))?;
                 let (part, change) = refitted_rows(&problem, &old, &kept, &label)?;
-                let side = usize::from(block.columns.start >= cell.n_in);
+                let side = usize::from(block.reads_states_alone(cell));
                 let first = block.gates.start * cell.hidden;
                 for o in 0..part.rows {
-                    let row = &part.row(o)[block.columns.clone()];
-                    weights.row_mut(first + o)[block.columns.clone()].copy_from_slice(row);
+                    let row = weights.row_mut(first + o);
+                    for &c in &block.columns {
+                        row[c] = part.row(o)[c];
+                    }
                     biases[side][first + o] += change.as_ref().map_or(0.0, |b| b[o]);
                 }
             }

@@ -321,10 +321,10 @@ impl From<RebuildError> for Error {
         let kind = match &error {
             RebuildError::Interrupted => ErrorKind::Interrupted,
             RebuildError::TooFewSamples { .. } => ErrorKind::Input,
-            RebuildError::Setting { .. } | RebuildError::Width { .. } => ErrorKind::Usage,
-            RebuildError::Prune(PruneError::UnknownGroup { .. } | PruneError::Pattern { .. }) => {
-                ErrorKind::Usage
-            }
+            RebuildError::Setting { .. }
+            | RebuildError::Width { .. }
+            | RebuildError::Pattern { .. }
+            | RebuildError::Prune(PruneError::UnknownGroup { .. }) => ErrorKind::Usage,
             _ => ErrorKind::Model,
         };
         let node = match &error {

@@ -118,6 +118,7 @@ impl EditArgs {
                     share: args.share.map_or(ShareName::Zero, Into::into),
                     noise: args.noise,
                     max_macs: args.max_macs,
+                    by_gain: args.by_gain,
                     widths: args.width.iter().cloned().collect(),
                 })),
             ),
@@ -341,18 +342,27 @@ pub(crate) struct WidenArgs {
     #[arg(
         long,
         value_name = "FACTOR",
-        conflicts_with = "width",
-        required_unless_present = "width",
+        conflicts_with_all = ["width", "by_gain"],
+        required_unless_present_any = ["width", "by_gain"],
         help_heading = "Edit"
     )]
     factor: Option<f64>,
     /// Units of one group, by its name; may be repeated
-    #[arg(long, value_name = "GROUP=UNITS", value_parser = width, help_heading = "Edit")]
+    #[arg(
+        long,
+        value_name = "GROUP=UNITS",
+        value_parser = width,
+        conflicts_with = "by_gain",
+        help_heading = "Edit"
+    )]
     width: Vec<(String, usize)>,
     /// How the weights that read a unit are shared with its copies [default: zero]
     #[arg(long, value_name = "HOW", help_heading = "Edit")]
     share: Option<Share>,
-    /// Noise on the weights that make copies, relative to each [default: 0.01]
+    /// Units for the groups where the held-out error falls most for their cost, up to --max-macs
+    #[arg(long, requires = "max_macs", help_heading = "Edit")]
+    by_gain: bool,
+    /// Noise on the weights that make copies, relative to each [default: 0.01, by gain 0.5]
     #[arg(long, value_name = "SHARE", help_heading = "Edit")]
     noise: Option<f64>,
     /// The most multiply-accumulates, as a share of the network's

@@ -3,7 +3,7 @@
 
 use regraft_graph::infer::{InferOptions, infer};
 use regraft_graph::op::{BinaryOp, Direction, Recurrent, RecurrentKind};
-use regraft_graph::{Dim, Graph, Op};
+use regraft_graph::{DType, Dim, Graph, Op};
 
 use crate::Plan;
 use crate::apply::{apply, mask};
@@ -301,6 +301,34 @@ fn hidden_units_of_both_directions() {
         _ => None,
     });
     assert_eq!(lstm, Some(4));
+}
+
+/// Features of an embedding go from its table and from what reads them.
+#[test]
+fn features_of_an_embedding() {
+    let mut t = Toy::new(&[5]);
+    t.op(Op::Cast { to: DType::I64 }, &["x"], "ids");
+    t.weight("table", &[9, 6]);
+    t.op(Op::Gather { axis: 0 }, &["table", "ids"], "e");
+    transpose(&mut t, "e", "time", &[1, 0, 2]);
+    t.weight("l.w", &[1, 16, 6]);
+    t.weight("l.r", &[1, 16, 4]);
+    let lstm = Recurrent {
+        kind: RecurrentKind::Lstm,
+        hidden_size: 4,
+        direction: Direction::Forward,
+        batch_first: false,
+    };
+    t.op(Op::Recurrent(lstm), &["time", "l.w", "l.r"], "l");
+    let (graph, _, groups) = t.done(&["l"]);
+    assert_eq!(
+        members(&graph, &groups, "e", 1),
+        "e:2:1 l.w:2:1 table:1:1 time:2:1"
+    );
+    let pruned = removed(&graph, &groups, "e", &[0, 2, 5]);
+    let table = pruned.find_value("table").unwrap();
+    assert_eq!(pruned.tensor(table).unwrap().shape(), [9, 3]);
+    assert_eq!(shape_of(&pruned, "time")[2], Dim::Fixed(3));
 }
 
 /// A zero state made for the batch at hand: its shape is only partly a constant.

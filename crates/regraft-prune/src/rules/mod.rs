@@ -231,6 +231,7 @@ pub(crate) fn seed(site: &Site<'_>) -> Option<Seed> {
         Op::Einsum { equation } => einsum::seed(site, equation),
         Op::Recurrent(_) => recurrent::seed(site),
         Op::Fused(op) => fused::seed(site, op),
+        Op::Gather { axis } => shape::gather_seed(site, *axis),
         _ => None,
     }
 }

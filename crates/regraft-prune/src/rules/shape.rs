@@ -1,9 +1,10 @@
 //! Ops that move, join, cut or repeat along axes.
 
+use regraft_graph::Tensor;
 use regraft_graph::infer::params;
 use regraft_graph::op::PadMode;
 
-use super::{IndexMap, Link, Port, Site, Verdict, front};
+use super::{IndexMap, Link, Port, Seed, Site, Verdict, front};
 
 const X: Port = Port::In(0);
 const Y: Port = Port::Out(0);
@@ -261,6 +262,22 @@ pub(super) fn gather(site: &Site<'_>, along: i64, port: Port, axis: usize) -> Ve
         b: (Y, along),
         map: IndexMap::Pairs(list.into_iter().enumerate().map(|(j, i)| (i, j)).collect()),
     }])
+}
+
+/// An embedding: rows of a table of floats, taken by computed indices. Its features are channels.
+pub(super) fn gather_seed(site: &Site<'_>, along: i64) -> Option<Seed> {
+    let table = site.value(X)?;
+    let rank = site.rank(X)?;
+    let is_table = rank == 2
+        && front(along, rank) == Some(0)
+        && site.graph.tensor(table).and_then(Tensor::as_f32).is_some()
+        && !site.is_constant(1);
+    is_table.then_some(Seed {
+        weight: table,
+        weight_axis: 1,
+        output: site.value(Y)?,
+        output_axis: site.rank(Y)?.checked_sub(1)?,
+    })
 }
 
 /// True if the extent of an axis of the output stands as a number in the shape at an input port.

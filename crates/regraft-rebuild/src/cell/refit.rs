@@ -9,7 +9,9 @@ use regraft_solve::{
 
 use super::{Cell, RowBlock};
 use crate::RebuildError;
-use crate::rebuild::{LayerRefit, NOTHING_TO_MEND, Walk, keep_axes};
+use crate::rebuild::{
+    KeptAxes, LayerRefit, NOTHING_TO_MEND, Walk, copies, keep_apart, keep_axes, keep_biases_apart,
+};
 use crate::squared_error::SquaredError;
 use crate::statistics::Accumulator;
 
@@ -92,7 +94,8 @@ pub(crate) fn refit_cell(
         let problems = problems(walk, cell, &dense, &moments).map_err(solve)?;
         drop(moments);
         let solved = solve_blocks(cell, &problems, (&old, &old_biases), walk.config.damping);
-        let solved = solved.map_err(solve)?;
+        let mut solved = solved.map_err(solve)?;
+        solved.keep_apart(cell, walk.kept, (&old, &old_biases));
         drop(problems);
         let tensors = cell.tensors(walk.pruned, &solved.weights, &solved.biases)?;
         walk.set(tensors.clone())?;
@@ -134,6 +137,25 @@ struct Solved {
     clamped: usize,
 }
 
+impl Solved {
+    /// Keeps copies of units apart from those, in all gates.
+    fn keep_apart(
+        &mut self,
+        cell: &Cell,
+        kept: &KeptAxes,
+        (old, old_biases): (&Matrix, &[Vec<f64>; 2]),
+    ) {
+        let units = copies(kept, cell.states, cell.hidden);
+        let gates = (0..cell.n_rows()).step_by(cell.hidden.max(1));
+        let rows = gates.flat_map(|first| units.iter().map(move |(c, u)| (first + c, first + u)));
+        let rows: Vec<(usize, usize)> = rows.collect();
+        keep_apart(&rows, &mut self.weights, old);
+        for (bias, old) in self.biases.iter_mut().zip(old_biases) {
+            keep_biases_apart(&rows, bias, old);
+        }
+    }
+}
+
 fn solve_blocks(
     cell: &Cell,
     problems: &[Problem],
@@ -151,16 +173,14 @@ fn solve_blocks(
     let config = RefitConfig::starting_at(damping);
     for Problem { block, problem } in problems {
         let (w, b) = cell.part(block, old, old_biases);
-        let columns: Vec<usize> = block.columns.clone().collect();
         let anchor = OldWeights {
             weights: &w,
             bias: Some(&b),
         };
-        let fit = refit(problem, &columns, Some(anchor), &config)?;
+        let fit = refit(problem, &block.columns, Some(anchor), &config)?;
         let first = block.gates.start * cell.hidden;
         for (o, old) in b.iter().enumerate() {
-            solved.weights.row_mut(first + o)[block.columns.clone()]
-                .copy_from_slice(fit.weights.row(o));
+            block.put(solved.weights.row_mut(first + o), fit.weights.row(o));
             let (side, other) = cell.sides(block, old_biases, first + o);
             let new = fit.bias.as_ref().map_or(*old, |b| b[o]);
             solved.biases[side][first + o] = new - other;
@@ -248,7 +268,7 @@ fn problems(
         let mut targets = weights.select_rows(&rows)?;
         for o in 0..targets.rows {
             for (i, w) in targets.row_mut(o).iter_mut().enumerate() {
-                if !of_dense.columns.contains(&i) {
+                if of_dense.columns.binary_search(&i).is_err() {
                     *w = 0.0;
                 }
             }
@@ -296,13 +316,27 @@ fn targets_cross(moments: &Moments, targets: &Matrix, bias: &[f64]) -> Cross {
     }
 }
 
+impl RowBlock {
+    /// Puts the weights of a row's columns in their places.
+    pub(crate) fn put(&self, row: &mut [f64], weights: &[f64]) {
+        for (c, w) in self.columns.iter().zip(weights) {
+            row[*c] = *w;
+        }
+    }
+
+    /// Returns true if its rows read nothing of the input.
+    pub(crate) fn reads_states_alone(&self, cell: &Cell) -> bool {
+        self.columns.iter().all(|c| *c >= cell.n_in)
+    }
+}
+
 impl Cell {
     /// Which bias of a row a block sets (0 beside W, 1 beside R), and the one it leaves.
     fn sides(&self, block: &RowBlock, biases: &[Vec<f64>; 2], row: usize) -> (usize, f64) {
-        if block.columns.start >= self.n_in {
+        if block.reads_states_alone(self) {
             return (1, 0.0);
         }
-        let both = block.columns.end > self.n_in;
+        let both = block.columns.iter().any(|c| *c >= self.n_in);
         (0, if both { biases[1][row] } else { 0.0 })
     }
 
@@ -322,8 +356,10 @@ impl Cell {
         let rows = block.gates.start * self.hidden..block.gates.end * self.hidden;
         let mut matrix = Matrix::zeros(rows.len(), self.d());
         for (o, row) in rows.clone().enumerate() {
-            matrix.row_mut(o)[block.columns.clone()]
-                .copy_from_slice(&w.row(row)[block.columns.clone()]);
+            let slots = matrix.row_mut(o);
+            for &c in &block.columns {
+                slots[c] = w.row(row)[c];
+            }
         }
         let bias = rows.map(|row| self.bias_of(block, biases, row)).collect();
         (matrix, bias)

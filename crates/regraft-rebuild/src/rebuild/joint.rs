@@ -9,7 +9,9 @@ use regraft_graph::op::BinaryOp;
 use regraft_graph::{Graph, NodeId, Op, Tensor, ValueId};
 
 use super::target::keep_axes;
-use super::{BlockRecord, BlockTuning, Pair, RebuildConfig, Tunable, held_zeros, in_dense};
+use super::{
+    BlockRecord, BlockTuning, Pair, RebuildConfig, Tunable, has_copies, held_zeros, in_dense,
+};
 use crate::augment::Batches;
 use crate::calibrate::n_samples;
 use crate::cell::parameters;
@@ -119,14 +121,15 @@ fn new_factors(dense: &Graph, graph: &Graph) -> BTreeSet<ValueId> {
     all.filter(|v| of_units(v) && multiplies(v)).collect()
 }
 
-/// The network's output, and block outputs from the last one back as long as they fit.
+/// The network's output, and block outputs from the last one back as long as they fit; not those with copies of
+/// channels, which need not do what those do.
 fn terms(pair: Pair<'_>, dense: &Stream, outputs: &[ValueId]) -> Result<Vec<Term>, RebuildError> {
     let mut terms: Vec<Term> = Vec::new();
     let mut bytes = 0;
     for &output in outputs
         .iter()
         .rev()
-        .filter(|v| in_dense(pair.teacher, **v).is_some())
+        .filter(|v| in_dense(pair.teacher, **v).is_some() && !has_copies(pair.kept, **v))
     {
         let mut chunks = Vec::new();
         for chunk in 0..dense.n_chunks() {

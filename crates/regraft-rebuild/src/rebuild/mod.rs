@@ -1,6 +1,7 @@
 //! Refitting and tuning a pruned model in graph order.
 
 mod batch_norm;
+mod copies;
 mod joint;
 mod refit_layer;
 pub mod regrow;
@@ -20,6 +21,7 @@ use crate::layer::with_biases;
 use crate::stream::Stream;
 use crate::tune::{Schedule, Target, Term, tune};
 use crate::{Activations, Layer, Monitor, RebuildError, Stage, find_layers};
+pub(crate) use copies::{copies, has_copies, keep_apart, keep_biases_apart};
 use refit_layer::refit_layer;
 pub(crate) use refit_layer::{NOTHING_TO_MEND, error_of, solve_groups};
 pub(crate) use target::{difference, keep_axes};
@@ -418,8 +420,8 @@ impl<'a> Walk<'a> {
         output: ValueId,
         touched: &BTreeSet<ValueId>,
     ) -> Result<Option<BlockTuning>, RebuildError> {
-        // A value that the dense model does not have cannot be compared.
-        if in_dense(self.dense, output).is_none() {
+        // A value that the dense model does not have cannot be compared, nor can copies of units.
+        if in_dense(self.dense, output).is_none() || has_copies(self.kept, output) {
             return Ok(None);
         }
         let mut chunks: Vec<HostTensor> = Vec::new();

@@ -5,8 +5,9 @@ use std::ops::Range;
 use regraft_exec::HostTensor;
 use regraft_solve::{LeastSquares, Matrix, OldWeights, Refit, RefitConfig, SolveError, refit};
 
+use super::copies::Copied;
 use super::target::{TargetOf, choose, difference, keep_axes};
-use super::{MaskMethod, Walk, in_dense, sparse_layer};
+use super::{MaskMethod, Walk, copies, in_dense, keep_apart, keep_biases_apart, sparse_layer};
 use crate::statistics::{Accumulator, Statistics, row_plan};
 use crate::{Layer, LayerKind, RebuildError};
 
@@ -70,21 +71,8 @@ pub(super) fn refit_layer(
     }
     let mut fit = fit.into_problems(bias_mode).map_err(solve)?;
     let (mut old_weights, old_bias) = current(walk, layer);
-    let budget = walk.sparsity_of(layer);
-    let solved = match budget {
-        None => solve_groups(layer, &fit, &old_weights, &old_bias, walk.config.damping),
-        Some((sparsity, kept)) => {
-            let threads = walk.config.exec.threads;
-            let context = sparse_layer::Context {
-                layer,
-                sparsity,
-                threads,
-                damping: walk.config.damping,
-            };
-            sparse_layer::solve_sparse(&context, &mut fit, &mut old_weights, &old_bias, kept)
-        }
-    }
-    .map_err(solve)?;
+    let is_sparse = walk.sparsity_of(layer).is_some();
+    let solved = solved(walk, layer, &mut fit, (&mut old_weights, &old_bias)).map_err(solve)?;
     let judge = |problems: &[LeastSquares]| -> Result<(f64, f64), SolveError> {
         let before = error_of(layer, problems, &old_weights, &old_bias)?;
         let after = error_of(layer, problems, &solved.weights, &solved.bias)?;
@@ -119,19 +107,42 @@ pub(super) fn refit_layer(
         residual: solved.residual,
         mask: solved.mask.map(|m| m.name().to_owned()),
     };
-    if budget.is_none() && report.error_before.max(report.held_out_before) < NOTHING_TO_MEND {
+    if !is_sparse && report.error_before.max(report.held_out_before) < NOTHING_TO_MEND {
         return Ok(None);
     }
     let kept = report.held_out_after < report.held_out_before;
     if kept {
         let tensors = layer.tensors(walk.pruned, &solved.weights, &solved.bias)?;
         walk.set(tensors)?;
-    } else if budget.is_some() {
+    } else if is_sparse {
         // The mask holds in any case.
         let tensors = layer.tensors(walk.pruned, &old_weights, &old_bias)?;
         walk.set(tensors)?;
     }
     Ok(Some(LayerRefit { kept, ..report }))
+}
+
+/// Solves a layer, on a mask where connections go; the old weights then have the mask.
+fn solved(
+    walk: &Walk<'_>,
+    layer: &Layer,
+    fit: &mut [LeastSquares],
+    (old, old_bias): (&mut Matrix, &[f64]),
+) -> Result<Solved, SolveError> {
+    let damping = walk.config.damping;
+    let Some((sparsity, kept)) = walk.sparsity_of(layer) else {
+        let mut solved = solve_groups(layer, fit, old, old_bias, damping)?;
+        let copies = copies(walk.kept, layer.output, layer.n_out);
+        solved.keep_apart(&copies, (old, old_bias));
+        return Ok(solved);
+    };
+    let context = sparse_layer::Context {
+        layer,
+        sparsity,
+        threads: walk.config.exec.threads,
+        damping,
+    };
+    sparse_layer::solve_sparse(&context, fit, old, old_bias, kept)
 }
 
 /// Gram of the pruned inputs and cross-Gram with the targets on some chunks, and whether the target
@@ -246,6 +257,14 @@ impl Solved {
             residual: 0.0,
             mask: None,
         }
+    }
+}
+
+impl Solved {
+    /// Keeps copies of units apart from those.
+    pub(crate) fn keep_apart(&mut self, copies: &[Copied], (old, old_bias): (&Matrix, &[f64])) {
+        keep_apart(copies, &mut self.weights, old);
+        keep_biases_apart(copies, &mut self.bias, old_bias);
     }
 }
 

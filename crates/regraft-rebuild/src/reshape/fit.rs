@@ -10,7 +10,7 @@ use regraft_solve::{LeastSquares, Matrix};
 
 use super::Network;
 use crate::calibrate::n_samples;
-use crate::rebuild::{KeptAxes, error_of, keep_axes, solve_groups};
+use crate::rebuild::{KeptAxes, copies, error_of, keep_axes, solve_groups};
 use crate::statistics::{Accumulator, row_plan};
 use crate::stream::Stream;
 use crate::{Activations, Layer, Monitor, RebuildError};
@@ -86,13 +86,14 @@ pub(super) fn chunks(
 pub(super) type Rows<'a> =
     dyn Fn(usize) -> Result<Option<(HostTensor, HostTensor)>, RebuildError> + 'a;
 
-/// Solves one layer's weights; `None` where there is nothing to solve for.
+/// Solves one layer's weights; `None` where there is nothing to solve for. Units that are copies of others by
+/// `kept` stay apart from them.
 pub(super) fn fit_layer(
     network: &Network,
     layer: &Layer,
     inputs: &BTreeMap<ValueId, Activations>,
     config: &FitConfig,
-    rows: &Rows<'_>,
+    (rows, kept): (&Rows<'_>, &KeptAxes),
 ) -> Result<Option<Fitted>, RebuildError> {
     let graph = &network.graph;
     let label = graph.node_label(layer.node);
@@ -132,8 +133,10 @@ pub(super) fn fit_layer(
     let Some(fit) = problems(0..n_fit)? else {
         return Ok(None);
     };
-    let solved = solve_groups(layer, &fit, &old, &old_bias, config.damping)
+    let mut solved = solve_groups(layer, &fit, &old, &old_bias, config.damping)
         .map_err(RebuildError::solve(&label))?;
+    let copies = copies(kept, layer.output, layer.n_out);
+    solved.keep_apart(&copies, (&old, &old_bias));
     drop(fit);
     let Some(held) = problems(n_fit..n_all)? else {
         return Ok(None);
@@ -227,7 +230,8 @@ pub(super) fn fit_layers(
             let x = stream.chunk(chunk, &[layer.input])?.remove(0);
             Ok(y.map(|y| (x, y)))
         };
-        let Some(fitted) = fit_layer(network, layer, inputs, config, &rows)? else {
+        let rows = (&rows as &Rows<'_>, goal.kept);
+        let Some(fitted) = fit_layer(network, layer, inputs, config, rows)? else {
             continue;
         };
         let kept = fitted.held_out_after < fitted.held_out_before;

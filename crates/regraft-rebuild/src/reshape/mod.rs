@@ -10,6 +10,7 @@ mod ceiling;
 pub mod deepen;
 mod fit;
 pub mod fuse;
+mod gain;
 mod importance;
 pub mod link;
 pub mod low_rank;
@@ -32,6 +33,7 @@ use crate::{Layer, find_layers};
 
 pub use ceiling::Ceiling;
 pub use fit::{FitConfig, FittedLayer, Samples, refit};
+pub use gain::{ByGain, GainStep};
 pub use select::Selection;
 
 /// A network on which an edit works.

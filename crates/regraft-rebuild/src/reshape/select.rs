@@ -1,6 +1,7 @@
 //! Which layers an edit may touch.
 
 use regraft_graph::Graph;
+use regraft_prune::PruneError;
 use regraft_prune::plan::may_shrink;
 
 use crate::{Layer, RebuildError};
@@ -18,7 +19,7 @@ impl Selection {
     /// Returns which layers an edit may touch.
     ///
     /// # Errors
-    /// [`RebuildError::Prune`] if a pattern fits no layer.
+    /// [`RebuildError::Pattern`] if a pattern fits no layer.
     pub fn of(&self, graph: &Graph, layers: &[Layer]) -> Result<Vec<bool>, RebuildError> {
         let labels: Vec<String> = layers.iter().map(|l| graph.node_label(l.node)).collect();
         self.of_labels(&labels)
@@ -27,8 +28,11 @@ impl Selection {
     /// Returns the same for nodes with the given labels.
     ///
     /// # Errors
-    /// [`RebuildError::Prune`] if a pattern fits none of them.
+    /// [`RebuildError::Pattern`] if a pattern fits none of them.
     pub(crate) fn of_labels(&self, labels: &[String]) -> Result<Vec<bool>, RebuildError> {
-        Ok(may_shrink(&self.ignore, &self.only, labels)?)
+        may_shrink(&self.ignore, &self.only, labels).map_err(|error| match error {
+            PruneError::Pattern { pattern } => RebuildError::Pattern { pattern },
+            other => other.into(),
+        })
     }
 }

@@ -144,7 +144,7 @@ pub(super) fn recurrent(kind: RecurrentKind) -> Network {
     recurrent_of(kind, 4, Direction::Forward)
 }
 
-/// The same with any number of inputs, in either direction.
+/// The same with any number of inputs, in either direction or both.
 pub(super) fn recurrent_of(kind: RecurrentKind, n_in: usize, direction: Direction) -> Network {
     let n_gates = match kind {
         RecurrentKind::Lstm => 4,
@@ -156,9 +156,10 @@ pub(super) fn recurrent_of(kind: RecurrentKind, n_in: usize, direction: Directio
         perm: Some(vec![1, 0, 2]),
     };
     t.op(steps, &["x"], "steps");
-    t.weight("w", &[1, n_gates * 6, n_in], 20);
-    t.weight("r", &[1, n_gates * 6, 6], 20);
-    t.weight("bias", &[1, 2 * n_gates * 6], 60);
+    let directions = direction.count();
+    t.weight("w", &[directions, n_gates * 6, n_in], 20);
+    t.weight("r", &[directions, n_gates * 6, 6], 20);
+    t.weight("bias", &[directions, 2 * n_gates * 6], 60);
     let op = Op::Recurrent(Recurrent {
         kind,
         hidden_size: 6,
@@ -166,8 +167,16 @@ pub(super) fn recurrent_of(kind: RecurrentKind, n_in: usize, direction: Directio
         batch_first: false,
     });
     t.op(op, &["steps", "w", "r", "bias"], "states");
-    t.ints("direction", &[1]);
-    t.op(Op::Squeeze { axes: None }, &["states", "direction"], "all");
+    if directions == 1 {
+        t.ints("direction", &[1]);
+        t.op(Op::Squeeze { axes: None }, &["states", "direction"], "all");
+    } else {
+        let perm = Some(vec![0, 2, 1, 3]);
+        t.op(Op::Transpose { perm }, &["states"], "turned");
+        t.ints("features", &[0, 0, -1]);
+        let reshape = Op::Reshape { allowzero: false };
+        t.op(reshape, &["turned", "features"], "all");
+    }
     let mean = Op::Reduce {
         kind: ReduceKind::Mean,
         axes: Some(vec![0]),
@@ -175,7 +184,7 @@ pub(super) fn recurrent_of(kind: RecurrentKind, n_in: usize, direction: Directio
         noop_with_empty_axes: false,
     };
     t.op(mean, &["all"], "mean");
-    t.gemm("mean", "y", (6, 4));
+    t.gemm("mean", "y", (6 * directions, 4));
     t.done()
 }
 
@@ -316,6 +325,16 @@ pub(super) fn check_same(a: &Graph, b: &Graph) {
     }
 }
 
+fn gru_of_torch() -> RecurrentKind {
+    RecurrentKind::Gru {
+        linear_before_reset: true,
+    }
+}
+
+fn both_ways(kind: RecurrentKind) -> Network {
+    recurrent_of(kind, 4, Direction::Bidirectional)
+}
+
 /// Every architecture by name.
 pub(super) fn all() -> Vec<(&'static str, Network)> {
     let gru = |linear_before_reset| {
@@ -330,6 +349,8 @@ pub(super) fn all() -> Vec<(&'static str, Network)> {
         ("gru", gru(false)),
         ("gru of torch", gru(true)),
         ("gru, last state", last_state()),
+        ("gru, both ways", both_ways(gru_of_torch())),
+        ("lstm, both ways", both_ways(RecurrentKind::Lstm)),
         ("transformer", transformer()),
     ]
 }

@@ -124,7 +124,7 @@ fn nothing_to_edit(step: &ReshapeStep, figures: &ReshapeFigures) -> Error {
     }
     let reasons = said.iter().take(SHOWN);
     let reasons: Vec<String> = reasons
-        .map(|(why, node)| format!("`{node}` {why}"))
+        .map(|(why, node)| format!("`{node}`: {why}"))
         .collect();
     let colon = if reasons.is_empty() { "" } else { ": " };
     Error::new(

@@ -138,13 +138,7 @@ impl Context<'_> {
             ))
             .with_hint("leave `--tune none` out"));
         }
-        if self.error(&start.graph)? < NOTHING_MISSING {
-            return Err(Error::usage(format!(
-                "{} by gain has nothing to gain: the network does what its teacher does",
-                step.name()
-            ))
-            .with_hint("name the dense network that it is to come close to with --teacher"));
-        }
+        self.check_gain(&start.graph, step.name())?;
         let own = cost_of(&start.graph)?.macs;
         let room = (max_macs * own as f64) as u64;
         let begin = self.begin(start, log)?;
@@ -158,6 +152,17 @@ impl Context<'_> {
             return Err(pays_nowhere(&step, &found.places));
         };
         Ok((step, found.places))
+    }
+
+    /// Checks that there is something to gain: that a network does not do what its teacher does.
+    pub(super) fn check_gain(&self, graph: &Graph, edit: &str) -> Result<(), Error> {
+        if self.error(graph)? < NOTHING_MISSING {
+            return Err(Error::usage(format!(
+                "{edit} by gain has nothing to gain: the network does what its teacher does"
+            ))
+            .with_hint("name the dense network that it is to come close to with --teacher"));
+        }
+        Ok(())
     }
 
     /// Returns where the edits of `kinds` are worth most for what they cost, in a network of at most `budget`

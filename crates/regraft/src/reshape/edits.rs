@@ -13,15 +13,13 @@ use regraft_rebuild::reshape::deepen::{DeepenConfig, Insert, deepen};
 use regraft_rebuild::reshape::fuse::{FuseConfig, average, in_one_basis};
 use regraft_rebuild::reshape::link::{DEFAULT_PAST, LinkConfig, link};
 use regraft_rebuild::reshape::low_rank::{Limit, LowRankConfig, Scheme, low_rank};
-use regraft_rebuild::reshape::reconnect::{
-    Descent, GainStep, ReconnectConfig, reconnect, widths_by_gain,
-};
+use regraft_rebuild::reshape::reconnect::{self, Descent, ReconnectConfig, reconnect};
 use regraft_rebuild::reshape::share::{
     Bits, Form, KernelConfig, Scope, ShareConfig, TieConfig, Weighting, share, tie, tie_kernels,
 };
-use regraft_rebuild::reshape::widen::{WidenConfig, Widths, widen};
+use regraft_rebuild::reshape::widen::{self, NEW_UNIT_NOISE, WidenConfig, Widths, widen};
 use regraft_rebuild::reshape::{
-    Ceiling, Edited, FitConfig, Network, Samples as FitSamples, Selection,
+    ByGain, Ceiling, Edited, FitConfig, GainStep, Network, Samples as FitSamples, Selection,
 };
 use regraft_rebuild::{RebuildError, find_layers};
 
@@ -86,7 +84,20 @@ impl Context<'_> {
                 let network = self.calibrated(network, log)?;
                 let groups = find_groups(&network.graph, &network.facts)?;
                 let config = step.config(&network, self.recipe.seed);
-                widen(&network, &groups, &step.widths(), &config)?
+                let widths = if step.by_gain {
+                    self.check_gain(graph, "widen")?;
+                    let found = widen::widths_by_gain(
+                        (&network, &groups),
+                        self.pair(topology),
+                        &self.samples.feeds(),
+                        (&config, &self.fit()),
+                        &Adapter::new(log),
+                    )?;
+                    Widths::Units(said(found, log)?)
+                } else {
+                    step.widths()
+                };
+                widen(&network, &groups, &widths, &config)?
             }
             ReshapeStep::Deepen(step) => {
                 deepen(&network, &step.config(&network, self.recipe.seed))?
@@ -159,20 +170,9 @@ impl Context<'_> {
             targets: &BTreeMap::new(),
         };
         if step.by_gain {
-            let found = widths_by_gain(descent, samples, &config, &Adapter::new(log))?;
-            for step in &found.steps {
-                log.note(&gained(step));
-            }
-            if found.steps.is_empty() {
-                return Err(Error::new(
-                    ErrorKind::Model,
-                    "no group of channels gains within `max_macs`",
-                )
-                .with_hint(
-                    "a larger --max-macs allows dearer ones; an eighth of a group comes back at a time",
-                ));
-            }
-            (config.rebuild_rate, config.widths) = (0.0, found.widths);
+            let monitor = Adapter::new(log);
+            let found = reconnect::widths_by_gain(descent, samples, &config, &monitor)?;
+            (config.rebuild_rate, config.widths) = (0.0, said(found, log)?);
         }
         let found = reconnect(descent, samples, &config, &Adapter::new(log))?;
         Ok(Done {
@@ -318,6 +318,23 @@ fn same_weights(a: &Graph, b: &Graph) -> bool {
         .all(|v| v.index() < b.n_values() && a.tensor(*v) == b.tensor(*v))
 }
 
+/// Says the steps that led to widths, and returns those.
+fn said(found: ByGain, log: &Log<'_>) -> Result<Vec<(String, usize)>, Error> {
+    for step in &found.steps {
+        log.note(&gained(step));
+    }
+    if found.steps.is_empty() {
+        return Err(Error::new(
+            ErrorKind::Model,
+            "no group of channels gains within `max_macs`",
+        )
+        .with_hint(
+            "a larger --max-macs allows dearer ones: a group gets an eighth more at a time",
+        ));
+    }
+    Ok(found.widths)
+}
+
 fn gained(step: &GainStep) -> String {
     let (from, to) = step.units;
     format!(
@@ -352,7 +369,11 @@ impl WidenStep {
                 ShareName::Zero => Share::Zero,
                 ShareName::Split => Share::Split,
             },
-            noise: self.noise.unwrap_or(usual.noise),
+            noise: self.noise.unwrap_or(if self.by_gain {
+                NEW_UNIT_NOISE
+            } else {
+                usual.noise
+            }),
             seed,
             ceiling: ceiling(network, self.max_macs),
             scores: None,

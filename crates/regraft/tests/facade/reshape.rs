@@ -365,6 +365,82 @@ fn a_recipe_fuses_versions_of_a_network_and_rebuilds_them_towards_the_dense_one(
 }
 
 #[test]
+fn groups_grow_where_that_brings_a_network_closest_to_its_teacher() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, data) = given(folder.path());
+    let base = with(folder.path(), data, Vec::new());
+    let small = Recipe {
+        macs: Some(0.4),
+        ..half(folder.path(), &model, &base)
+    };
+    let small = shrink(&small, &RunOptions::default(), &Quiet).unwrap();
+    let recipe = |step: WidenStep| Recipe {
+        model: Some(model.clone()),
+        reshape: vec![ReshapeStep::Widen(step)],
+        output: Some(folder.path().join("wide.onnx")),
+        ..base.clone()
+    };
+    let by_gain = || WidenStep {
+        by_gain: true,
+        max_macs: Some(2.0),
+        ..WidenStep::default()
+    };
+    let wanted = recipe(by_gain());
+    let network = small.files.model.clone();
+    assert_eq!(
+        Recipe::from_toml(&wanted.to_toml().unwrap()).unwrap(),
+        wanted
+    );
+    let report = run(&small.files.model, &wanted).report;
+    let step = &report.reshape[0];
+    assert!(step.exact && !step.changes.is_empty());
+    assert!(step.macs.after > step.macs.before && step.macs.after <= 2 * step.macs.before);
+    // New units bring it closer to what it was pruned from.
+    let dense = outputs(&model, 64);
+    let far = |file: &Path| difference(&dense, &outputs(file, 64));
+    let wide = far(wanted.output.as_ref().unwrap());
+    let small = far(&small.files.model);
+    assert!(wide < small, "{small} to {wide}");
+    let refused = |recipe: &Recipe| {
+        let error = reshape(&network, recipe, &RunOptions::default(), &Quiet);
+        error.unwrap_err().to_string()
+    };
+    for (step, why) in [
+        (
+            WidenStep {
+                max_macs: None,
+                ..by_gain()
+            },
+            "needs `max_macs`",
+        ),
+        (
+            WidenStep {
+                factor: Some(2.0),
+                ..by_gain()
+            },
+            "one of",
+        ),
+        (
+            WidenStep {
+                max_macs: Some(0.9),
+                ..by_gain()
+            },
+            "must be above 1",
+        ),
+    ] {
+        let error = refused(&recipe(step));
+        assert!(error.contains(why), "{error}");
+    }
+    let alone = Recipe {
+        model: None,
+        output: Some(folder.path().join("alone.onnx")),
+        ..recipe(by_gain())
+    };
+    let error = refused(&alone);
+    assert!(error.contains("nothing to gain"), "{error}");
+}
+
+#[test]
 fn edits_go_where_they_gain_most_even_where_all_of_them_would_cost_too_much() {
     let folder = tempfile::tempdir().unwrap();
     let (model, data) = given(folder.path());
@@ -412,7 +488,11 @@ fn edits_go_where_they_gain_most_even_where_all_of_them_would_cost_too_much() {
     assert!(macs(&one.report).after <= own + least && macs(&one.report).after < own + all);
     let kept = one.report.reshape[0].places.iter().filter(|p| p.kept);
     assert_eq!(kept.count(), one.report.reshape[0].changes.len());
-    let tight = edit(&small.files.model, &recipe("none", deepen(Some(1.0)))).unwrap_err();
+    let tight = edit(
+        &small.files.model,
+        &recipe("none", deepen(Some(1.0 + 1e-6))),
+    )
+    .unwrap_err();
     assert!(tight.to_string().contains("fits nowhere"), "{tight}");
     // Zeros stay zeros.
     let attend = ReshapeStep::Attend(AttendStep {
@@ -428,6 +508,7 @@ fn edits_go_where_they_gain_most_even_where_all_of_them_would_cost_too_much() {
     for (step, why) in [
         (deepen(None), "needs `max_macs`"),
         (deepen(Some(-1.0)), "above 0"),
+        (deepen(Some(1.0)), "must be above 1"),
     ] {
         let error = edit(&small.files.model, &recipe("wrong", step)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Usage);

@@ -1,10 +1,10 @@
 //! Where attention can be put: behind convolutions, linear layers and recurrent cells.
 
-use regraft_graph::op::{BinaryOp, Recurrent};
+use regraft_graph::op::BinaryOp;
 use regraft_graph::{Dim, Graph, NodeId, Op, ValueId};
 
 use super::gates::{Form, Place};
-use crate::cell::find_cells;
+use crate::cell::{Features, find_cells};
 use crate::reshape::{Network, Selection};
 use crate::{Layer, LayerKind, RebuildError};
 
@@ -43,7 +43,7 @@ enum Rank {
 /// recurrent cells, or else linear layers.
 ///
 /// # Errors
-/// [`RebuildError::Prune`] if a pattern fits nothing.
+/// [`RebuildError::Pattern`] if a pattern fits nothing.
 pub(super) fn places(network: &Network, selection: &Selection) -> Result<Places, RebuildError> {
     let mut all: Vec<Candidate> = network
         .layers
@@ -166,25 +166,15 @@ fn batch_axis(network: &Network, shape: &[Dim]) -> usize {
         .unwrap_or(0)
 }
 
-/// Cells of one direction whose states, or else their last ones, something reads without the axis of
-/// directions.
+/// Cells whose states, or else their last ones, something reads as features.
 fn of_cells(network: &Network) -> impl Iterator<Item = Candidate> {
-    let graph = &network.graph;
-    find_cells(graph, &network.facts).into_iter().map(|cell| {
-        let batch = usize::from(!is_batch_first(graph, cell.node));
-        let all = squeezed(graph, cell.states).map(|value| (value, 3, batch));
-        let last = || {
-            let last = graph.node(cell.node).output(1)?;
-            Some((squeezed(graph, last)?, 2, 0))
-        };
-        let found = all.or_else(last).filter(|(value, rank, _)| {
-            let shape = network.facts.shape(*value);
-            shape.is_some_and(|s| s.len() == *rank)
-        });
-        let found = match found {
-            Some((value, rank, batch)) => {
+    let (graph, facts) = (&network.graph, &network.facts);
+    find_cells(graph, facts).into_iter().map(|cell| {
+        let features = cell.sequence(graph, facts);
+        let found = match features.or_else(|| cell.last(graph, facts)) {
+            Some(Features { value, rank, batch }) => {
                 let form = Form::Features { rank, batch };
-                place(graph, cell.node, value, cell.hidden, form)
+                place(graph, cell.node, value, cell.n_features(), form)
             }
             None => Err("its states are read in no plain sequence".to_owned()),
         };
@@ -195,25 +185,6 @@ fn of_cells(network: &Network) -> impl Iterator<Item = Candidate> {
             rank: Rank::Cell,
         }
     })
-}
-
-/// Returns what a value is without the axis of directions, where that is read.
-fn squeezed(graph: &Graph, value: ValueId) -> Option<ValueId> {
-    graph.consumers(value).iter().find_map(|n| {
-        let node = graph.node(*n);
-        let is_squeezed = matches!(node.op, Op::Squeeze { .. });
-        node.output(0).filter(|_| is_squeezed)
-    })
-}
-
-fn is_batch_first(graph: &Graph, node: NodeId) -> bool {
-    matches!(
-        graph.node(node).op,
-        Op::Recurrent(Recurrent {
-            batch_first: true,
-            ..
-        })
-    )
 }
 
 /// Returns true if all that is done with what a layer makes is to add it to something else than another part

@@ -2,13 +2,14 @@
 //!
 //! No cell of gates passes on what it reads: its states run through a tanh. So the states of the new cell are
 //! added to those of the old one, each unit with a factor of its own that is zero at first, `y + γ · cell(y)`: what
-//! the network computes stays bit by bit, and the factors have a gradient at once.
+//! the network computes stays bit by bit, and the factors have a gradient at once. Behind a cell that reads in
+//! both directions the new one does so, too, and reads the states of both side by side.
 //!
 //! # Reference
 //! Factors that start from zero as in Bachlechner et al., "`ReZero` is all you need", UAI 2021, one for each unit as
 //! in Touvron et al., "Going deeper with image transformers", ICCV 2021.
 
-use regraft_graph::op::{BinaryOp, Direction, Recurrent};
+use regraft_graph::op::{BinaryOp, Recurrent};
 use regraft_graph::{Graph, NodeId, Op, Tensor, ValueId};
 
 use super::{Stop, Work};
@@ -31,23 +32,21 @@ impl Work<'_> {
         let Some((id, Op::Recurrent(op))) = cell else {
             return left("it is no recurrent cell");
         };
-        if op.direction == Direction::Bidirectional {
-            return left("its states go both ways");
-        }
         let names = Names {
             graph,
             name: graph.value(states).name.clone(),
         };
         let op = op.clone();
         let before = self.renamed(graph, id, 0, &names)?;
-        let read = self.edit.add_value(&names.of("sequence"));
-        let axis = Tensor::i64_list(vec![if op.batch_first { 2 } else { 1 }]);
-        let axis = self.edit.add_initializer(&names.of("direction"), axis);
-        let squeeze = Op::Squeeze { axes: None };
-        self.node(&names.of("sequence"), squeeze, vec![before, axis], read);
+        let read = self.sequence(&op, &names, before);
         let (weights, outputs) = self.cell(&op, &names, read)?;
-        let zeros = vec![0.0; op.hidden_size];
-        let gate = Tensor::from_f32(vec![op.hidden_size], zeros)?;
+        let n = op.hidden_size;
+        let shape = match (op.direction.count(), op.batch_first) {
+            (1, _) => vec![n],
+            (directions, true) => vec![directions, n],
+            (directions, false) => vec![directions, 1, n],
+        };
+        let gate = Tensor::from_f32(shape, vec![0.0; n * op.direction.count()])?;
         let gate = self.edit.add_initializer(&names.of("gate"), gate);
         self.gated(&names, (before, outputs[0]), gate, states, "");
         // The last states, where something reads them.
@@ -55,11 +54,34 @@ impl Work<'_> {
             let before = self.renamed(graph, id, 1, &names)?;
             self.gated(&names, (before, outputs[1]), gate, last, "_last");
         }
-        let what = format!(
-            "followed by a cell of {} units, added by a gate of zeros",
-            op.hidden_size
-        );
+        let what = format!("followed by a cell of {n} units, added by a gate of zeros");
         Ok((what, vec![weights, gate]))
+    }
+
+    /// Returns the states of a cell as the sequence that another one reads: both directions side by side.
+    fn sequence(&mut self, op: &Recurrent, names: &Names<'_>, states: ValueId) -> ValueId {
+        let read = self.edit.add_value(&names.of("sequence"));
+        let label = names.of("sequence");
+        if op.direction.count() == 1 {
+            let axis = Tensor::i64_list(vec![if op.batch_first { 2 } else { 1 }]);
+            let axis = self.edit.add_initializer(&names.of("direction"), axis);
+            let squeeze = Op::Squeeze { axes: None };
+            self.node(&label, squeeze, vec![states, axis], read);
+            return read;
+        }
+        let mut states = states;
+        if !op.batch_first {
+            let perm = Some(vec![0, 2, 1, 3]);
+            let turned = self.edit.add_value(&names.of("turned"));
+            let transpose = Op::Transpose { perm };
+            self.node(&names.of("turned"), transpose, vec![states], turned);
+            states = turned;
+        }
+        let shape = Tensor::i64_list(vec![0, 0, -1]);
+        let shape = self.edit.add_initializer(&names.of("features"), shape);
+        let reshape = Op::Reshape { allowzero: false };
+        self.node(&label, reshape, vec![states, shape], read);
+        read
     }
 
     /// Gives an output of a node another name, so that its readers read what is made under the old one.
@@ -86,17 +108,18 @@ impl Work<'_> {
         names: &Names<'_>,
         read: ValueId,
     ) -> Result<(ValueId, [ValueId; 2]), Stop> {
-        let (gates, n) = (op.n_gates(), op.hidden_size);
+        let (gates, n, directions) = (op.n_gates(), op.hidden_size, op.direction.count());
         // As PyTorch draws them.
         let bound = 1.0 / (n.max(1) as f64).sqrt();
-        let mut drawn = |what: &str| -> Result<ValueId, Stop> {
+        let mut drawn = |what: &str, n_in: usize| -> Result<ValueId, Stop> {
             let draw = |_| (self.random.symmetric() * bound) as f32;
-            let data = (0..gates * n * n).map(draw).collect();
-            let tensor = Tensor::from_f32(vec![1, gates * n, n], data)?;
+            let data = (0..directions * gates * n * n_in).map(draw).collect();
+            let tensor = Tensor::from_f32(vec![directions, gates * n, n_in], data)?;
             Ok(self.edit.add_initializer(&names.of(what), tensor))
         };
-        let (w, r) = (drawn("w")?, drawn("r")?);
-        let zeros = Tensor::from_f32(vec![1, 2 * gates * n], vec![0.0; 2 * gates * n])?;
+        let (w, r) = (drawn("w", directions * n)?, drawn("r", n)?);
+        let shape = vec![directions, 2 * gates * n];
+        let zeros = Tensor::from_f32(shape, vec![0.0; 2 * directions * gates * n])?;
         let bias = self.edit.add_initializer(&names.of("bias"), zeros);
         let outputs = ["states", "last"].map(|what| self.edit.add_value(&names.of(what)));
         let inputs = [read, w, r, bias].map(Some).to_vec();

@@ -16,7 +16,7 @@ use regraft_graph::{DType, Graph, GraphEdit, Node, Op, Tensor, ValueId};
 
 use super::{Ceiling, Change, Edited, Network, Selection};
 use crate::RebuildError;
-use crate::cell::find_cells;
+use crate::cell::{Cell, find_cells};
 
 /// What is put behind a layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl Default for DeepenConfig {
 /// Linear layers and recurrent cells are selected by their names; a cell gets a linear layer over its
 /// states, or another cell.
 /// # Errors
-/// [`RebuildError::Setting`] for an even kernel, [`RebuildError::Prune`] for a pattern that fits no
+/// [`RebuildError::Setting`] for an even kernel, [`RebuildError::Pattern`] for a pattern that fits no
 /// layer, [`RebuildError::OverBudget`] if the result would cost more than the ceiling.
 /// # Reference
 /// Chen et al., `Net2Net`: Accelerating Learning via Knowledge Transfer, ICLR 2016, section 2.3;
@@ -145,21 +145,36 @@ struct Place {
 
 fn places(network: &Network) -> Vec<Place> {
     let graph = &network.graph;
-    let layers = network.layers.iter().map(|l| (l.node, l.output));
+    let layers = network.layers.iter().map(|l| (l.node, l.output, l.output));
     let cells = find_cells(graph, &network.facts);
-    let cells = cells.iter().map(|c| (c.node, c.states));
+    let cells = cells.iter().map(|c| (c.node, c.states, read(network, c)));
     let mut all: Vec<_> = layers.chain(cells).collect();
     all.sort_unstable();
-    let place = |(node, value)| Place {
+    let place = |(node, value, read)| Place {
         label: graph.node_label(node),
         value,
-        read: match graph.node(node).output(1) {
-            // A cell of which only the last state is read.
-            Some(last) if !graph.is_read(value) => last,
-            _ => value,
-        },
+        read,
     };
     all.into_iter().map(place).collect()
+}
+
+/// What is read of a cell: its states, those of both directions side by side, or the last ones alone.
+fn read(network: &Network, cell: &Cell) -> ValueId {
+    let (graph, facts) = (&network.graph, &network.facts);
+    let is_read = graph.is_read(cell.states);
+    let states = match graph.node(cell.node).output(1) {
+        Some(last) if !is_read => last,
+        _ => cell.states,
+    };
+    if cell.n_features() == cell.hidden {
+        return states;
+    }
+    let joined = if is_read {
+        cell.sequence(graph, facts)
+    } else {
+        cell.last(graph, facts)
+    };
+    joined.map_or(states, |f| f.value)
 }
 
 /// Where something is put, and whether no element there is below zero.

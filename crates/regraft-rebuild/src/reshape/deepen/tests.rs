@@ -61,7 +61,7 @@ fn what_makes_no_sense_is_refused() {
             ignore: Vec::new(),
         };
     });
-    assert!(matches!(error, RebuildError::Prune(_)), "{error}");
+    assert!(matches!(error, RebuildError::Pattern { .. }), "{error}");
     let macs = network.cost().macs;
     let error = run(&|c| c.ceiling = Some(Ceiling::Macs(macs)));
     assert!(matches!(error, RebuildError::OverBudget { .. }), "{error}");

@@ -54,7 +54,7 @@ impl Default for LinkConfig {
 ///
 /// # Errors
 /// [`RebuildError::OverBudget`] if the pruned network already costs more than the ceiling; a link that
-/// would is left out. [`RebuildError::Prune`] for a pattern that fits no layer,
+/// would is left out. [`RebuildError::Pattern`] for a pattern that fits no layer,
 /// [`RebuildError::TooFewSamples`], and whatever stops a run.
 /// # Reference
 /// He et al., Deep Residual Learning for Image Recognition, CVPR 2016, equation 2, for the form; the
@@ -324,7 +324,13 @@ impl Judge<'_> {
             return Ok(None);
         };
         let config = &self.config.fit;
-        let fitted = fit_layer(&linked.network, layer, self.inputs, config, missing)?;
+        let fitted = fit_layer(
+            &linked.network,
+            layer,
+            self.inputs,
+            config,
+            (missing, &KeptAxes::new()),
+        )?;
         let Some(fitted) = fitted else {
             return Ok(None);
         };

@@ -143,7 +143,7 @@ fn what_makes_no_sense_is_refused() {
         ignore: Vec::new(),
     };
     let error = run(&|c| c.selection = selection.clone()).unwrap_err();
-    assert!(matches!(error, RebuildError::Prune(_)), "{error}");
+    assert!(matches!(error, RebuildError::Pattern { .. }), "{error}");
     // A ceiling at what there is: only identities are free.
     let params = Network::new(small.clone()).unwrap().cost().params;
     let edited = run(&|c| c.ceiling = Some(Ceiling::Params(params))).unwrap();

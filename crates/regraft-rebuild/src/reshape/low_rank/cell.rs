@@ -1,7 +1,7 @@
 //! The input weights of recurrent cells: fewer features in front of a cell, which reads those.
 //!
-//! All gates together are one matrix from the inputs to the gates, `gates · hidden × n_in`. It becomes a
-//! product: a linear layer over the sequence to a few features, and a cell of as many units that reads
+//! All gates together, of both directions where there are two, are one matrix from the inputs to the gates,
+//! `directions · gates · hidden × n_in`. It becomes a product: a linear layer over the sequence to a few features, and a cell of as many units that reads
 //! them. What a cell reads of its own states stays: no op of ONNX could hold it in two parts.
 
 use regraft_graph::{Graph, GraphEdit, Op, Tensor};
@@ -16,21 +16,18 @@ use crate::{Layer, LayerKind, RebuildError};
 pub(super) fn input_layers(network: &Network) -> Vec<Layer> {
     let graph = &network.graph;
     let cells = find_cells(graph, &network.facts).into_iter();
-    let layer = |cell: crate::cell::Cell| {
-        let rows = graph.tensor(cell.w)?.shape().get(1).copied()?;
-        Some(Layer {
-            node: cell.node,
-            kind: LayerKind::Gemm { trans_b: true },
-            input: cell.input,
-            output: cell.states,
-            weight: cell.w,
-            bias: None,
-            n_out: rows,
-            d: cell.n_in,
-            taps: 1,
-        })
+    let layer = |cell: crate::cell::Cell| Layer {
+        node: cell.node,
+        kind: LayerKind::Gemm { trans_b: true },
+        input: cell.input,
+        output: cell.states,
+        weight: cell.w,
+        bias: None,
+        n_out: cell.n_rows(),
+        d: cell.n_in,
+        taps: 1,
     };
-    cells.filter_map(layer).collect()
+    cells.map(layer).collect()
 }
 
 /// True if a layer stands for the input weights of a cell.
@@ -48,7 +45,7 @@ pub(super) fn geometry(graph: &Graph, layer: &Layer, macs: u64) -> Option<Geomet
     Some(Geometry::of_cell(layer.d, layer.n_out, steps.max(1)))
 }
 
-/// Returns the Gram of what the input weights read, of the Gram of inputs and states.
+/// Returns the Gram of what the input weights read, of that of inputs and states.
 pub(super) fn of_inputs(gram: &Gram, n_in: usize) -> Option<Gram> {
     let mut matrix = Matrix::zeros(n_in, n_in);
     for i in 0..n_in {
@@ -80,7 +77,9 @@ pub(super) fn replace(
     let inputs = vec![Some(read.unwrap_or(layer.input)), Some(weight)];
     let node = edit.add_op(Op::MatMul, inputs, vec![Some(narrow)]);
     edit.set_node_name(node, &format!("{label}_1"));
-    let shape = vec![1, outer.rows, outer.cols];
+    let whole = graph.tensor(layer.weight).map_or(&[][..], Tensor::shape);
+    let directions = whole.first().copied().unwrap_or(1).max(1);
+    let shape = vec![directions, outer.rows / directions, outer.cols];
     let weight = Tensor::from_f32(shape, outer.to_f32())?;
     let weight = edit.add_initializer(&format!("{name}_2"), weight);
     edit.set_input(layer.node, 0, Some(narrow));

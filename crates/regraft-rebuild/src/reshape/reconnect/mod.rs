@@ -19,18 +19,14 @@ use regraft_prune::apply::{Share, apply, dry_run};
 use regraft_prune::score::Scores;
 use regraft_prune::{Groups, Plan, PruneError, find_groups};
 
-pub use self::gain::{ByGain, GainStep, widths_by_gain};
+pub use self::gain::widths_by_gain;
 use super::fit::{Goal, chunks, fit_layers, held_out_error};
 use super::importance::importance;
-use super::widen::{WidenConfig, Widths, check_width, widen_by};
+use super::widen::{NEW_UNIT_NOISE, WidenConfig, Widths, check_width, widen_by};
 use super::{Ceiling, Change, Edited, FitConfig, Network, Samples};
 use crate::layer::with_biases;
 use crate::rebuild::{KeptAxes, indices_behind, kept_axes};
 use crate::{Layer, Monitor, RebuildError};
-
-/// Noise of units beyond the dense width, relative to the weights of the unit copied: half of each
-/// weight, or a copy would have nothing to say that the unit does not.
-pub const DEFAULT_NOISE: f64 = 0.5;
 
 /// A pruned network and where it comes from.
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +69,7 @@ impl Default for ReconnectConfig {
         Self {
             rebuild_rate: 1.0,
             widths: Vec::new(),
-            noise: DEFAULT_NOISE,
+            noise: NEW_UNIT_NOISE,
             seed: 0,
             ceiling: None,
             scores: None,

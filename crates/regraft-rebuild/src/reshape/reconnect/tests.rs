@@ -11,7 +11,7 @@ use regraft_prune::{Groups, Plan, find_groups};
 use super::{Descent, ReconnectConfig, Reconnected, reconnect, widths_by_gain};
 use crate::rebuild::{KeptAxes, kept_axes};
 use crate::reshape::toy::{CHUNKS, Toy, all, check_same, samples, shape};
-use crate::reshape::{Ceiling, FitConfig, Network, Samples, refit};
+use crate::reshape::{Ceiling, FitConfig, GainStep, Network, Samples, refit};
 use crate::{Activations, RebuildError, Silent};
 
 /// A network, its groups, a plan that keeps the first `keep` of 10 units, and what that leaves.
@@ -268,7 +268,7 @@ fn units_go_where_they_gain_most_within_the_ceiling() {
         };
         let found = widths_by_gain(case.descent(), samples, &config, &Silent).unwrap();
         assert!(!found.steps.is_empty(), "{name}");
-        let falls = |s: &super::GainStep| s.error.1 < s.error.0;
+        let falls = |s: &GainStep| s.error.1 < s.error.0;
         assert!(found.steps.iter().all(falls), "{name}: {:?}", found.steps);
         let wide = case.run(&ReconnectConfig {
             rebuild_rate: 0.0,

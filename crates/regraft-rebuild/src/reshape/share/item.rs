@@ -147,29 +147,33 @@ fn of_cell(network: &Network, cell: &Cell) -> Vec<Item> {
     let graph = &network.graph;
     let known = network.calibration.as_ref();
     let gram = known.and_then(|c| c.grams.get(&cell.states)?.first());
-    let item = |weight: ValueId, columns: std::ops::Range<usize>| {
-        let data = graph.tensor(weight)?.as_f32()?;
-        let d = columns.len();
+    let part = |columns: std::ops::Range<usize>| {
         let columns: Vec<usize> = columns.collect();
-        let part = |g: &Gram| {
-            let rows = g.matrix.select_rows(&columns).ok()?;
-            rows.select_cols(&columns).ok()
-        };
+        let rows = gram?.matrix.select_rows(&columns).ok()?;
+        rows.select_cols(&columns).ok()
+    };
+    let item = |weight: ValueId, d: usize, grams: Vec<Matrix>| {
+        let data = graph.tensor(weight)?.as_f32()?;
         Some(Item {
             id: cell.node,
             node: graph.node_label(cell.node),
             weight,
             weights: Matrix::from_f32(data.len() / d.max(1), d, data).ok()?,
             outputs_first: true,
-            grams: gram.and_then(part).into_iter().collect(),
+            grams,
             bias: None,
         })
     };
-    let (n_in, d) = (cell.n_in, cell.d());
-    [item(cell.w, 0..n_in), item(cell.r, n_in..d)]
-        .into_iter()
-        .flatten()
-        .collect()
+    let of_input = part(0..cell.n_in).into_iter().collect();
+    // One Gram for the rows of each direction, or none.
+    let of_states: Option<Vec<Matrix>> = cell.columns_of_states().map(part).collect();
+    [
+        item(cell.w, cell.n_in, of_input),
+        item(cell.r, cell.hidden, of_states.unwrap_or_default()),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 impl Item {

@@ -38,7 +38,7 @@ pub struct KernelConfig {
 /// Layers of one tap, and those with no more kernels than that, are left.
 /// # Errors
 /// [`RebuildError::Setting`] if `n_kernels` is not in 1..=65536, [`RebuildError::Solve`] for weights
-/// that are not finite, [`RebuildError::Prune`] for a pattern that fits no layer.
+/// that are not finite, [`RebuildError::Pattern`] for a pattern that fits no layer.
 pub fn tie_kernels(
     network: &Network,
     selection: &Selection,

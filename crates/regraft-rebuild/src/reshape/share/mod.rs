@@ -171,7 +171,7 @@ struct Group {
 /// # Errors
 /// [`RebuildError::Setting`] for bits or an error limit that make no sense;
 /// [`RebuildError::NeedsCalibration`] if the weighting needs samples that the network has not;
-/// [`RebuildError::Solve`] for weights that are not finite, [`RebuildError::Prune`] for a pattern
+/// [`RebuildError::Solve`] for weights that are not finite, [`RebuildError::Pattern`] for a pattern
 /// that fits no layer.
 pub fn share(
     network: &Network,

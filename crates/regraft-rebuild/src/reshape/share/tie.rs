@@ -43,7 +43,7 @@ struct Set {
 ///
 /// # Errors
 /// [`RebuildError::Setting`] for a limit that is negative or not a number, [`RebuildError::Solve`]
-/// for weights that are not finite, [`RebuildError::Prune`] for a pattern that fits no layer.
+/// for weights that are not finite, [`RebuildError::Pattern`] for a pattern that fits no layer.
 pub fn tie(
     network: &Network,
     selection: &Selection,

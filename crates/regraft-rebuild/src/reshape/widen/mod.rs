@@ -4,6 +4,7 @@
 //! reads a copy has zero weights, so the outputs keep their bits; what makes it gets a little noise
 //! on top, so that a refit or training finds something new in it.
 
+mod gain;
 #[cfg(test)]
 mod tests;
 
@@ -13,6 +14,7 @@ use regraft_prune::apply::{Grown, NodeChange, Share, grow};
 use regraft_prune::score::Scores;
 use regraft_prune::{Group, Groups, PruneError};
 
+pub use self::gain::widths_by_gain;
 use super::importance::importance;
 use super::{Ceiling, Change, Edited, Network};
 use crate::RebuildError;
@@ -20,6 +22,9 @@ use crate::rebuild::kept_axes;
 
 /// Noise relative to each weight: as much as tells copies apart without making them another unit.
 pub const DEFAULT_NOISE: f64 = 1e-2;
+/// The same where new units are judged by what they bring: half of each weight, or a copy would have nothing to
+/// say that the unit does not.
+pub const NEW_UNIT_NOISE: f64 = 0.5;
 
 /// How wide groups become.
 #[derive(Clone, Debug, PartialEq)]

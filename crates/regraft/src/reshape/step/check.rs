@@ -2,7 +2,10 @@
 
 use regraft_rebuild::reshape::low_rank::Scheme;
 
-use super::{FormName, LowRankStep, ReconnectStep, ReconnectUnitName, ReshapeStep, SchemeName};
+use super::{
+    FormName, LowRankStep, ReconnectStep, ReconnectUnitName, ReshapeStep, SchemeName, ShareName,
+    WidenStep,
+};
 use crate::Error;
 
 impl ReshapeStep {
@@ -19,13 +22,10 @@ impl ReshapeStep {
         }
         match self {
             Self::LowRank(step) => step.check(),
-            Self::Widen(step) if step.factor.is_some() != step.widths.is_empty() => {
-                Err(Error::usage("widen needs either `factor` or `widths`")
-                    .with_hint("--factor 1.5 makes every group half as wide again"))
-            }
+            Self::Widen(step) => step.check(),
             Self::Reconnect(step) if step.unit != ReconnectUnitName::Channel => step.check_single(),
             Self::Reconnect(step) if step.by_gain => step.check_gain(),
-            _ if self.is_placed_by_gain() && self.max_macs().is_none() => Err(needs_max_macs()),
+            _ if self.is_placed_by_gain() => check_room(self.max_macs()),
             Self::Share(step) if step.bits.is_some() && step.max_error.is_some() => {
                 Err(Error::usage("share takes `bits` or `max_error`, not both"))
             }
@@ -43,7 +43,6 @@ impl ReshapeStep {
             | Self::Share(_)
             | Self::Fuse(_)
             | Self::Tie(_)
-            | Self::Widen(_)
             | Self::Deepen(_)
             | Self::Link(_)
             | Self::Reconnect(_) => Ok(()),
@@ -53,8 +52,37 @@ impl ReshapeStep {
 
 const MORE_MACS: &str = "--max-macs 1.2 lets the network cost a fifth more";
 
-fn needs_max_macs() -> Error {
-    Error::usage("a choice by gain needs `max_macs`").with_hint(MORE_MACS)
+/// Checks that a choice by gain says how much may be added.
+fn check_room(max_macs: Option<f64>) -> Result<(), Error> {
+    let error = match max_macs {
+        None => "a choice by gain needs `max_macs`",
+        Some(share) if share <= 1.0 => {
+            "a choice by gain adds to the network: `max_macs` must be above 1"
+        }
+        Some(_) => return Ok(()),
+    };
+    Err(Error::usage(error).with_hint(MORE_MACS))
+}
+
+impl WidenStep {
+    fn check(&self) -> Result<(), Error> {
+        if self.by_gain {
+            check_room(self.max_macs)?;
+        }
+        let given = [self.factor.is_some(), !self.widths.is_empty(), self.by_gain];
+        if given.into_iter().filter(|g| *g).count() != 1 {
+            return Err(
+                Error::usage("widen needs one of `factor`, `widths` and `by_gain`")
+                    .with_hint("--factor 1.5 makes every group half as wide again"),
+            );
+        }
+        if self.by_gain && self.share == ShareName::Split {
+            return Err(Error::usage(
+                "a choice by gain solves for what reads copies: `share` cannot be split",
+            ));
+        }
+        Ok(())
+    }
 }
 
 impl ReconnectStep {
@@ -73,9 +101,7 @@ impl ReconnectStep {
     }
 
     fn check_gain(&self) -> Result<(), Error> {
-        if self.max_macs.is_none() {
-            return Err(needs_max_macs());
-        }
+        check_room(self.max_macs)?;
         if self.rebuild_rate.is_some() || !self.widths.is_empty() {
             return Err(Error::usage(
                 "a choice by gain takes no `rebuild_rate` and no `widths`: it finds them",

@@ -129,12 +129,16 @@ pub struct WidenStep {
     pub factor: Option<f64>,
     /// How the weights that read a unit are shared with its copies.
     pub share: ShareName,
-    /// Noise on copies, relative to each weight; left out: 0.01.
+    /// Noise on copies, relative to each weight; left out: 0.01, and 0.5 by gain.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub noise: Option<f64>,
     /// The most multiply-accumulates, as a share of the network before the step.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_macs: Option<f64>,
+    /// True to give units to the groups where the held-out error falls most for what they cost, up to
+    /// `max_macs`, in place of `factor` and `widths`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub by_gain: bool,
     /// Units of single groups, by the group's name, in place of `factor`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub widths: BTreeMap<String, usize>,
