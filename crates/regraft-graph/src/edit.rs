@@ -30,6 +30,14 @@ impl GraphEdit {
         &self.graph
     }
 
+    /// Gives each of two values the other's name.
+    pub fn swap_names(&mut self, a: ValueId, b: ValueId) {
+        let (a, b) = (a.index(), b.index());
+        let name = std::mem::take(&mut self.graph.values[a].name);
+        let other = std::mem::replace(&mut self.graph.values[b].name, name);
+        self.graph.values[a].name = other;
+    }
+
     /// Replaces the tensor of an initializer, or gives a value its first one.
     pub fn set_initializer(&mut self, id: ValueId, tensor: Tensor) {
         let source = self

@@ -177,10 +177,20 @@ impl RebuildError {
             Self::Width { n_units, .. } => Some(format!(
                 "an edit that adds units needs a width above {n_units}"
             )),
-            Self::OverBudget { what, needed, .. } => {
-                Some(format!("allow at least {needed} {what}, or ask for less"))
+            Self::OverBudget {
+                what,
+                needed,
+                limit,
+            } => {
+                let times = *needed as f64 / (*limit).max(1) as f64;
+                Some(format!(
+                    "allow at least {needed} {what}, {times:.3} times as many, or ask for less"
+                ))
             }
             Self::NeedsCalibration { .. } => Some("give samples (--data)".to_owned()),
+            Self::Prune(regraft_prune::PruneError::UnknownGroup { .. }) => {
+                Some("`regraft inspect` prints the names of the groups".to_owned())
+            }
             Self::Prune(source) => source.hint(),
             Self::Allocate(_)
             | Self::Run { .. }

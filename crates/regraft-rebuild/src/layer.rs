@@ -1,5 +1,6 @@
 //! Linear layers: nodes whose weights a least-squares problem can set.
 
+use regraft_exec::HostTensor;
 use regraft_graph::infer::Facts;
 use regraft_graph::{Dim, Graph, GraphEdit, Node, NodeId, Op, Tensor, ValueId};
 use regraft_solve::{Bias, Matrix};
@@ -244,6 +245,17 @@ impl Layer {
             }
             _ => (1.0, 1.0),
         }
+    }
+}
+
+impl Layer {
+    /// Returns true if a value has as many channels as the layer makes.
+    pub(crate) fn has_outputs_of(&self, value: &HostTensor) -> bool {
+        let channels = match self.kind {
+            LayerKind::Conv { .. } => value.shape.get(1),
+            LayerKind::Gemm { .. } | LayerKind::MatMul => value.shape.last(),
+        };
+        channels == Some(&self.n_out)
     }
 }
 

@@ -211,6 +211,8 @@ pub(crate) struct Schedule {
     pub(crate) held_zeros: BTreeSet<ValueId>,
     /// Factors of units, which end between nothing and one where they begin as zeros.
     pub(crate) factors: BTreeSet<ValueId>,
+    /// Biases that are no vectors, those of recurrent cells.
+    pub(crate) biases: BTreeSet<ValueId>,
 }
 
 impl Schedule {
@@ -243,8 +245,7 @@ fn scale_of_zeros(shape: &[usize]) -> f64 {
     let [_, rest @ ..] = shape else {
         return LEAST_SCALE;
     };
-    // One axis, or one direction of a cell: biases.
-    if rest.is_empty() || (shape.first() == Some(&1) && rest.len() == 1) {
+    if rest.is_empty() {
         return LEAST_SCALE;
     }
     let read: usize = rest.iter().product();
@@ -290,6 +291,8 @@ impl Parameter {
                 rms.max(LEAST_SCALE)
             } else if schedule.factors.contains(id) {
                 SCALE_OF_FACTORS
+            } else if schedule.biases.contains(id) {
+                LEAST_SCALE
             } else {
                 scale_of_zeros(tensor.shape())
             },

@@ -109,6 +109,9 @@ impl FitConfig {
                 found: n_fit,
             });
         }
+        if let Some(soft) = &self.prune {
+            soft.check_length(n_fit / self.batch * self.epochs)?;
+        }
         Ok(())
     }
 }

@@ -43,6 +43,24 @@ enum Part {
     Other,
 }
 
+/// A weight with fewer zeros than this share has lost no connections: they are there by chance.
+const LEAST_ZEROS: f64 = 0.01;
+
+/// Returns the weights that have lost single connections: with some zeros, but not with zeros alone, as those of
+/// layers have that begin with nothing.
+pub fn sparse_weights(graph: &Graph) -> Vec<ValueId> {
+    let is_sparse = |t: &Trained| {
+        let data = graph
+            .tensor(t.id)
+            .and_then(|t| t.as_f32())
+            .unwrap_or_default();
+        let zeros = data.iter().filter(|w| **w == 0.0).count();
+        t.is_weight && zeros < data.len() && zeros as f64 > LEAST_ZEROS * data.len() as f64
+    };
+    let weights = trained(graph).into_iter().filter(is_sparse);
+    weights.map(|t| t.id).collect()
+}
+
 /// Returns the initializers of floats that an op multiplies, adds or looks up, in the order of the nodes.
 pub fn trained(graph: &Graph) -> Vec<Trained> {
     let mut found: Vec<Trained> = Vec::new();

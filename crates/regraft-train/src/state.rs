@@ -60,7 +60,7 @@ impl State {
     pub(crate) fn new(
         graph: &Graph,
         trained: &[Trained],
-        frozen: &[ValueId],
+        (frozen, held): (&[ValueId], &[ValueId]),
         config: &FitConfig,
     ) -> Self {
         let data = |t: &Trained| {
@@ -88,7 +88,7 @@ impl State {
             moments: moments.collect(),
             gradients: weights.iter().map(zeros).collect(),
             average,
-            masks: Masks::full(trained),
+            masks: Masks::without_zeros(trained, &weights, held),
             is_pruned: false,
             memory: vec![Vec::new(); trained.len()],
             thresholds: Vec::new(),

@@ -112,6 +112,7 @@ fn train(
     let task = Task {
         graph,
         frozen: &[],
+        held: &[],
         teacher: None,
         features: &[],
         samples,

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use regraft_exec::{HostData, HostTensor};
 use regraft_graph::ValueId;
 use regraft_solve::{
     Bias, Cross, Gram, LeastSquares, Matrix, OldWeights, RefitConfig, SolveError, refit,
@@ -14,6 +15,9 @@ use crate::rebuild::{
 };
 use crate::squared_error::SquaredError;
 use crate::statistics::Accumulator;
+
+/// The axis of the units of states.
+const UNITS: usize = 3;
 
 /// Moments of what the pruned cell reads, of what the dense one reads, and between them.
 struct Moments {
@@ -57,6 +61,11 @@ pub(crate) fn refit_cell(
     else {
         return Ok(None);
     };
+    let units = walk.kept.get(&(dense.states, UNITS));
+    if units.map_or(dense.hidden, Vec::len) != cell.hidden {
+        // Which of the dense units are there is not known.
+        return Ok(None);
+    }
     let (Some(old), old_biases) = (cell.weights(walk.pruned), cell.biases(walk.pruned)) else {
         return Ok(None);
     };
@@ -119,12 +128,32 @@ pub(crate) fn refit_cell(
 /// Relative squared error of the cell's states against those of the dense one.
 fn states_error(walk: &Walk<'_>, cell: &Cell, chunks: Range<usize>) -> Result<f64, RebuildError> {
     let mut sums = SquaredError::default();
+    let copies = copies(walk.kept, cell.states, cell.hidden);
     for chunk in chunks {
         let own = walk.pruned_stream.chunk(chunk, &[cell.states])?.remove(0);
         let dense = walk.dense_stream.chunk(chunk, &[cell.states])?.remove(0);
-        sums.add(&own, &keep_axes(&dense, cell.states, walk.kept));
+        let dense = keep_axes(&dense, cell.states, walk.kept);
+        // Copies need not do what their units do.
+        sums.add(&own, &with_units_of(dense, &own, &copies));
     }
     Ok(sums.relative())
+}
+
+/// Returns states in which copies of units are those of other states.
+fn with_units_of(
+    mut states: HostTensor,
+    others: &HostTensor,
+    copies: &[(usize, usize)],
+) -> HostTensor {
+    let hidden = states.shape.last().copied().unwrap_or(1).max(1);
+    if let (HostData::F32(data), Some(others)) = (&mut states.data, others.as_f32()) {
+        for (row, other) in data.chunks_mut(hidden).zip(others.chunks(hidden)) {
+            for (copy, _) in copies {
+                row[*copy] = other[*copy];
+            }
+        }
+    }
+    states
 }
 
 /// A cell's new weights over all its blocks.
@@ -215,7 +244,9 @@ fn moments(
         if let (States::Dense, Some(own), Some(states)) =
             (states, read.get_mut(1), dense_read.get(1))
         {
-            *own = keep_axes(states, cell.states, walk.kept);
+            let copies = copies(walk.kept, cell.states, cell.hidden);
+            let dense = keep_axes(states, cell.states, walk.kept);
+            *own = with_units_of(dense, own, &copies);
         }
         let (x, y) = (cell.joined(&read), dense.joined(&dense_read));
         let (Some(x), Some(y)) = (x, y) else {
@@ -257,7 +288,7 @@ fn problems(
     let weights = dense.weights(walk.dense).ok_or_else(none)?;
     let biases = dense.biases(walk.dense);
     let all: Vec<usize> = (0..dense.hidden).collect();
-    let units = walk.kept.get(&(dense.states, 3)).unwrap_or(&all);
+    let units = walk.kept.get(&(dense.states, UNITS)).unwrap_or(&all);
     let blocks = cell.blocks().into_iter().zip(dense.blocks());
     let problem = |(block, of_dense): (RowBlock, RowBlock)| {
         let rows: Vec<usize> = of_dense

@@ -6,6 +6,7 @@ use regraft_graph::ValueId;
 use regraft_solve::Matrix;
 
 use super::KeptAxes;
+use crate::{Layer, LayerKind};
 
 /// A unit that is there twice: the copy's index, and that of the unit it was made from.
 pub(crate) type Copied = (usize, usize);
@@ -22,6 +23,24 @@ pub(crate) fn copies(kept: &KeptAxes, value: ValueId, n_units: usize) -> Vec<Cop
         (unit != at).then_some((at, unit))
     };
     indices.iter().enumerate().filter_map(of).collect()
+}
+
+/// Returns the columns of a layer's weights that read copies of other inputs.
+pub fn copied_inputs(layer: &Layer, kept: &KeptAxes) -> Vec<usize> {
+    let axis = match layer.kind {
+        LayerKind::Conv { .. } | LayerKind::Gemm { trans_b: true } => 1,
+        LayerKind::Gemm { trans_b: false } | LayerKind::MatMul => 0,
+    };
+    let Some(indices) = kept.get(&(layer.weight, axis)) else {
+        return Vec::new();
+    };
+    let mut seen = BTreeSet::new();
+    let copied = indices
+        .iter()
+        .enumerate()
+        .filter(|(_, i)| !seen.insert(**i));
+    let inputs: Vec<usize> = copied.map(|(at, _)| at).collect();
+    inputs.into_iter().flat_map(|i| layer.columns(i)).collect()
 }
 
 /// Returns true if some channels of a value are copies of others.

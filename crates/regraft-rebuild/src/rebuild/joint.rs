@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use regraft_exec::HostTensor;
 use regraft_graph::cost::total;
-use regraft_graph::infer::{InferOptions, infer};
+use regraft_graph::infer::{Facts, InferOptions, infer};
 use regraft_graph::op::BinaryOp;
 use regraft_graph::{Graph, NodeId, Op, Tensor, ValueId};
 
-use super::target::keep_axes;
+use super::target::{has_shape, keep_axes};
 use super::{
     BlockRecord, BlockTuning, Pair, RebuildConfig, Tunable, has_copies, held_zeros, in_dense,
 };
@@ -40,7 +40,8 @@ pub(super) fn tune_jointly(
     let dense = Stream::new("dense", pair.teacher, inputs, config.exec)?;
     let mut pruned = Stream::new("pruned", graph, inputs, config.exec)?;
     let n_fit = pruned.n_chunks() - config.held_out_chunks;
-    let terms = terms(pair, &dense, outputs)?;
+    let facts = infer(graph, &InferOptions::default())?;
+    let terms = terms(pair, &facts, &dense, outputs)?;
     let values: Vec<ValueId> = terms.iter().map(|t| t.value).collect();
     let batches: Vec<(ValueId, Batches<'_>)> = inputs
         .iter()
@@ -81,6 +82,7 @@ pub(super) fn tune_jointly(
         alone_after: Some(ALONE_AFTER),
         held_zeros: held_zeros(config, tunable.layers),
         factors,
+        biases: tunable.cells.iter().filter_map(|c| c.bias).collect(),
     };
     let found = tune(&mut pruned, &target, &start, &schedule, monitor)?;
     let (tensors, tuning) = match found {
@@ -123,7 +125,12 @@ fn new_factors(dense: &Graph, graph: &Graph) -> BTreeSet<ValueId> {
 
 /// The network's output, and block outputs from the last one back as long as they fit; not those with copies of
 /// channels, which need not do what those do.
-fn terms(pair: Pair<'_>, dense: &Stream, outputs: &[ValueId]) -> Result<Vec<Term>, RebuildError> {
+fn terms(
+    pair: Pair<'_>,
+    facts: &Facts,
+    dense: &Stream,
+    outputs: &[ValueId],
+) -> Result<Vec<Term>, RebuildError> {
     let mut terms: Vec<Term> = Vec::new();
     let mut bytes = 0;
     for &output in outputs
@@ -135,6 +142,9 @@ fn terms(pair: Pair<'_>, dense: &Stream, outputs: &[ValueId]) -> Result<Vec<Term
         for chunk in 0..dense.n_chunks() {
             let value = dense.chunk(chunk, &[output])?.remove(0);
             chunks.push(keep_axes(&value, output, pair.kept));
+        }
+        if !chunks.iter().all(|c| has_shape(facts, output, c)) {
+            continue;
         }
         bytes += chunks.iter().map(|c| c.len() * 4).sum::<usize>();
         if !terms.is_empty() && bytes > TARGET_BYTES {

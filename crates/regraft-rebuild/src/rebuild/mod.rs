@@ -21,6 +21,7 @@ use crate::layer::with_biases;
 use crate::stream::Stream;
 use crate::tune::{Schedule, Target, Term, tune};
 use crate::{Activations, Layer, Monitor, RebuildError, Stage, find_layers};
+pub use copies::copied_inputs;
 pub(crate) use copies::{copies, has_copies, keep_apart, keep_biases_apart};
 use refit_layer::refit_layer;
 pub(crate) use refit_layer::{NOTHING_TO_MEND, error_of, solve_groups};
@@ -427,7 +428,11 @@ impl<'a> Walk<'a> {
         let mut chunks: Vec<HostTensor> = Vec::new();
         for chunk in 0..self.dense_stream.n_chunks() {
             let dense = self.dense_stream.chunk(chunk, &[output])?.remove(0);
-            chunks.push(target::keep_axes(&dense, output, self.kept));
+            let wanted = target::keep_axes(&dense, output, self.kept);
+            if !target::has_shape(self.facts, output, &wanted) {
+                return Ok(None);
+            }
+            chunks.push(wanted);
         }
         let start: Vec<(ValueId, Tensor)> = touched
             .iter()
@@ -444,6 +449,7 @@ impl<'a> Walk<'a> {
             alone_after: None,
             held_zeros: held_zeros(self.config, self.layers),
             factors: BTreeSet::new(),
+            biases: self.cells.iter().filter_map(|c| c.bias).collect(),
         };
         let found = tune(
             &mut self.pruned_stream,

@@ -208,7 +208,9 @@ fn rows_of_chunk(
         TargetOf::Output => {
             let x = walk.pruned_stream.chunk(chunk, &[layer.input])?.remove(0);
             let y = walk.dense_stream.chunk(chunk, &[layer.output])?.remove(0);
-            Some((x, keep_axes(&y, layer.output, walk.kept)))
+            let y = keep_axes(&y, layer.output, walk.kept);
+            // Which of the dense channels are there is not known.
+            layer.has_outputs_of(&y).then_some((x, y))
         }
         TargetOf::Sum { sum, other } => {
             let mut values = walk.pruned_stream.chunk(chunk, &[layer.input, other])?;

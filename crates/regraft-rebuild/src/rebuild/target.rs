@@ -1,8 +1,9 @@
 //! What a refitted layer should give.
 
 use regraft_exec::HostTensor;
+use regraft_graph::infer::Facts;
 use regraft_graph::op::{BinaryOp, VariadicOp};
-use regraft_graph::{Graph, Op, ValueId};
+use regraft_graph::{Dim, Graph, Op, ValueId};
 
 use super::{KeptAxes, in_dense};
 use crate::Layer;
@@ -77,6 +78,16 @@ pub(crate) fn keep_axes(tensor: &HostTensor, value: ValueId, kept: &KeptAxes) ->
         }
     }
     result
+}
+
+/// Returns true if a tensor may be a value of a network: where not, it is not known which of the dense channels that
+/// one has.
+pub(super) fn has_shape(facts: &Facts, value: ValueId, tensor: &HostTensor) -> bool {
+    let Some(shape) = facts.shape(value) else {
+        return true;
+    };
+    let fits = |(dim, n): (&Dim, &usize)| dim.fixed().is_none_or(|d| d == *n);
+    shape.len() == tensor.shape.len() && shape.iter().zip(&tensor.shape).all(fits)
 }
 
 /// Returns `a - b`, element by element; `a` where the shapes differ.

@@ -223,7 +223,8 @@ pub(super) fn fit_layers(
                 Some(given) => given.chunks.get(chunk).cloned(),
                 None if made(goal.teacher, layer.output) => {
                     let y = teacher.chunk(chunk, &[layer.output])?.remove(0);
-                    Some(keep_axes(&y, layer.output, goal.kept))
+                    let y = keep_axes(&y, layer.output, goal.kept);
+                    Some(y).filter(|y| layer.has_outputs_of(y))
                 }
                 None => None,
             };

@@ -155,7 +155,7 @@ fn both(graph: &Graph, is_noisy: bool) -> Option<Found> {
             all: masks.clone(),
             ..crate::soft::Masks::full(&trained)
         },
-        ..State::new(graph, &trained, &[], &config)
+        ..State::new(graph, &trained, (&[], &[]), &config)
     };
     let mut weights = state.effective();
     let biases = weights
@@ -226,7 +226,12 @@ fn gradients_are_those_of_the_whole_network() {
         let found = found.unwrap_or_else(|| panic!("no form of network {i}"));
         check(&found, ROUNDING);
         let [whole, small] = &found.statistics;
-        let before = State::new(&graph(layers), &trained(&graph(layers)), &[], &config());
+        let before = State::new(
+            &graph(layers),
+            &trained(&graph(layers)),
+            (&[], &[]),
+            &config(),
+        );
         let before = before.statistics.now.iter().flatten();
         let mut moved = 0;
         let lists = whole.iter().flatten().zip(small.iter().flatten());
@@ -311,6 +316,7 @@ fn run(graph: &Graph, method: Method, start: Option<State>) -> (Fitted, Vec<Stat
     let task = Task {
         graph,
         frozen: &[],
+        held: &[],
         teacher: None,
         features: &[],
         samples: Samples {

@@ -96,6 +96,9 @@ pub struct Task<'a> {
     pub graph: &'a Graph,
     /// Initializers that stay as they are.
     pub frozen: &'a [ValueId],
+    /// Weights whose zeros stay zero, such as [`sparse_weights`](crate::sparse_weights) finds; a method that
+    /// removes connections goes on from there.
+    pub held: &'a [ValueId],
     /// The dense model that [`Objective::teacher`](crate::Objective::teacher) and
     /// [`Objective::features`](crate::Objective::features) speak of.
     pub teacher: Option<&'a Graph>,
@@ -173,6 +176,8 @@ struct Run<'a> {
     blocking: Option<NodeId>,
     truth: Truth,
     measure: Measure,
+    /// True if some weights are to be zero.
+    has_zeros: bool,
     state: State,
 }
 
@@ -194,15 +199,13 @@ impl<'a> Run<'a> {
         }
         check_frozen(&task, config)?;
         let network = Network::new(graph, task.frozen, config.training_mode, config.exec)?;
-        let fresh = State::new(graph, trained, task.frozen, config);
-        let state = match start {
-            Some(state) => {
-                state.fits(&fresh)?;
-                state
-            }
-            None => fresh,
-        };
-        let pruner = config.prune.map(|soft| Pruner::new(soft, graph, trained));
+        let state = begun(
+            start,
+            State::new(graph, trained, (task.frozen, task.held), config),
+        )?;
+        let pruner = config
+            .prune
+            .map(|soft| Pruner::new(soft, graph, trained, task.held));
         let is_noisy = |soft: &SoftPruning| soft.method == Method::VariationalDropout;
         let noisy = config.prune.filter(is_noisy);
         let noisy = noisy.map(|_| Noisy::new(network.training(), trained, config.exec));
@@ -259,6 +262,7 @@ impl<'a> Run<'a> {
             trained,
             measure: truth.measure(loss),
             truth,
+            has_zeros: config.prune.is_some() || !task.held.is_empty(),
             state,
         };
         run.compact();
@@ -394,6 +398,15 @@ impl<'a> Run<'a> {
         }
         Ok(edit.finish()?)
     }
+}
+
+/// Returns the state that a run goes on from, which must be of a run like the one that `fresh` starts.
+fn begun(start: Option<State>, fresh: State) -> Result<State, TrainError> {
+    let Some(state) = start else {
+        return Ok(fresh);
+    };
+    state.fits(&fresh)?;
+    Ok(state)
 }
 
 /// True where a run may train on a smaller form of its network: single connections go, no value inside

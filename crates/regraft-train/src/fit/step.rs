@@ -6,7 +6,7 @@ use crate::TrainError;
 use crate::differentiate::{Problem, Slopes, differentiate};
 use crate::optimizer::Step;
 use crate::samples::Feeds;
-use crate::soft::{Did, Saliency, learn, variances};
+use crate::soft::{Did, Pruner, Saliency, learn, variances};
 use crate::state::Moments;
 use crate::targets::Wanted;
 
@@ -179,13 +179,15 @@ impl Run<'_> {
                     &mut self.state,
                     &mut gradients,
                     of_variances,
-                    pruner.part(at),
-                    n_samples,
+                    (pruner.part(at), n_samples),
+                    at.step + 1 - pruner.noisy_since(at.total).min(at.step),
                 );
             }
         }
+        let since = self.pruner.as_ref().map_or(0, |p| p.since(at));
         let state = &mut self.state;
-        let held = self.pruner.as_ref().is_some_and(|p| !p.moves_outside()) || state.is_pruned;
+        let moves = self.pruner.as_ref().is_some_and(Pruner::moves_outside);
+        let held = self.has_zeros && (!moves || state.is_pruned);
         let parts = self.trained.iter().zip(&gradients).zip(&state.masks.all);
         for (i, ((parameter, gradient), mask)) in parts.enumerate() {
             let weights = &mut state.weights[i];
@@ -195,7 +197,7 @@ impl Run<'_> {
             let Moments { first, second } = &mut state.moments[i];
             let step = Step {
                 rate,
-                number: state.step,
+                number: state.step - since,
                 l2: if parameter.is_weight { config.l2 } else { 0.0 },
                 l1: if parameter.is_weight { config.l1 } else { 0.0 },
             };

@@ -8,14 +8,18 @@ use crate::TrainError;
 use crate::parameters::Trained;
 use crate::state::State;
 
-/// Z becomes the sparse weights nearest to W + U, U grows by W - Z (equations 8 and 9); at the end W
-/// itself becomes sparse.
+/// Z becomes the sparse weights nearest to W + U, U grows by W - Z (equations 8 and 9); at the end the
+/// largest of W stay, which are close to Z by then.
 pub(super) fn update(
     pruner: &Pruner<'_>,
     state: &mut State,
     removed: f64,
     is_end: bool,
 ) -> Result<(), TrainError> {
+    if is_end {
+        state.masks.all = pruner.keep(&state.weights, removed)?;
+        return Ok(());
+    }
     let mut shifted = state.weights.clone();
     for (w, memory) in shifted.iter_mut().zip(&state.memory) {
         if let [_, u] = &memory[..] {
@@ -23,10 +27,6 @@ pub(super) fn update(
         }
     }
     let kept = pruner.keep(&shifted, removed)?;
-    if is_end {
-        state.masks.all = kept;
-        return Ok(());
-    }
     let parts = state.memory.iter_mut().zip(shifted).zip(&kept);
     for ((memory, shifted), kept) in parts {
         let (mut z, mut u) = (shifted.clone(), shifted);

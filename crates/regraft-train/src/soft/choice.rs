@@ -58,8 +58,8 @@ impl<'a> Choice<'a> {
     }
 
     /// Returns what stays when the share `removed` is gone, by the sizes of all trained initializers;
-    /// those of weights count. With `made_only` a channel goes where it is made, and what reads it stays:
-    /// so it can come back.
+    /// those of weights count. With `made_only` a channel goes where it is made alone: the weights of what makes
+    /// it, not its bias, its normalisation or what reads it. So it can come back.
     pub(super) fn keep(
         &self,
         sizes: &[Vec<f32>],
@@ -138,7 +138,8 @@ impl Channels<'_> {
         let kept = plan.resolve(self.graph, &self.groups)?;
         let mask = |t: &Trained| {
             let mut mask = vec![true; t.shape.iter().product()];
-            let counts = |axis: &usize| !made_only || !t.is_weight || *axis == t.out_axis;
+            // What is added behind a filter keeps the channel alive: a rectifier's zero would have no gradient.
+            let counts = |axis: &usize| !made_only || (t.is_weight && *axis == t.out_axis);
             for axis in (0..t.shape.len()).filter(counts) {
                 let Some(stays) = kept.get(t.id, axis) else {
                     continue;

@@ -1,5 +1,7 @@
 //! The masks of all trained initializers.
 
+use regraft_graph::ValueId;
+
 use crate::parameters::Trained;
 
 /// Which elements of each trained initializer are there, in the order of the initializers.
@@ -20,6 +22,23 @@ impl Masks {
                 .collect(),
             is_weight: trained.iter().map(|t| t.is_weight).collect(),
         }
+    }
+
+    /// Returns masks that hold everything but the zeros of some weights.
+    pub(crate) fn without_zeros(
+        trained: &[Trained],
+        weights: &[Vec<f32>],
+        held: &[ValueId],
+    ) -> Self {
+        let mut masks = Self::full(trained);
+        let parts = masks.all.iter_mut().zip(trained).zip(weights);
+        for ((mask, _), weights) in parts.filter(|((_, t), _)| t.is_weight && held.contains(&t.id))
+        {
+            for (kept, w) in mask.iter_mut().zip(weights) {
+                *kept = *w != 0.0;
+            }
+        }
+        masks
     }
 
     fn weights(&self) -> impl Iterator<Item = &Vec<bool>> {

@@ -207,6 +207,11 @@ impl SoftPruning {
             Method::Rewinding { rounds, .. } | Method::Iterative { rounds } if rounds == 0 => {
                 setting("rounds", 0.0, "should be at least 1")
             }
+            Method::Rewinding { .. } | Method::Iterative { .. } if self.begin > 0.0 => setting(
+                "begin",
+                self.begin,
+                "should be 0: rounds begin with the run",
+            ),
             Method::Rewinding { rewind, .. } if !(0.0..1.0).contains(&rewind) => {
                 setting("rewind", rewind, "should be at least 0 and below 1")
             }
@@ -220,6 +225,21 @@ impl SoftPruning {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Refuses rounds of less than a step in a run of `total` steps.
+    pub(crate) fn check_length(&self, total: usize) -> Result<(), TrainError> {
+        let (Method::Rewinding { rounds, .. } | Method::Iterative { rounds }) = self.method else {
+            return Ok(());
+        };
+        if (self.end * total as f64) as usize >= rounds {
+            return Ok(());
+        }
+        Err(TrainError::Setting {
+            name: "end",
+            value: self.end,
+            range: "should leave each round at least one step",
+        })
     }
 
     /// Returns the share that is gone at a step.

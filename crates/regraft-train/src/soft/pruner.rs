@@ -1,7 +1,7 @@
 //! One method at work on the weights of a run.
 
 use regraft_data::SplitMix64;
-use regraft_graph::Graph;
+use regraft_graph::{Graph, Tensor, ValueId};
 
 use super::choice::{Choice, Kept};
 use super::masks::replace;
@@ -45,19 +45,55 @@ pub(crate) struct Pruner<'a> {
     pub(super) soft: SoftPruning,
     pub(super) trained: &'a [Trained],
     pub(super) choice: Choice<'a>,
+    /// Share of the weights that had gone before the run; no less is gone at any time.
+    pub(super) gone: f64,
+}
+
+/// Returns the share of zeros in the weights whose zeros stay, of all weights.
+fn gone(graph: &Graph, trained: &[Trained], held: &[ValueId]) -> f64 {
+    let weights = || trained.iter().filter(|t| t.is_weight);
+    let data = |t: &Trained| graph.tensor(t.id).and_then(Tensor::as_f32);
+    let zeros = |t: &Trained| data(t).map_or(0, |d| d.iter().filter(|w| **w == 0.0).count());
+    let of_held = weights().filter(|t| held.contains(&t.id));
+    let all: usize = weights().map(|t| t.shape.iter().product::<usize>()).sum();
+    of_held.map(zeros).sum::<usize>() as f64 / all.max(1) as f64
 }
 
 impl<'a> Pruner<'a> {
+    /// `held` are weights whose zeros stay.
     pub(crate) fn new(
         soft: SoftPruning,
         graph: &'a Graph,
         trained: &'a [Trained],
+        held: &[ValueId],
     ) -> Result<Self, TrainError> {
         Ok(Self {
             soft,
             trained,
             choice: Choice::new(graph, trained, soft.goal)?,
+            gone: gone(graph, trained, held),
         })
+    }
+
+    /// Returns the share that is gone of `done` of `rounds` rounds: each leaves the same share of what is there.
+    pub(super) fn removed_after(&self, done: usize, rounds: usize) -> f64 {
+        let most = self.soft.goal.removed().max(self.gone);
+        let left = (1.0 - most) / (1.0 - self.gone).max(f64::MIN_POSITIVE);
+        1.0 - (1.0 - self.gone) * left.powf(done as f64 / rounds as f64)
+    }
+
+    /// Returns the step since which the optimiser sums moments: what it summed before was set to zero.
+    pub(crate) fn since(&self, at: At) -> usize {
+        match self.soft.method {
+            Method::Rewinding { .. } | Method::Iterative { .. } => self.span(at.step, at.total).0,
+            _ => 0,
+        }
+    }
+
+    /// Returns the step before which weights get variances.
+    pub(crate) fn noisy_since(&self, total: usize) -> usize {
+        let begin = (self.soft.begin * total as f64).ceil() as usize;
+        begin.next_multiple_of(self.soft.every).min(self.end(total))
     }
 
     pub(crate) fn saliency(&self) -> Saliency {
@@ -148,6 +184,7 @@ impl<'a> Pruner<'a> {
             _ if is_end => most,
             _ => self.soft.removed_at(at.step, at.total),
         };
+        let removed = removed.max(self.gone);
         self.change(state, at, removed, is_end)?;
         if is_end || !self.moves_outside() {
             state.clear_outside();
@@ -171,7 +208,8 @@ impl<'a> Pruner<'a> {
             Method::RigL { drop } => {
                 state.masks.all = self.smallest_go(state, removed)?;
                 let part = self.soft.part(at.step, at.total).max(0.0);
-                if part < 1.0 {
+                // Before the first step there is no gradient to go by.
+                if part < 1.0 && at.step > 0 {
                     let falling = f64::midpoint(1.0, (std::f64::consts::PI * part).cos());
                     let scores = state.gradients.clone();
                     self.replace(state, f64::from(drop) * falling, &scores);
@@ -179,7 +217,7 @@ impl<'a> Pruner<'a> {
             }
             Method::Set { drop } => {
                 state.masks.all = self.smallest_go(state, removed)?;
-                if !is_end {
+                if !is_end && at.step > 0 {
                     let mut random = SplitMix64::new(at.seed ^ at.step as u64);
                     let draws = |w: &Vec<f32>| w.iter().map(|_| random.uniform_f32()).collect();
                     let scores: Vec<Vec<f32>> = state.weights.iter().map(draws).collect();

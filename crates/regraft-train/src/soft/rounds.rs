@@ -54,8 +54,7 @@ pub(super) fn update(
     } else {
         at.step / length
     };
-    let left = 1.0 - pruner.soft.goal.removed();
-    let removed = 1.0 - left.powf(done as f64 / rounds as f64);
+    let removed = pruner.removed_after(done, rounds);
     state.masks.all = pruner.smallest_go(state, removed)?;
     for (weights, memory) in state.weights.iter_mut().zip(&state.memory) {
         if let Some(early) = memory.first() {
@@ -64,6 +63,10 @@ pub(super) fn update(
     }
     state.rest();
     state.clear_outside();
+    // What was averaged are the weights of the round that ended.
+    if !state.average.is_empty() {
+        state.average = state.effective();
+    }
     state.settle(done == rounds);
     Ok(match pruner.soft.method {
         Method::Iterative { .. } => Did::RoundEnded,

@@ -16,7 +16,7 @@ use std::path::Path;
 
 use regraft_exec::ExecError;
 use regraft_graph::{Graph, ValueId};
-use regraft_train::{EpochRecord, Fitted, State, Task, TrainError};
+use regraft_train::{EpochRecord, Fitted, State, Task, TrainError, sparse_weights};
 
 use self::log::EpochLog;
 use self::rebuilder::Rebuilder;
@@ -194,6 +194,9 @@ impl Parts<'_> {
         if let Some(unused) = set.unvaried(config.vary)? {
             self.log.warn(unused);
         }
+        let frozen = features::frozen(self.graph, &self.recipe.freeze)?;
+        let features = features::features(self.recipe, self.graph, self.teacher)?;
+        let held = self.held();
         let run_dir = self.open_run(set, options)?;
         let start = match &run_dir {
             Some(dir) => dir.get(STATE)?,
@@ -221,12 +224,12 @@ impl Parts<'_> {
                 log: self.log,
             },
         };
-        let frozen = features::frozen(self.graph, &self.recipe.freeze)?;
         let task = Task {
             graph: self.graph,
             frozen: &frozen,
+            held: &held,
             teacher: Some(&self.teacher.graph),
-            features: &features::features(self.recipe, self.graph, self.teacher)?,
+            features: &features,
             samples,
         };
         let fitted = regraft_train::fit(task, &config, start, &mut watch);
@@ -244,6 +247,26 @@ impl Parts<'_> {
                 .note(&log::reestimation(found, fitted.measure.into()));
         }
         Ok((fitted, watch.clock.seconds()))
+    }
+
+    /// Returns the weights whose zeros stay, and says so.
+    fn held(&self) -> Vec<ValueId> {
+        let found = sparse_weights(self.graph);
+        if found.is_empty() {
+            return found;
+        }
+        let n = found.len();
+        // Whole channels go with everything that is in them, and their masks are of channels.
+        if !self.recipe.hold_zeros || self.recipe.macs.is_some() {
+            self.log.warn(format!(
+                "{n} weights have lost single connections: those come back as they train"
+            ));
+            return Vec::new();
+        }
+        self.log.note(&format!(
+            "{n} weights have lost single connections: their zeros stay (`hold_zeros = false` trains them, too)"
+        ));
+        found
     }
 
     /// Returns an error with what to freeze where an op without a gradient stopped training.

@@ -96,6 +96,8 @@ pub struct FitRecipe {
     /// Weights that stay as they are: names of theirs or of nodes that read them, `*` for any text.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub freeze: Vec<String>,
+    /// True if the zeros of weights that have lost single connections stay zero.
+    pub hold_zeros: bool,
     /// How images are varied.
     pub augment: FitAugmentName,
     /// Pixels that images move at most.
@@ -210,6 +212,7 @@ impl Default for FitRecipe {
             feature_weight: objective.features,
             features: Vec::new(),
             freeze: Vec::new(),
+            hold_zeros: true,
             augment: FitAugmentName::default(),
             shift: 2,
             mix: FitMixName::default(),

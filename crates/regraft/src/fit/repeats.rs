@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use super::{Done, FitRecipe, one};
+use crate::Error;
 use crate::pipeline::{Log, RunOptions};
 use crate::progress::Progress as _;
 use crate::report::{MeasureName, RepeatFigures, RepeatsFigures};
-use crate::{Error, ErrorKind};
 
 /// More repeats than this are a slip of the finger.
 const MOST_SEEDS: usize = 1000;
@@ -14,17 +14,21 @@ const MOST_SEEDS: usize = 1000;
 /// Checks the number of repeats.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] for none or far too many, or seeds past the last one.
+/// [`Usage`](crate::ErrorKind::Usage) for none or far too many, or seeds past the last one.
 pub(super) fn check(recipe: &FitRecipe) -> Result<(), Error> {
-    let last = recipe.seed.checked_add(recipe.seeds as u64);
-    if recipe.seeds == 0 || recipe.seeds > MOST_SEEDS || last.is_none() {
-        return Err(Error::new(
-            ErrorKind::Usage,
-            format!(
-                "`seeds` is {}, it must be from 1 to {MOST_SEEDS}",
-                recipe.seeds
-            ),
-        ));
+    if recipe.seeds == 0 || recipe.seeds > MOST_SEEDS {
+        return Err(Error::usage(format!(
+            "`seeds` is {}, it must be from 1 to {MOST_SEEDS}",
+            recipe.seeds
+        ))
+        .with_hint("`seeds` is how often training is repeated, `seed` the first of them"));
+    }
+    if recipe.seed.checked_add(recipe.seeds as u64).is_none() {
+        return Err(Error::usage(format!(
+            "`seed` is {}: there are no {} seeds from there on",
+            recipe.seed, recipe.seeds
+        ))
+        .with_hint("take a smaller one"));
     }
     Ok(())
 }

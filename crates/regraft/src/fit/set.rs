@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use regraft_data::{DataSource, Dataset, Numbers, Preprocess, Role, split_calibration};
+use regraft_data::{Augment, DataSource, Dataset, Numbers, Preprocess, Role, split_calibration};
 use regraft_graph::ValueId;
 use regraft_rebuild::Activations;
 use regraft_train::{Inputs, Samples, Targets, Variation};
@@ -57,9 +57,11 @@ impl<'a> Set<'a> {
         let settings = preprocess(&recipe.reading());
         let (from, n, n_judge) = match source {
             Source::Set(data) => {
-                let train = training_split(data)?;
-                let roles = [Role::Test, Role::Validation];
-                let other = roles.into_iter().find_map(|r| data.split(r));
+                let (role, train) = training_split(data)?;
+                let roles = [Role::Test, Role::Validation].into_iter();
+                // A set that has nothing but test samples trains on them, and judges on others.
+                let others = roles.filter(|r| *r != role);
+                let other = others.into_iter().find_map(|r| data.split(r));
                 let judge = other.unwrap_or(train);
                 let from = From::Data {
                     input: input.value,
@@ -89,7 +91,8 @@ impl<'a> Set<'a> {
             return Err(Error::new(
                 ErrorKind::Input,
                 format!("{n} samples are too few to train on"),
-            ));
+            )
+            .with_hint("a part of them chooses, and another judges where there is no test split: give at least 10"));
         }
         let split = split_calibration(n, n_fit, held_out, recipe.seed)?;
         Ok(Self {
@@ -201,10 +204,32 @@ impl<'a> Set<'a> {
     }
 
     /// Returns what to say where variations of images were asked for and samples are none.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] for a variation that leaves nothing of an image.
     pub(super) fn unvaried(&self, vary: Variation) -> Result<Option<String>, Error> {
         let one = self.feeds(&self.fit[..1], 1)?;
-        let is_image = |values: &Activations| values.chunks.iter().any(|c| c.shape.len() == 4);
-        let is_idle = !vary.is_none() && !one.values().any(is_image);
+        let chunks = one.values().flat_map(|values| &values.chunks);
+        let sides = chunks.filter_map(|c| match c.shape[..] {
+            [_, _, height, width] => Some(height.min(width)),
+            _ => None,
+        });
+        let least = sides.min();
+        let reach = match vary.augment {
+            Augment::None => 0,
+            Augment::Shift(reach) | Augment::FlipShift(reach) => reach,
+        };
+        // A square that is cut out may lie half outside.
+        for (name, pixels, sides) in [("shift", reach, 1), ("cut_out", vary.cut_out, 2)] {
+            if least.is_some_and(|side| pixels >= sides * side) {
+                return Err(Error::usage(format!(
+                    "`{name}` is {pixels}, and images have {} pixels: nothing would be left",
+                    least.unwrap_or(0)
+                ))
+                .with_hint("a few pixels are usual, for `cut_out` half of an image"));
+            }
+        }
+        let is_idle = !vary.is_none() && least.is_none();
         Ok(is_idle.then(|| {
             "the samples are no images: `augment`, `mix` and `cut_out` leave them as they are"
                 .to_owned()
@@ -228,10 +253,8 @@ impl From<'_> {
     }
 }
 
-fn training_split(source: &DataSource) -> Result<&Dataset, Error> {
-    let first = source.splits.first().map(|s| &s.data);
-    source
-        .split(Role::Train)
-        .or(first)
-        .ok_or_else(|| Error::new(ErrorKind::Input, "the data set has no split to train on"))
+/// The split that trains, which come first, and what it is for.
+fn training_split(source: &DataSource) -> Result<(Role, &Dataset), Error> {
+    let first = source.splits.first().map(|s| (s.role, &s.data));
+    first.ok_or_else(|| Error::new(ErrorKind::Input, "the data set has no split to train on"))
 }

@@ -6,8 +6,8 @@ use regraft_graph::cost::node_macs;
 use regraft_graph::{Graph, Node, NodeId, Op, Tensor, ValueId};
 
 use super::layers::sparsity;
-use super::rebuild_pruned::LEAST_ZEROS;
 use super::shrink::facts_of;
+use super::zeros::LEAST_ZEROS;
 use crate::Error;
 use crate::report::{DrawnNode, GraphDrawing};
 

@@ -157,6 +157,7 @@ pub(crate) fn metadata(
     let same_base = entry(BASE).is_some_and(|(_, base)| *base == model.sha256);
     // A pruned network that was worked on without its dense one still descends from that.
     let is_own = graph.header().metadata == model.graph.header().metadata;
+    let has_base = is_own && entry(BASE).is_some();
     let descends = is_own && entry(PLAN).is_some() && matches!(channels, Channels::AsGiven);
     match channels {
         Channels::AsGiven if same_base || descends => {}
@@ -164,7 +165,7 @@ pub(crate) fn metadata(
         Channels::Of(plan) => edit.set_metadata(PLAN, &PlanFile::from_plan(plan).to_toml()?),
     }
     edit.set_metadata("regraft.version", env!("CARGO_PKG_VERSION"));
-    if !descends {
+    if !has_base {
         edit.set_metadata(BASE, &model.sha256);
     }
     let edits: Vec<&str> = recipe.reshape.iter().map(ReshapeStep::name).collect();

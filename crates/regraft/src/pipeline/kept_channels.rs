@@ -1,7 +1,7 @@
 //! Which channels of the dense network a pruned one kept.
 
 use regraft_graph::infer::Facts;
-use regraft_graph::{Dim, Graph, Tensor};
+use regraft_graph::{Dim, Graph, Op, Tensor};
 use regraft_prune::plan::GroupPlan;
 use regraft_prune::{Group, Groups, Kept, Plan, Producer};
 use regraft_rebuild::find_layers;
@@ -184,4 +184,33 @@ fn subset(dense: &Tensor, small: &Tensor) -> Option<Vec<usize>> {
         found.push(at);
     }
     Some(found)
+}
+
+/// Returns a network in which values whose channels an edit put in another order, and a `Gather` puts back, have given
+/// their names to what that makes: a later command finds under a dense name what the dense network has there.
+pub(super) fn in_dense_order(
+    graph: &Graph,
+    kept: &KeptAxes,
+    n_dense: usize,
+) -> Result<Graph, Error> {
+    let mut edit = graph.edit();
+    for ((value, axis), order) in kept.iter().filter(|((v, _), _)| v.index() < n_dense) {
+        let [reader] = graph.consumers(*value) else {
+            continue;
+        };
+        let node = graph.node(*reader);
+        let places = node.input(1).and_then(|v| graph.tensor(v)?.as_i64());
+        let puts_back = |places: &[i64]| {
+            let back = order.iter().enumerate();
+            places.len() == order.len()
+                && back
+                    .clone()
+                    .all(|(at, index)| places.get(*index) == Some(&(at as i64)))
+        };
+        let is_gather = node.op == (Op::Gather { axis: *axis as i64 });
+        if let (true, Some(out)) = (is_gather && places.is_some_and(puts_back), node.output(0)) {
+            edit.swap_names(*value, out);
+        }
+    }
+    Ok(edit.finish()?)
 }

@@ -13,6 +13,7 @@ mod shrink;
 mod sparsify;
 mod tuned;
 mod weights;
+mod zeros;
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -23,13 +24,13 @@ use crate::report::{Fallback, Report, StageTime};
 use crate::samples::Samples;
 
 pub(crate) use finish::{
-    Channels, Judged, Parts, count_weights, figures as latency_figures, finish,
+    Channels, Judged, PLAN, Parts, count_weights, figures as latency_figures, finish,
     frozen as frozen_figures, metadata, write_all,
 };
 pub(crate) use journal::{RunJournal, open_run_of};
 pub(crate) use kept_channels::told_channels;
+pub(crate) use rebuild_pruned::aligned;
 pub use rebuild_pruned::rebuild;
-pub(crate) use rebuild_pruned::{aligned, held_zeros};
 pub use shrink::shrink;
 pub(crate) use shrink::{
     DemoData, REFIT_ROWS, check_files, cost_of, facts_of, files, no_edits, rebuild_config,
@@ -38,6 +39,7 @@ pub(crate) use shrink::{
 pub(crate) use sparsify::pattern;
 pub(crate) use tuned::{closed_form, is_tuned};
 pub(crate) use weights::weight_figures;
+pub(crate) use zeros::held_zeros;
 
 /// What a run needs besides its recipe: nothing here changes the result.
 #[derive(Clone, Debug, Default)]

@@ -7,20 +7,19 @@ use regraft_graph::{Graph, ValueId};
 use regraft_prune::Plan;
 use regraft_rebuild::depth::output_error;
 use regraft_rebuild::rebuild::{
-    MaskMethod, Pair, RebuildConfig, Rebuilt, Sparsity, TuneConfig, rebuild as rebuild_graph,
+    Pair, RebuildConfig, Rebuilt, Sparsity, TuneConfig, rebuild as rebuild_graph,
 };
-use regraft_rebuild::{Layer, find_layers};
-use regraft_solve::sparse::Mask;
 
 use super::drawing::drawing;
 use super::finish::{Parts, finish};
 use super::journal::{RunJournal, open_run_of};
-use super::kept_channels::kept_channels;
+use super::kept_channels::{in_dense_order, kept_channels};
 use super::regrow::regrown;
 use super::related::related;
-use super::shrink::{SPARSE_JOINT_MACS, check_files, exec, facts_of, files, judge, rebuild_config};
+use super::shrink::{SPARSE_JOINT_MACS, check_files, exec, files, judge, rebuild_config};
 use super::sparsify::{mask_method, objectives};
 use super::tuned::{is_tuned, is_worse};
+use super::zeros::{behind_edits, held_zeros, masks};
 use super::{Files, Log, Outcome, RunOptions};
 use crate::model::{Model, ModelInput};
 use crate::progress::{Adapter, Progress};
@@ -111,7 +110,7 @@ impl Work<'_> {
         related(teacher, &graph)?;
         let said = (log.fallbacks.borrow().len(), log.warnings.borrow().len());
         let (plan, kept) = kept_channels(teacher, &graph, log)?;
-        let zeros = held_zeros(&graph, log)?;
+        let zeros = held_zeros(&graph, &teacher.graph, log)?;
         let of_given = said.1..log.warnings.borrow().len();
         let before = graph.clone();
         let back = self.connections_step(zeros.is_some())?;
@@ -132,7 +131,7 @@ impl Work<'_> {
         let context = self.context(plan);
         let reshaped = context.apply(start, kept_steps, log)?;
         log.stage("rebuild");
-        let zeros = zeros.map(|z| still_there(z, &before, &reshaped.topology.graph));
+        let zeros = behind_edits(zeros, &before, &reshaped.topology)?;
         if let Some(number) = back {
             kept_steps.keep_before(number, &reshaped.topology.graph)?;
         }
@@ -143,8 +142,8 @@ impl Work<'_> {
         if let Some(number) = back {
             kept_steps.keep_reconnected(number, &rebuilt.graph, &topology.kept)?;
         }
-        let written = Topology::new(rebuilt.graph, topology.kept);
-        let last = context.apply_last(written, kept_steps, log)?;
+        let names = in_dense_order(&rebuilt.graph, &topology.kept, teacher.graph.n_values())?;
+        let last = context.apply_last(Topology::new(names, topology.kept), kept_steps, log)?;
         rebuilt.graph = last.topology.graph;
         let steps = [steps, last.steps].concat();
         let judged = judge(
@@ -267,7 +266,11 @@ impl Work<'_> {
     /// edit left with zeros only their number does.
     fn with_zeros(&self, topology: &Topology, held: Option<&Sparsity>) -> Result<Sparsity, Error> {
         let masks = match held {
-            Some(held) => masks(&topology.graph, held)?,
+            Some(held) => {
+                let mut masks = masks(&topology.graph, held)?;
+                masks.extend(held.masks.clone());
+                masks
+            }
             None => BTreeMap::new(),
         };
         let mut kept: BTreeMap<ValueId, usize> =
@@ -399,55 +402,6 @@ impl Work<'_> {
             blocks: Vec::new(),
         })
     }
-}
-
-/// Returns which weights are not zero of the layers whose zeros are held, by the layer's output.
-fn masks(graph: &Graph, held: &Sparsity) -> Result<BTreeMap<ValueId, Mask>, Error> {
-    let layers = find_layers(graph, &facts_of(graph)?);
-    let held = layers.iter().filter(|l| held.kept.contains_key(&l.output));
-    let mask = |l: &Layer| Some((l.output, Mask::of_nonzero(&l.weights(graph)?)));
-    Ok(held.filter_map(mask).collect())
-}
-
-/// Returns the held zeros of the layers that edits left with their weights.
-fn still_there(mut zeros: Sparsity, before: &Graph, after: &Graph) -> Sparsity {
-    let weight = |graph: &Graph, output: ValueId| {
-        let node = graph.node(graph.producer(output)?);
-        node.input(1)
-    };
-    zeros
-        .kept
-        .retain(|output, _| weight(before, *output) == weight(after, *output));
-    zeros
-}
-
-/// A layer with fewer zeros than this share was not pruned: they are there by chance.
-pub(super) const LEAST_ZEROS: f64 = 0.01;
-
-/// Returns how zeros are held in the layers that have lost single connections, if there are any.
-pub(crate) fn held_zeros(graph: &Graph, log: &Log<'_>) -> Result<Option<Sparsity>, Error> {
-    let mut kept = BTreeMap::new();
-    for layer in find_layers(graph, &facts_of(graph)?) {
-        let Some(data) = graph.tensor(layer.weight).and_then(|t| t.as_f32()) else {
-            continue;
-        };
-        let zeros = data.iter().filter(|w| **w == 0.0).count();
-        if zeros as f64 > LEAST_ZEROS * data.len() as f64 {
-            kept.insert(layer.output, data.len() - zeros);
-        }
-    }
-    if kept.is_empty() {
-        return Ok(None);
-    }
-    log.note(&format!(
-        "{} layers have lost single connections: their zeros stay",
-        kept.len()
-    ));
-    Ok(Some(Sparsity {
-        kept,
-        method: MaskMethod::Hold,
-        ..Sparsity::default()
-    }))
 }
 
 /// Returns the student with its values under the teacher's identifiers, found by name.

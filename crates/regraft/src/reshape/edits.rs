@@ -24,6 +24,7 @@ use regraft_rebuild::reshape::{
 use regraft_rebuild::{RebuildError, find_layers};
 
 use super::apply::{Context, Topology};
+use super::fuse::{BasisName, same_channels};
 use super::step::{
     AttendName, AttendStep, DeepenStep, FormName, FuseStep, InsertName, LowRankStep, ReconnectStep,
     ReshapeStep, SchemeName, ScopeName, ShareName, ShareStep, StepLayers, TieStep, WeightingName,
@@ -31,7 +32,7 @@ use super::step::{
 };
 use crate::inspect::thousands;
 use crate::model::Model;
-use crate::pipeline::{Log, cost_of, facts_of};
+use crate::pipeline::{Log, cost_of, facts_of, held_zeros};
 use crate::progress::{Adapter, Progress};
 use crate::report::ShareFigures;
 use crate::{Error, ErrorKind};
@@ -86,6 +87,7 @@ impl Context<'_> {
                 let config = step.config(&network, self.recipe.seed);
                 let widths = if step.by_gain {
                     self.check_gain(graph, "widen")?;
+                    self.check_whole(graph, log)?;
                     let found = widen::widths_by_gain(
                         (&network, &groups),
                         self.pair(topology),
@@ -128,6 +130,17 @@ impl Context<'_> {
             bytes: None,
             kept,
         })
+    }
+
+    /// Refuses a network that has lost single connections where layers are solved for as a whole.
+    fn check_whole(&self, graph: &Graph, log: &Log<'_>) -> Result<(), Error> {
+        if held_zeros(graph, &self.teacher.graph, log)?.is_none() {
+            return Ok(());
+        }
+        Err(Error::usage(
+            "widen by gain solves for whole layers, and this network has lost single connections",
+        )
+        .with_hint("give `--factor` or `--width`: zeros stay, and new units are read"))
     }
 
     fn reconnect(
@@ -175,6 +188,7 @@ impl Context<'_> {
             (config.rebuild_rate, config.widths) = (0.0, said(found, log)?);
         }
         let found = reconnect(descent, samples, &config, &Adapter::new(log))?;
+        warn_of_filled(&network.graph, &found.edited.graph, log)?;
         Ok(Done {
             edited: found.edited,
             bytes: None,
@@ -198,6 +212,9 @@ impl Context<'_> {
         let mut models = vec![graph.clone()];
         for path in &step.networks {
             models.push(Model::open(path, self.recipe)?.graph);
+        }
+        if step.basis == BasisName::Same {
+            same_channels(&models.iter().collect::<Vec<_>>())?;
         }
         let config = FuseConfig {
             basis: step.basis.into(),
@@ -289,7 +306,7 @@ impl Context<'_> {
     }
 }
 
-/// Says how many zeros of layers a common tensor or common kernels filled.
+/// Says how many zeros of layers an edit filled.
 fn warn_of_filled(before: &Graph, after: &Graph, log: &Log<'_>) -> Result<(), Error> {
     let zeros = |graph: &Graph, output: ValueId| {
         let weight = graph.node(graph.producer(output)?).input(1)?;
@@ -304,8 +321,8 @@ fn warn_of_filled(before: &Graph, after: &Graph, log: &Log<'_>) -> Result<(), Er
     let filled: usize = filled.sum();
     if filled > 0 {
         log.warn(format!(
-            "{filled} connections that had gone are back: layers or kernels that are tied have zeros where all of \
-             them had some"
+            "{filled} connections that had gone are back: what layers share has zeros where all of them had some, and \
+             what reads channels that come back is solved for as a whole"
         ));
     }
     Ok(())

@@ -18,7 +18,7 @@ use super::kept_steps::KeptSteps;
 use crate::evaluate::{metrics, outputs};
 use crate::model::Model;
 use crate::pipeline::{
-    Judged, Log, Outcome, Parts, RunJournal, RunOptions, Stages, check_files, files, finish,
+    Judged, Log, Outcome, PLAN, Parts, RunJournal, RunOptions, Stages, check_files, files, finish,
     held_zeros, no_edits, open_run_of, rebuild_config,
 };
 use crate::progress::{Adapter, Progress};
@@ -88,6 +88,27 @@ pub struct FuseFigures {
     pub groups: Vec<Vec<GroupMatch>>,
 }
 
+/// Checks that networks which say what they kept of their dense one kept the same channels.
+pub(super) fn same_channels(graphs: &[&Graph]) -> Result<(), Error> {
+    let said = |graph: &&Graph| {
+        let mut metadata = graph.header().metadata.iter();
+        metadata
+            .find(|(key, _)| key == PLAN)
+            .map(|(_, plan)| plan.clone())
+    };
+    let plans: Vec<Option<String>> = graphs.iter().map(said).collect();
+    let first = plans.first().cloned().flatten();
+    let differs = |plan: &Option<String>| plan.is_some() && *plan != first;
+    match plans.iter().position(differs) {
+        Some(at) if first.is_some() => Err(Error::usage(format!(
+            "networks 1 and {} kept different channels of their dense network",
+            at + 1
+        ))
+        .with_hint("`--basis activations` matches them by what they give")),
+        _ => Ok(()),
+    }
+}
+
 /// Fuses networks into one, refits it layer by layer towards what they do on average, distils their
 /// mean output into it as far as the recipe tunes, and writes it with its report.
 ///
@@ -128,6 +149,9 @@ pub fn fuse(
     let samples = prepare(&source, &opened[0], &input, recipe)?;
     log.samples(&samples);
     // What cannot be fused leaves nothing behind.
+    if fusing.basis == BasisName::Same {
+        same_channels(&opened.iter().map(|m| &m.graph).collect::<Vec<_>>())?;
+    }
     for (i, other) in opened.iter().enumerate().skip(1) {
         matched(&opened[0].graph, &other.graph, i + 1)?;
     }
@@ -425,7 +449,7 @@ impl Work<'_> {
     ) -> Result<Rebuilt, Error> {
         self.log.stage("rebuild");
         let mut config = rebuild_config(recipe, self.samples, self.exec);
-        config.sparsity = held_zeros(&mixed.graph, self.log)?;
+        config.sparsity = held_zeros(&mixed.graph, &mixed.graph, self.log)?;
         let pair = Pair {
             dense: &mixed.ensemble,
             teacher: &mixed.ensemble,

@@ -105,7 +105,8 @@ impl RunDir {
     ///
     /// # Errors
     /// [`StorageError::Foreign`] if the directory holds other files, [`StorageError::Busy`] if
-    /// another process uses it, [`StorageError::NewerVersion`], [`StorageError::Fingerprint`],
+    /// another process uses it, [`StorageError::NewerVersion`], [`StorageError::Fingerprint`] if another run
+    /// has finished something in it,
     /// [`StorageError::Manifest`], [`StorageError::Journal`], or an error of the file system.
     pub(crate) fn open(dir: &Path, fingerprint: &Fingerprint) -> Result<Self, StorageError> {
         fs::create_dir_all(dir).map_err(|e| StorageError::io("create", dir, e))?;
@@ -114,7 +115,11 @@ impl RunDir {
         let manifest = dir.join(MANIFEST);
         match read_manifest(dir, &manifest)? {
             Some(found) => {
-                if let Some((field, expected, found)) = fingerprint.difference(&found) {
+                let difference = fingerprint.difference(&found);
+                // A run that could not begin has left nothing to go on from.
+                if difference.is_some() && Journal::open(dir)?.entries().is_empty() {
+                    write_manifest(&manifest, fingerprint)?;
+                } else if let Some((field, expected, found)) = difference {
                     return Err(StorageError::Fingerprint {
                         dir: dir.to_path_buf(),
                         field,

@@ -253,7 +253,13 @@ type Change = (&'static str, fn(&mut Fingerprint));
 #[test]
 fn other_runs_are_refused() {
     let dir = folder();
-    drop(RunDir::open(dir.path(), &fingerprint()).unwrap());
+    // One that finished nothing is free.
+    let mut first = fingerprint();
+    first.seed = 99;
+    drop(RunDir::open(dir.path(), &first).unwrap());
+    let mut open = RunDir::open(dir.path(), &fingerprint()).unwrap();
+    open.put("first", b"unit").unwrap();
+    drop(open);
     let changes: [Change; 6] = [
         ("the model", |f| f.model_sha256 = sha256_hex(b"other")),
         ("the data", |f| f.data = "other".to_owned()),

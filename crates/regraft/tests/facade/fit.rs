@@ -16,7 +16,7 @@ use crate::recurrent::{npy, npz};
 const EPOCHS: usize = 16;
 
 /// Images of three classes: a bright row, a bright column, or neither, in noise.
-fn write_images(folder: &Path, n: usize, labels: impl Fn(usize) -> i64) -> PathBuf {
+pub(crate) fn write_images(folder: &Path, n: usize, labels: impl Fn(usize) -> i64) -> PathBuf {
     let mut state = 17u64;
     let mut noise = || {
         state = state
@@ -47,7 +47,7 @@ fn write_images(folder: &Path, n: usize, labels: impl Fn(usize) -> i64) -> PathB
     path
 }
 
-fn recipe(folder: &Path, graph: &Graph) -> FitRecipe {
+pub(crate) fn recipe(folder: &Path, graph: &Graph) -> FitRecipe {
     FitRecipe {
         model: Some(write_model(folder, graph)),
         data: Some(write_images(folder, 600, |i| i as i64 % 3)),

@@ -554,7 +554,7 @@ fn frozen_weights_stay() {
 
     let whole: [fn(&mut FitRecipe); 2] = [
         |r| r.macs = Some(0.5),
-        |r| (r.sparsity, r.method) = (Some(0.5), MethodName::Iterative),
+        |r| (r.sparsity, r.method, r.rounds) = (Some(0.5), MethodName::Iterative, 1),
     ];
     for change in whole {
         let mut other = recipe.clone();

@@ -9,6 +9,7 @@ mod carried;
 mod fit;
 mod fuse;
 mod fused;
+mod going_on;
 mod growing;
 mod importance;
 mod inputs;

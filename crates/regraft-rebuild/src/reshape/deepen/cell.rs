@@ -14,6 +14,9 @@ use regraft_graph::{Graph, NodeId, Op, Tensor, ValueId};
 
 use super::{Stop, Work};
 
+/// The operator set from which on `Squeeze` takes its axes as an input.
+const SQUEEZE_INPUTS: i64 = 13;
+
 /// The values of a new cell.
 struct Names<'a> {
     graph: &'a Graph,
@@ -63,7 +66,14 @@ impl Work<'_> {
         let read = self.edit.add_value(&names.of("sequence"));
         let label = names.of("sequence");
         if op.direction.count() == 1 {
-            let axis = Tensor::i64_list(vec![if op.batch_first { 2 } else { 1 }]);
+            let axes = vec![if op.batch_first { 2 } else { 1 }];
+            let opset = names.graph.header().opset().unwrap_or(SQUEEZE_INPUTS);
+            if opset < SQUEEZE_INPUTS {
+                let squeeze = Op::Squeeze { axes: Some(axes) };
+                self.node(&label, squeeze, vec![states], read);
+                return read;
+            }
+            let axis = Tensor::i64_list(axes);
             let axis = self.edit.add_initializer(&names.of("direction"), axis);
             let squeeze = Op::Squeeze { axes: None };
             self.node(&label, squeeze, vec![states, axis], read);

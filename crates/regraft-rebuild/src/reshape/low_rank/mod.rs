@@ -171,7 +171,18 @@ pub fn low_rank(
         .map(|(p, w)| Choices::new(dense(p), &p.candidates, |c| limit.of(c.cost), *w))
         .collect();
     let allowed = (limit.share() * all as f64) as u64;
-    let budget = allowed.saturating_sub(fixed);
+    if fixed > allowed {
+        return Err(if parts.is_empty() {
+            nothing_to_factor(&left)
+        } else {
+            RebuildError::OverBudget {
+                what: limit.name(),
+                needed: fixed,
+                limit: allowed,
+            }
+        });
+    }
+    let budget = allowed - fixed;
     let chosen = allocate(&choices, budget, limit.name()).map_err(|e| match e {
         RebuildError::OverBudget { what, needed, .. } => RebuildError::OverBudget {
             what,
@@ -181,6 +192,15 @@ pub fn low_rank(
         other => other,
     })?;
     write(network, &parts, &chosen, left)
+}
+
+/// The error of a budget that layers which stay as they are exceed, the first of them with its reason.
+fn nothing_to_factor(left: &[(String, String)]) -> RebuildError {
+    let reason = match left.first() {
+        Some((node, why)) => format!("no layer can be factored; `{node}`: {why}"),
+        None => "no layer can be factored".to_owned(),
+    };
+    RebuildError::Edit { reason }
 }
 
 /// A layer that can be factored.

@@ -78,18 +78,18 @@ pub(crate) fn variances(state: &State) -> Vec<Vec<f32>> {
     parts.map(variance).collect()
 }
 
-/// Moves the variances along their gradients with Adam, and adds the divergence to the gradients of the
-/// weights. `part` is the part of the time of pruning that is over, `n_samples` what the loss is a mean
-/// of. What is outside of the masks stays as it was.
+/// Moves the variances along their gradients with Adam, of which this is step `number`, and adds the divergence
+/// to the gradients of the weights. `part` is the part of the time of pruning that is over, `n_samples` what the loss
+/// is a mean of. What is outside of the masks stays as it was.
 pub(crate) fn learn(
     state: &mut State,
     gradients: &mut [Vec<f32>],
     of_variances: &[Vec<f32>],
-    part: f32,
-    n_samples: usize,
+    (part, n_samples): (f32, usize),
+    number: usize,
 ) {
     let weight = (part / RISE).clamp(0.0, 1.0) / n_samples.max(1) as f32;
-    let number = i32::try_from(state.step.max(1)).unwrap_or(i32::MAX);
+    let number = i32::try_from(number.max(1)).unwrap_or(i32::MAX);
     let (c1, c2) = (1.0 - 0.9f32.powi(number), 1.0 - 0.999f32.powi(number));
     let parts = state.weights.iter().zip(&state.masks.all);
     let parts = parts.zip(&mut state.memory).zip(gradients);
