@@ -101,7 +101,7 @@ pub(super) fn section(bench: &Bench<'_>, root: &Path) -> Result<String> {
         writeln!(table, "{line}")?;
     }
     Ok(format!(
-        "Recipes of `recipes/`, each run with the seeds 0 to {}; a run whose file and report are there from an \
+        "Recipes of `recipes/`, each `regraft fit FROM --data DATA --recipe recipes/RECIPE --seed S -o OUT` with the seeds 0 to {}; a run whose file and report are there from an \
          earlier commit and the same recipe is judged and not run again. Errors are those of the written files in ONNX Runtime, all 10,000 test images of MNIST, the 300 test \
          recordings of spoken digits, the first 1,000 test images of CIFAR-10; with several seeds mean ± standard deviation \
          of single runs, and every run in brackets. Weights are counted without biases. Time is that of training alone, \

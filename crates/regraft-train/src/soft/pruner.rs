@@ -104,9 +104,11 @@ impl<'a> Pruner<'a> {
         self.soft.method.moves_outside()
     }
 
-    /// Moves an adaptive pace on after an epoch of `epochs`.
+    /// Moves an adaptive pace on after an epoch of `epochs`, once pruning has begun.
     pub(crate) fn judge(&self, state: &mut State, score: f64, epochs: usize) {
-        if let (Pace::Adaptive { tolerance }, false) = (self.soft.pace, state.is_pruned) {
+        let has_begun = self.soft.part(state.epoch, epochs) >= 0.0;
+        let waits = state.is_pruned || !has_begun;
+        if let (Pace::Adaptive { tolerance }, false) = (self.soft.pace, waits) {
             let time = (self.soft.end - self.soft.begin) * epochs as f64;
             state.level.judge(score, tolerance, time);
         }
