@@ -46,19 +46,28 @@ enum Part {
 /// A weight with fewer zeros than this share has lost no connections: they are there by chance.
 const LEAST_ZEROS: f64 = 0.01;
 
-/// Returns the weights that have lost single connections: with some zeros, but not with zeros alone, as those of
-/// layers have that begin with nothing.
+/// Returns the weights that have lost single connections. Those of layers that begin as nothing or as an identity have
+/// not, nor have inputs that nothing reads yet.
 pub fn sparse_weights(graph: &Graph) -> Vec<ValueId> {
-    let is_sparse = |t: &Trained| {
-        let data = graph
-            .tensor(t.id)
-            .and_then(|t| t.as_f32())
-            .unwrap_or_default();
-        let zeros = data.iter().filter(|w| **w == 0.0).count();
-        t.is_weight && zeros < data.len() && zeros as f64 > LEAST_ZEROS * data.len() as f64
-    };
-    let weights = trained(graph).into_iter().filter(is_sparse);
-    weights.map(|t| t.id).collect()
+    let data = |t: &Trained| graph.tensor(t.id).and_then(|t| t.as_f32());
+    let weights = trained(graph).into_iter().filter(|t| t.is_weight);
+    let sparse = weights.filter(|t| data(t).is_some_and(|data| is_sparse(t, data)));
+    sparse.map(|t| t.id).collect()
+}
+
+fn is_sparse(weight: &Trained, data: &[f32]) -> bool {
+    let n_out = weight.shape[weight.out_axis].max(1);
+    let inner: usize = weight.shape[weight.out_axis + 1..].iter().product();
+    let input = |at: usize| at / (inner * n_out).max(1) * inner + at % inner.max(1);
+    let mut is_read = vec![false; data.len() / n_out];
+    let there = || data.iter().enumerate().filter(|(_, w)| **w != 0.0);
+    for (at, _) in there() {
+        is_read[input(at)] = true;
+    }
+    let n_read = is_read.iter().filter(|r| **r).count() * n_out;
+    let gone = n_read - there().count();
+    let is_identity = there().all(|(_, w)| (*w - 1.0).abs() < f32::EPSILON);
+    gone as f64 > LEAST_ZEROS * n_read as f64 && !is_identity
 }
 
 /// Returns the initializers of floats that an op multiplies, adds or looks up, in the order of the nodes.
@@ -127,5 +136,37 @@ fn part(graph: &Graph, node: &Node, port: usize) -> Option<Part> {
             (tensor.len() > 1).then_some(Part::Other)
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn weight(shape: &[usize], out_axis: usize) -> Trained {
+        Trained {
+            id: ValueId::new(0),
+            name: String::new(),
+            shape: shape.to_vec(),
+            is_weight: true,
+            out_axis,
+            fan_in: 0,
+        }
+    }
+
+    #[test]
+    fn what_begins_with_zeros_has_lost_no_connections() {
+        let square = weight(&[2, 2], 0);
+        assert!(!is_sparse(&square, &[0.5, 2.0, 3.0, 4.0]));
+        assert!(is_sparse(&square, &[0.5, 0.0, 3.0, 4.0]));
+        assert!(!is_sparse(&square, &[0.0; 4]));
+        assert!(!is_sparse(&square, &[1.0, 0.0, 0.0, 1.0]));
+        // The second input is not read, or the second output gives nothing.
+        assert!(!is_sparse(&square, &[0.5, 0.0, 3.0, 0.0]));
+        assert!(is_sparse(&weight(&[2, 2], 1), &[0.5, 0.0, 3.0, 0.0]));
+        assert!(!is_sparse(
+            &weight(&[2, 3], 1),
+            &[0.5, 2.0, 3.0, 0.0, 0.0, 0.0]
+        ));
     }
 }
