@@ -23,14 +23,14 @@ const HIDDEN: usize = 6;
 
 /// The kind of cell, and how its sequence lies.
 #[derive(Clone, Copy, Debug)]
-struct Kind {
+struct Case {
     kind: RecurrentKind,
     direction: Direction,
     batch_first: bool,
 }
 
 /// Every kind in every direction, and one of both directions with samples on the first axis.
-fn kinds() -> Vec<Kind> {
+fn cases() -> Vec<Case> {
     let gru = |linear_before_reset| RecurrentKind::Gru {
         linear_before_reset,
     };
@@ -42,12 +42,12 @@ fn kinds() -> Vec<Kind> {
             Direction::Bidirectional,
         ] {
             let batch_first = kind == gru(true) && direction == Direction::Bidirectional;
-            all.push(Kind {
+            all.push(Case {
                 kind,
                 direction,
                 batch_first: false,
             });
-            all.extend(batch_first.then_some(Kind {
+            all.extend(batch_first.then_some(Case {
                 kind,
                 direction,
                 batch_first,
@@ -59,7 +59,7 @@ fn kinds() -> Vec<Kind> {
 
 /// A cell whose last unit does what the one before does where `twin`, and a linear layer on all of
 /// its states.
-fn network(kind: Kind, twin: bool, seed: u64) -> Graph {
+fn network(kind: Case, twin: bool, seed: u64) -> Graph {
     let mut random = Random(seed);
     let mut b = GraphBuilder::new(Header::default());
     let dims = [Dim::symbol("batch"), Dim::Fixed(STEPS), Dim::Fixed(N_IN)];
@@ -167,7 +167,7 @@ fn error(dense: &Graph, other: &Graph) -> f64 {
 /// A unit that does what another one does can go without a trace: the other one's weights take over.
 #[test]
 fn a_twin_goes_without_a_trace() {
-    for kind in kinds() {
+    for kind in cases() {
         // Where a reset gate multiplies the state before the product, that product stays as it is.
         let masked = matches!(
             kind.kind,
@@ -197,7 +197,7 @@ fn a_twin_goes_without_a_trace() {
 /// Without a twin the error falls, on samples that the fit did not see as well.
 #[test]
 fn the_refit_of_a_cell_lowers_the_error() {
-    for kind in kinds() {
+    for kind in cases() {
         for seed in 0..4 {
             let dense = network(kind, false, seed);
             let (pruned, found) = rebuilt(&dense, &[0, 2, 3, 5]);
@@ -213,7 +213,7 @@ fn the_refit_of_a_cell_lowers_the_error() {
 /// Nothing gone, nothing changed.
 #[test]
 fn a_whole_cell_stays_as_it_is() {
-    for kind in kinds() {
+    for kind in cases() {
         let dense = network(kind, false, 3);
         let (_, found) = rebuilt(&dense, &[0, 1, 2, 3, 4, 5]);
         // The linear layer behind it may move by its rounding.

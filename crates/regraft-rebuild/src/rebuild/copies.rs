@@ -89,6 +89,6 @@ mod tests {
         keep_apart(&found, &mut new, &old);
         keep_biases_apart(&found, &mut bias, &old_bias);
         assert_eq!(new.data, [10.0, 20.0, 10.5, 30.0, 9.5]);
-        assert_eq!(bias, [5.0, 5.0, 6.0, 5.0, 5.0]);
+        assert_eq!(bias.to_vec(), [5.0, 5.0, 6.0, 5.0, 5.0]);
     }
 }

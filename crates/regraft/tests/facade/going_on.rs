@@ -178,6 +178,9 @@ fn samples_that_judge_have_neither_trained_nor_chosen() {
     );
 }
 
+/// The setting that is refused, and what sets it.
+type Change = (&'static str, fn(&mut FitRecipe));
+
 #[test]
 fn rounds_and_variations_that_leave_nothing_are_refused() {
     let folder = tempfile::tempdir().unwrap();
@@ -188,7 +191,7 @@ fn rounds_and_variations_that_leave_nothing_are_refused() {
         epochs: 1,
         ..fit_recipe(folder.path(), &network(None))
     };
-    let changes: [(&str, fn(&mut FitRecipe)); 4] = [
+    let changes: [Change; 4] = [
         ("end", |r| r.end = 0.0),
         ("begin", |r| r.begin = 0.2),
         ("shift", |r| {
