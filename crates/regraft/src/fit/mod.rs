@@ -259,12 +259,12 @@ impl Parts<'_> {
         // Whole channels go with everything that is in them, and their masks are of channels.
         if !self.recipe.hold_zeros || self.recipe.macs.is_some() {
             self.log.warn(format!(
-                "{n} weights have lost single connections: those come back as they train"
+                "the weights of {n} layers have lost single connections: those come back as they train"
             ));
             return Vec::new();
         }
         self.log.note(&format!(
-            "{n} weights have lost single connections: their zeros stay (`hold_zeros = false` trains them, too)"
+            "the weights of {n} layers have lost single connections: their zeros stay (`hold_zeros = false` trains them, too)"
         ));
         found
     }
