@@ -16,8 +16,9 @@ use crate::reshape::Topology;
 /// A layer with fewer zeros than this share was not pruned: they are there by chance.
 pub(super) const LEAST_ZEROS: f64 = 0.01;
 
-/// Returns how zeros are held in the layers that have lost single connections, if there are any. Layers that the
-/// dense network does not have are no pruned ones, nor are inputs that nothing reads yet: edits begin with zeros.
+/// Returns how zeros are held in the layers that have lost single connections, if there are any. Edits begin with zeros,
+/// too: layers of zeros alone, identities that the dense network does not have, and inputs that nothing reads yet are
+/// no pruned ones.
 pub(crate) fn held_zeros(
     graph: &Graph,
     dense: &Graph,
@@ -26,10 +27,14 @@ pub(crate) fn held_zeros(
     let is_in_dense = |v: ValueId| v.index() < dense.n_values() && dense.producer(v).is_some();
     let mut kept = BTreeMap::new();
     let layers = find_layers(graph, &facts_of(graph)?);
-    for layer in layers.iter().filter(|l| is_in_dense(l.output)) {
+    for layer in &layers {
         let Some(weights) = layer.weights(graph) else {
             continue;
         };
+        let mut there = weights.data.iter().filter(|w| **w != 0.0);
+        if !is_in_dense(layer.output) && there.all(|w| (w - 1.0).abs() < f64::EPSILON) {
+            continue;
+        }
         let is_read: Vec<bool> = (0..weights.cols)
             .map(|c| (0..weights.rows).any(|o| weights.at(o, c) != 0.0))
             .collect();
@@ -160,6 +165,9 @@ mod tests {
         let (dense, sparse) = (graph(1), graph(3));
         assert!(held(&dense, &dense).is_empty());
         assert_eq!(held(&sparse, &dense), [("b".to_owned(), 6)]);
+        // A layer that the dense network does not have may be one of single weights.
+        let nothing = GraphBuilder::new(Header::default()).finish().unwrap();
+        assert_eq!(held(&sparse, &nothing).len(), 1);
         for (start, connections) in [(&dense, 0), (&sparse, 1)] {
             let network = Network::new(start.clone()).unwrap();
             for insert in [Insert::Residual, Insert::Identity] {
