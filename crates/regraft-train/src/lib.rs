@@ -42,7 +42,7 @@ pub use measure::Measure;
 pub use network::TrainingMode;
 pub use objective::{LabelLoss, Objective, logits};
 pub use optimizer::Optimizer;
-pub use parameters::{Trained, sparse_weights, trained};
+pub use parameters::{LEAST_ZEROS, Trained, sparse_weights, trained};
 pub use samples::{Inputs, Samples, Targets};
 pub use schedule::{Decay, Schedule};
 pub use soft::{Allocation, Goal, Method, Pace, Saliency, SoftPruning};

@@ -44,7 +44,7 @@ enum Part {
 }
 
 /// A weight with fewer zeros than this share has lost no connections: they are there by chance.
-const LEAST_ZEROS: f64 = 0.01;
+pub const LEAST_ZEROS: f64 = 0.01;
 
 /// Returns the weights that have lost single connections. Those of layers that begin as nothing or as an identity have
 /// not, nor have inputs that nothing reads yet.

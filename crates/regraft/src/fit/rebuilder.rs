@@ -41,7 +41,7 @@ impl Rebuilder<'_> {
             tune: None,
             refit: true,
             held_out_chunks: (HELD_OUT / CHUNK).min(chunks.saturating_sub(1)),
-            sparsity: held_zeros(pruned, before, self.log)?,
+            sparsity: held_zeros(pruned, self.log)?,
             exec: self.exec,
         };
         let rebuilt = rebuild(pair, &feeds, &config, &NoJournal, &Adapter::new(self.log))?;

@@ -60,8 +60,7 @@ impl<'a> Set<'a> {
                 let (role, train) = training_split(data)?;
                 let roles = [Role::Test, Role::Validation].into_iter();
                 // A set that has nothing but test samples trains on them, and judges on others.
-                let others = roles.filter(|r| *r != role);
-                let other = others.into_iter().find_map(|r| data.split(r));
+                let other = roles.filter(|r| *r != role).find_map(|r| data.split(r));
                 let judge = other.unwrap_or(train);
                 let from = From::Data {
                     input: input.value,

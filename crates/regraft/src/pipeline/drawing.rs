@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use regraft_graph::cost::node_macs;
 use regraft_graph::{Graph, Node, NodeId, Op, Tensor, ValueId};
+use regraft_train::LEAST_ZEROS;
 
 use super::layers::sparsity;
 use super::shrink::facts_of;
-use super::zeros::LEAST_ZEROS;
 use crate::Error;
 use crate::report::{DrawnNode, GraphDrawing};
 

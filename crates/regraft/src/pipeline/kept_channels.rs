@@ -201,11 +201,9 @@ pub(super) fn in_dense_order(
         let node = graph.node(*reader);
         let places = node.input(1).and_then(|v| graph.tensor(v)?.as_i64());
         let puts_back = |places: &[i64]| {
-            let back = order.iter().enumerate();
+            let mut back = order.iter().enumerate();
             places.len() == order.len()
-                && back
-                    .clone()
-                    .all(|(at, index)| places.get(*index) == Some(&(at as i64)))
+                && back.all(|(at, index)| places.get(*index) == Some(&(at as i64)))
         };
         let is_gather = node.op == (Op::Gather { axis: *axis as i64 });
         if let (true, Some(out)) = (is_gather && places.is_some_and(puts_back), node.output(0)) {

@@ -110,7 +110,7 @@ impl Work<'_> {
         related(teacher, &graph)?;
         let said = (log.fallbacks.borrow().len(), log.warnings.borrow().len());
         let (plan, kept) = kept_channels(teacher, &graph, log)?;
-        let zeros = held_zeros(&graph, &teacher.graph, log)?;
+        let zeros = held_zeros(&graph, log)?;
         let of_given = said.1..log.warnings.borrow().len();
         let before = graph.clone();
         let back = self.connections_step(zeros.is_some())?;

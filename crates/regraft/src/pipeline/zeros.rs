@@ -6,6 +6,7 @@ use regraft_graph::{Graph, ValueId};
 use regraft_rebuild::rebuild::{MaskMethod, Sparsity, copied_inputs};
 use regraft_rebuild::{Layer, find_layers};
 use regraft_solve::sparse::Mask;
+use regraft_train::sparse_weights;
 
 use super::Log;
 use super::shrink::facts_of;
@@ -13,37 +14,13 @@ use crate::Error;
 use crate::progress::Progress;
 use crate::reshape::Topology;
 
-/// A layer with fewer zeros than this share was not pruned: they are there by chance.
-pub(super) const LEAST_ZEROS: f64 = 0.01;
-
-/// Returns how zeros are held in the layers that have lost single connections, if there are any. Edits begin with zeros,
-/// too: layers of zeros alone, identities that the dense network does not have, and inputs that nothing reads yet are
-/// no pruned ones.
-pub(crate) fn held_zeros(
-    graph: &Graph,
-    dense: &Graph,
-    log: &Log<'_>,
-) -> Result<Option<Sparsity>, Error> {
-    let is_in_dense = |v: ValueId| v.index() < dense.n_values() && dense.producer(v).is_some();
-    let mut kept = BTreeMap::new();
+/// Returns how zeros are held in the layers that have lost single connections, if there are any.
+pub(crate) fn held_zeros(graph: &Graph, log: &Log<'_>) -> Result<Option<Sparsity>, Error> {
+    let sparse = sparse_weights(graph);
     let layers = find_layers(graph, &facts_of(graph)?);
-    for layer in &layers {
-        let Some(weights) = layer.weights(graph) else {
-            continue;
-        };
-        let mut there = weights.data.iter().filter(|w| **w != 0.0);
-        if !is_in_dense(layer.output) && there.all(|w| (w - 1.0).abs() < f64::EPSILON) {
-            continue;
-        }
-        let is_read: Vec<bool> = (0..weights.cols)
-            .map(|c| (0..weights.rows).any(|o| weights.at(o, c) != 0.0))
-            .collect();
-        let n_read = is_read.iter().filter(|r| **r).count() * weights.rows;
-        let nonzero = weights.data.iter().filter(|w| **w != 0.0).count();
-        if (n_read - nonzero) as f64 > LEAST_ZEROS * n_read as f64 {
-            kept.insert(layer.output, nonzero);
-        }
-    }
+    let of_sparse = layers.iter().filter(|l| sparse.contains(&l.weight));
+    let count = |l: &Layer| Some((l.output, Mask::of_nonzero(&l.weights(graph)?).n_kept()));
+    let kept: BTreeMap<ValueId, usize> = of_sparse.filter_map(count).collect();
     if kept.is_empty() {
         return Ok(None);
     }
@@ -154,8 +131,8 @@ mod tests {
         b.finish().unwrap()
     }
 
-    fn held(graph: &Graph, dense: &Graph) -> Vec<(String, usize)> {
-        let found = held_zeros(graph, dense, &Log::new(&Quiet)).unwrap();
+    fn held(graph: &Graph) -> Vec<(String, usize)> {
+        let found = held_zeros(graph, &Log::new(&Quiet)).unwrap();
         let named = |(v, n): (&ValueId, &usize)| (graph.value(*v).name.clone(), *n);
         found.map_or_else(Vec::new, |s| s.kept.iter().map(named).collect())
     }
@@ -163,11 +140,8 @@ mod tests {
     #[test]
     fn zeros_of_connections_are_held_and_those_that_edits_begin_with_are_not() {
         let (dense, sparse) = (graph(1), graph(3));
-        assert!(held(&dense, &dense).is_empty());
-        assert_eq!(held(&sparse, &dense), [("b".to_owned(), 6)]);
-        // A layer that the dense network does not have may be one of single weights.
-        let nothing = GraphBuilder::new(Header::default()).finish().unwrap();
-        assert_eq!(held(&sparse, &nothing).len(), 1);
+        assert!(held(&dense).is_empty());
+        assert_eq!(held(&sparse), [("b".to_owned(), 6)]);
         for (start, connections) in [(&dense, 0), (&sparse, 1)] {
             let network = Network::new(start.clone()).unwrap();
             for insert in [Insert::Residual, Insert::Identity] {
@@ -176,7 +150,7 @@ mod tests {
                     ..DeepenConfig::default()
                 };
                 let deeper = deepen(&network, &config).unwrap();
-                assert_eq!(held(&deeper.graph, &dense).len(), connections);
+                assert_eq!(held(&deeper.graph).len(), connections);
             }
             let groups = find_groups(&network.graph, &network.facts).unwrap();
             let wide = widen(
@@ -186,9 +160,9 @@ mod tests {
                 &WidenConfig::default(),
             );
             let wide = wide.unwrap();
-            assert_eq!(held(&wide.graph, &dense).len(), connections);
+            assert_eq!(held(&wide.graph).len(), connections);
             // What reads copies of units, which stand behind them, has no connection to them yet, and may get some.
-            let zeros = held_zeros(start, &dense, &Log::new(&Quiet)).unwrap();
+            let zeros = held_zeros(start, &Log::new(&Quiet)).unwrap();
             let topology = Topology::new(wide.graph, wide.kept);
             let behind = behind_edits(zeros, start, &topology).unwrap();
             let masks = behind.map_or_else(Default::default, |b| b.masks);

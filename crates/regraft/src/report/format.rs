@@ -1,5 +1,7 @@
 //! Numbers and names for people: short, with units, safe to print.
 
+use regraft_train::LEAST_ZEROS;
+
 use super::schema::{
     Change, ClassMetrics, LatencyFigures, LayerFigures, Metrics, ModelFigures, Report,
 };
@@ -439,13 +441,10 @@ pub(super) fn size_rows(report: &Report) -> Vec<MetricRow> {
     rows
 }
 
-/// A network with a larger share of nonzero weights has lost no connections: its zeros are there by chance.
-const DENSE: f64 = 0.99;
-
 /// Returns the nonzero weights of both models where single connections went, now or earlier.
 pub(super) fn nonzero(report: &Report) -> Option<(u64, u64)> {
     let (before, after) = (report.dense.weights?, report.small.weights?);
-    let is_sparse = (before.nonzero as f64) < DENSE * before.all as f64;
+    let is_sparse = (before.nonzero as f64) < (1.0 - LEAST_ZEROS) * before.all as f64;
     // Channels that go take zeros and others with them: then the parameters say it.
     (before.all == after.all && (after.nonzero < before.nonzero || is_sparse))
         .then_some((before.nonzero, after.nonzero))

@@ -240,7 +240,7 @@ impl Context<'_> {
     /// Returns what training begins with.
     pub(super) fn begin(&self, topology: &Topology, log: &Log<'_>) -> Result<Begin, Error> {
         let config = RebuildConfig {
-            sparsity: held_zeros(&topology.graph, &self.teacher.graph, log)?,
+            sparsity: held_zeros(&topology.graph, log)?,
             ..rebuild_config(self.recipe, self.samples, self.exec)
         };
         let is_tuned = is_tuned(self.pair(topology), self.samples, &config, log)?;

@@ -87,7 +87,7 @@ impl Context<'_> {
                 let config = step.config(&network, self.recipe.seed);
                 let widths = if step.by_gain {
                     self.check_gain(graph, "widen")?;
-                    self.check_whole(graph, log)?;
+                    check_whole(graph, log)?;
                     let found = widen::widths_by_gain(
                         (&network, &groups),
                         self.pair(topology),
@@ -130,17 +130,6 @@ impl Context<'_> {
             bytes: None,
             kept,
         })
-    }
-
-    /// Refuses a network that has lost single connections where layers are solved for as a whole.
-    fn check_whole(&self, graph: &Graph, log: &Log<'_>) -> Result<(), Error> {
-        if held_zeros(graph, &self.teacher.graph, log)?.is_none() {
-            return Ok(());
-        }
-        Err(Error::usage(
-            "widen by gain solves for whole layers, and this network has lost single connections",
-        )
-        .with_hint("give `--factor` or `--width`: zeros stay, and new units are read"))
     }
 
     fn reconnect(
@@ -304,6 +293,17 @@ impl Context<'_> {
         network.calibration = Some(found);
         Ok(network)
     }
+}
+
+/// Refuses a network that has lost single connections where layers are solved for as a whole.
+fn check_whole(graph: &Graph, log: &Log<'_>) -> Result<(), Error> {
+    if held_zeros(graph, log)?.is_none() {
+        return Ok(());
+    }
+    Err(Error::usage(
+        "widen by gain solves for whole layers, and this network has lost single connections",
+    )
+    .with_hint("give `--factor` or `--width`: zeros stay, and new units are read"))
 }
 
 /// Says how many zeros of layers an edit filled.

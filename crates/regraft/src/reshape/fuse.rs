@@ -449,7 +449,7 @@ impl Work<'_> {
     ) -> Result<Rebuilt, Error> {
         self.log.stage("rebuild");
         let mut config = rebuild_config(recipe, self.samples, self.exec);
-        config.sparsity = held_zeros(&mixed.graph, &mixed.graph, self.log)?;
+        config.sparsity = held_zeros(&mixed.graph, self.log)?;
         let pair = Pair {
             dense: &mixed.ensemble,
             teacher: &mixed.ensemble,
