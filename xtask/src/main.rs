@@ -48,9 +48,9 @@ usage: cargo xtask TASK
       --threads N        threads for each side (2)
       --runs N           timed runs of each side of the executor (15)
       --python FILE      as above
-  zoo                    docs/coverage.md: networks of torchvision, transformers and timm, each exported
+  zoo                    docs/coverage.md: networks of torchvision, transformers, timm and Keras, each exported
                          with random weights, pruned and judged; a run that was ended goes on
-      --library NAME     `torchvision`, `transformers` or `timm` alone
+      --library NAME     `torchvision`, `transformers`, `timm` or `keras` alone
       --only TEXT        only the networks whose name contains TEXT
       --again            also those that did not pass before
       --page             write the page from the records alone

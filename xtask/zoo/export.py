@@ -1,7 +1,7 @@
 """Lists the models of a library, or exports one of them with random weights.
 
     python export.py list LIBRARY
-    python export.py model LIBRARY NAME FOLDER [--exporter any|legacy|dynamo|free] [--seed N]
+    python export.py model LIBRARY NAME FOLDER [--exporter NAME] [--seed N]
 
 The second form writes `model.onnx` and `inputs.npz` into the folder. Both print one line of JSON.
 Nothing is downloaded.
@@ -12,20 +12,14 @@ import importlib
 import json
 import os
 import pathlib
-import re
 import sys
 import warnings
+
+import running
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 OPSET = {"legacy": 17, "free": 17, "dynamo": 18}
-# Characters of an exporter's message that are kept.
-MESSAGE = 300
-# What colours a terminal.
-COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-# Above this a file is not run right after it was exported: memory.
-LARGE_BYTES = 1 << 30
-
 
 def main() -> None:
     parser = argparse.ArgumentParser()
@@ -36,21 +30,23 @@ def main() -> None:
     one.add_argument("library")
     one.add_argument("name")
     one.add_argument("folder", type=pathlib.Path)
-    one.add_argument("--exporter", choices=["any", "legacy", "dynamo", "free"], default="any")
+    one.add_argument("--exporter", default="any")
     one.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
     library = importlib.import_module(f"{arguments.library}_models")
     if arguments.verb == "list":
         rows = [(name, family, "any") for name, family in library.names()]
-        # A sample again with the new exporter alone, and with the old one with free axes.
-        for exporter in ("dynamo", "free"):
+        # A sample again: with the new exporter alone and with free axes, where a library says no others.
+        for exporter in getattr(library, "EXPORTERS", ("dynamo", "free")):
             rows += [(name, family, exporter) for name, family in library.names() if library.again(name, exporter)]
         print(json.dumps([dict(zip(("name", "family", "exporter"), row)) for row in rows]))
         return
     # Exporters talk on stdout.
     stdout, sys.stdout = sys.stdout, sys.stderr
-    print(json.dumps(export(library, arguments)), file=stdout)
+    # A library that is not made of PyTorch's modules has an export of its own.
+    own = getattr(library, "export", None)
+    print(json.dumps(own(arguments) if own else export(library, arguments)), file=stdout)
 
 
 def export(library, arguments) -> dict:
@@ -78,11 +74,9 @@ def export(library, arguments) -> dict:
         try:
             free = library.free_axes(inputs) if exporter == "free" else None
             write(model, inputs, arguments.folder / "model.onnx", exporter, free)
-            require_running(arguments.folder / "model.onnx", named)
+            running.require_running(arguments.folder / "model.onnx", named)
         except Exception as error:  # noqa: BLE001: an exporter may raise anything
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            text = COLOUR.sub("", lines[0]) if lines else ""
-            result["failed"][exporter] = f"{type(error).__name__}: {text}"[:MESSAGE]
+            result["failed"][exporter] = running.in_one_line(error)
         else:
             result["exporter"] = exporter
             break
@@ -100,19 +94,6 @@ def write(model, inputs, path: pathlib.Path, exporter: str, free: dict | None) -
         torch.onnx.export(
             model, tuple(inputs.values()), str(path), dynamo=exporter == "dynamo", **options
         )
-
-
-def require_running(path: pathlib.Path, inputs: dict) -> None:
-    """Raises unless ONNX Runtime runs the file: what it does not run is no export."""
-    import onnxruntime
-
-    if sum(file.stat().st_size for file in path.parent.glob("model.onnx*")) > LARGE_BYTES:
-        return
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    session.run(None, {entry.name: inputs[entry.name] for entry in session.get_inputs()})
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-//! docs/coverage.md: which networks of torchvision, timm and transformers can be pruned, each judged
-//! from outside.
+//! docs/coverage.md: which networks of torchvision, timm, transformers and Keras can be pruned, each
+//! judged from outside.
 
 mod child;
 mod network;
@@ -25,7 +25,7 @@ const PAGE: &str = "docs/coverage.md";
 const MEMORY_BYTES: u64 = 12 << 30;
 
 /// The libraries, in the order in which they run and are shown.
-pub(crate) const LIBRARIES: [&str; 3] = ["torchvision", "transformers", "timm"];
+pub(crate) const LIBRARIES: [&str; 4] = ["torchvision", "transformers", "timm", "keras"];
 
 /// What to run.
 #[derive(Debug)]

@@ -25,8 +25,8 @@ pub(crate) struct Network {
     pub(crate) library: String,
     pub(crate) name: String,
     pub(crate) family: String,
-    /// `any`: the old exporter, else the new one; `dynamo`: the new one; `free`: the old one with
-    /// free axes.
+    /// `any`: the old exporter, else the new one, or the only one of its library; `dynamo`: the new
+    /// one; `free`: with free axes; `old`: an old operator set; `fixed`: with a fixed batch.
     pub(crate) exporter: String,
 }
 

@@ -10,12 +10,12 @@ use super::record::Record;
 const HEAD: &str = "\
 # Coverage
 
-Networks of torchvision, transformers and timm: exported to ONNX with random weights, read, pruned to half
+Networks of torchvision, transformers, timm and Keras: exported to ONNX with random weights, read, pruned to half
 of the multiply-accumulates (or to the least share that their prunable channels allow), and judged. A
 network passes when
 
-1. an exporter writes it so that ONNX Runtime runs it (TorchScript at opset 17, else the newer one), regraft
-   reads it and finds channels to prune,
+1. an exporter writes it so that ONNX Runtime runs it (TorchScript at opset 17, else the newer one; tf2onnx at
+   opset 15 for Keras), regraft reads it and finds channels to prune,
 2. `regraft plan MODEL --macs 0.5 --score l2 --multiple-of 1` decides, `regraft apply MODEL PLAN` removes,
    and regraft's own check of masked = removed holds on random tensors for every input,
 3. the written file and the written masked network run in ONNX Runtime and give the same outputs there, to
@@ -26,7 +26,8 @@ is about which networks can be pruned without a mistake, not about accuracy. Not
 architectures; detectors take pictures of 128 pixels and keep a few boxes, convolutional networks take 96
 pixels, videos are short and small. Tiny configurations stand for the architectures of transformers. The
 quantised builders of torchvision are not listed, their networks are the same as others. Of timm
-the smallest model of every module is tried, and a few more.
+the smallest model of every module is tried, and a few more; of Keras one application of each family, and
+small networks of the layers that those lack.
 
 *MACs kept* may be above half where not enough can be pruned. *Output moved* is how far the pruned network
 is from the dense one, relative to its largest output (a dash where it has another number of boxes): what
@@ -49,10 +50,12 @@ pub(crate) fn page(records: &[Record], packages: &[String]) -> String {
 }
 
 /// How networks are exported, and what is said of it; the second export of a network counts apart.
-const EXPORTS: [(&str, &str); 3] = [
+const EXPORTS: [(&str, &str); 5] = [
     ("any", ""),
     ("dynamo", ", a sample again by the new exporter"),
     ("free", ", a sample again with free axes"),
+    ("old", ", a sample again at opset 9"),
+    ("fixed", ", a sample again with a fixed batch"),
 ];
 
 fn of<'a>(records: &'a [Record], library: &str, wanted: &str) -> Vec<&'a Record> {
@@ -124,6 +127,8 @@ fn shown(record: &Record) -> String {
     match record.wanted.as_str() {
         "dynamo" => format!("{} (new exporter)", record.name),
         "free" => format!("{} (free axes)", record.name),
+        "old" => format!("{} (opset 9)", record.name),
+        "fixed" => format!("{} (fixed batch)", record.name),
         _ => record.name.clone(),
     }
 }
@@ -154,6 +159,9 @@ fn table(out: &mut String, library: &str, records: &[Record]) {
             Some("legacy") => "TorchScript",
             Some("free") => "TorchScript, free axes",
             Some("dynamo") => "torch.export",
+            Some("tf2onnx") => "tf2onnx, free batch",
+            Some("old") => "tf2onnx, opset 9",
+            Some("fixed") => "tf2onnx, fixed batch",
             _ => "–",
         };
         let result = match &r.failure {

@@ -63,7 +63,8 @@ fn elements(shape: &[usize]) -> Option<usize> {
 fn finish(array: Array<Elem>, dtype: DType) -> Option<Known> {
     let ints: Option<Vec<i64>> = array.data.iter().map(Elem::int).collect();
     let Some(ints) = ints else {
-        return (dtype == DType::I64).then_some(Known::Partial(array));
+        // Shapes are computed in either type: tf2onnx casts them to the smaller one.
+        return matches!(dtype, DType::I64 | DType::I32).then_some(Known::Partial(array));
     };
     let bytes: Vec<u8> = match dtype {
         DType::I64 => return Tensor::from_i64(array.shape, ints).ok().map(Known::Tensor),

@@ -210,8 +210,15 @@ fn shapes_of_slices_pads_and_broadcasts() {
     );
 }
 
+/// In the type of shapes and, as tf2onnx computes them, in the smaller one.
 #[test]
 fn shape_arithmetic_keeps_the_batch_symbol() {
+    for between in [DType::I64, DType::I32] {
+        shape_arithmetic_in(between);
+    }
+}
+
+fn shape_arithmetic_in(between: DType) {
     let mut b = builder(&dims("batch 6 2 2"));
     b.tensor("zero", Tensor::from_i64(vec![], vec![0]).unwrap())
         .unwrap();
@@ -224,15 +231,17 @@ fn shape_arithmetic_keeps_the_batch_symbol() {
             end: None,
         },
         &["x"],
-        &["s"],
+        &["s64"],
     );
+    b.op("cast", Op::Cast { to: between }, &["s64"], &["s"]);
     b.op("gather", Op::Gather { axis: 0 }, &["s", "zero"], &["n"]);
     b.op(
         "unsqueeze",
         Op::Unsqueeze { axes: None },
         &["n", "axes"],
-        &["n1"],
+        &["n0"],
     );
+    b.op("back", Op::Cast { to: DType::I64 }, &["n0"], &["n1"]);
     b.op(
         "concat",
         Op::Concat { axis: 0 },

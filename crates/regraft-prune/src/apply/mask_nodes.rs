@@ -1,7 +1,7 @@
 //! What a mask needs besides zeroed weights: products of two computed values, weights that are
 //! computed, statistics over the channels.
 
-use regraft_graph::infer::{Facts, params};
+use regraft_graph::infer::Facts;
 use regraft_graph::op::{
     BinaryOp, FusedNorm, FusedOp, Normalization, ReduceKind, SliceAttributes, UnaryOp,
 };
@@ -55,13 +55,10 @@ pub(super) fn mask_node(
             nodes.normalise(id, (y, last), keep, norm)?;
         }
     }
-    if let (Op::Reduce { kind, keepdims, .. }, Some(x)) = (&node.op, node.input(0)) {
-        let axes = params::axes(graph, facts, id).unwrap_or_default();
-        if let Some(axis) = rules::statistics_axis(&site, *kind, *keepdims, &axes)
-            && let Some(keep) = kept.get(x, axis)
-        {
-            nodes.reduce(id, (x, axis), keep, *kind)?;
-        }
+    if let (Some((axis, kind)), Some(x)) = (rules::statistics(&site), node.input(0))
+        && let Some(keep) = kept.get(x, axis)
+    {
+        nodes.reduce(id, (x, axis), keep, kind)?;
     }
     Ok(())
 }

@@ -392,22 +392,28 @@ fn a_scale_read_from_a_shape() {
     assert_eq!(facts.ints(width), Some(vec![6]));
 }
 
-/// Layer and root-mean-square normalisation as exporters write them out step by step.
+/// Layer normalisation as exporters write it out step by step; tf2onnx pools over the last of three
+/// axes for a mean.
 #[test]
 fn normalisations_in_single_steps() {
-    use regraft_graph::op::{ReduceKind, UnaryOp};
-    let mean = || Op::Reduce {
+    use regraft_graph::op::{GlobalPool, ReduceKind};
+    normalisation_in_single_steps(&Op::Reduce {
         kind: ReduceKind::Mean,
         axes: Some(vec![-1]),
         keepdims: true,
         noop_with_empty_axes: false,
-    };
+    });
+    normalisation_in_single_steps(&Op::GlobalPool(GlobalPool::Average));
+}
+
+fn normalisation_in_single_steps(mean: &Op) {
+    use regraft_graph::op::UnaryOp;
     let mut t = Toy::new(&[5, 6]);
     matmul(&mut t, "x", "embed", [6, 8]);
-    t.op(mean(), &["embed"], "mean");
+    t.op(mean.clone(), &["embed"], "mean");
     t.op(Op::Binary(BinaryOp::Sub), &["embed", "mean"], "centred");
     t.op(Op::Binary(BinaryOp::Mul), &["centred", "centred"], "square");
-    t.op(mean(), &["square"], "variance");
+    t.op(mean.clone(), &["square"], "variance");
     t.op(Op::Unary(UnaryOp::Sqrt), &["variance"], "deviation");
     t.op(
         Op::Binary(BinaryOp::Div),

@@ -21,7 +21,7 @@ mod shape;
 
 pub(crate) use index::IndexMap;
 pub(crate) use recurrent::uniform_state;
-pub(crate) use reduce::statistics_axis;
+pub(crate) use reduce::statistics;
 use regraft_graph::infer::Facts;
 use regraft_graph::{Dim, Graph, Node, NodeId, Op, ValueId};
 pub(crate) use reshape::target as reshape_target;
@@ -175,7 +175,7 @@ fn of_op(site: &Site<'_>, port: Port, axis: usize) -> Verdict {
             flatten,
             ..
         } => norm::softmax(site, *over, *flatten, port, axis),
-        Op::Reduce { kind, keepdims, .. } => reduce::reduce(site, *kind, *keepdims, port, axis),
+        Op::Reduce { keepdims, .. } => reduce::reduce(site, *keepdims, port, axis),
         Op::ArgExtremum {
             axis: over,
             keepdims,

@@ -1,11 +1,15 @@
 //! Pooling, reductions and the search for extrema.
 
+use regraft_graph::Op;
 use regraft_graph::infer::params;
-use regraft_graph::op::ReduceKind;
+use regraft_graph::op::{GlobalPool, ReduceKind};
 
 use super::{Link, Port, Site, Verdict, front};
 
 pub(super) fn pool(site: &Site<'_>, port: Port, axis: usize) -> Verdict {
+    if port == Port::In(0) && statistics(site).is_some_and(|(along, _)| along == axis) {
+        return Ok(Vec::new());
+    }
     match port {
         // Indices count over all channels: with fewer of them they are others.
         _ if site.node.output(1).is_some_and(|v| site.graph.is_read(v)) => {
@@ -23,45 +27,45 @@ pub(super) fn pool(site: &Site<'_>, port: Port, axis: usize) -> Verdict {
     }
 }
 
-pub(super) fn reduce(
-    site: &Site<'_>,
-    kind: ReduceKind,
-    keepdims: bool,
-    port: Port,
-    axis: usize,
-) -> Verdict {
+pub(super) fn reduce(site: &Site<'_>, keepdims: bool, port: Port, axis: usize) -> Verdict {
     let Some(axes) = params::axes(site.graph, site.facts, site.id) else {
         return site.unknown_shape();
     };
-    if port == Port::In(0) && statistics_axis(site, kind, keepdims, &axes) == Some(axis) {
+    if port == Port::In(0) && statistics(site).is_some_and(|(along, _)| along == axis) {
         return Ok(Vec::new());
     }
     over(site, &axes, keepdims, (port, axis))
 }
 
-/// Returns the last axis if it alone is reduced to sums or means and stays with extent 1: so do
-/// normalisations that exporters write in single steps. What is left of the channels has its own
-/// statistics.
-pub(crate) fn statistics_axis(
-    site: &Site<'_>,
-    kind: ReduceKind,
-    keepdims: bool,
-    axes: &[usize],
-) -> Option<usize> {
-    let sums = match kind {
-        ReduceKind::Mean
-        | ReduceKind::Sum
-        | ReduceKind::L1
-        | ReduceKind::L2
-        | ReduceKind::SumSquare => true,
-        ReduceKind::Max
-        | ReduceKind::Min
-        | ReduceKind::Prod
-        | ReduceKind::LogSum
-        | ReduceKind::LogSumExp => false,
-    };
+/// Returns the last axis of input 0, and how it is reduced, if it alone is reduced to sums or means
+/// and stays with extent 1: so do normalisations that exporters write in single steps (tf2onnx as a
+/// pooling over the last of three axes). What is left of the channels has its own statistics.
+pub(crate) fn statistics(site: &Site<'_>) -> Option<(usize, ReduceKind)> {
     let last = site.rank(Port::In(0))?.checked_sub(1)?;
-    (sums && keepdims && last > 0 && axes == [last]).then_some(last)
+    match &site.node.op {
+        Op::GlobalPool(GlobalPool::Average) => (last == 2).then_some((last, ReduceKind::Mean)),
+        Op::Reduce {
+            kind,
+            keepdims: true,
+            ..
+        } => {
+            let sums = match kind {
+                ReduceKind::Mean
+                | ReduceKind::Sum
+                | ReduceKind::L1
+                | ReduceKind::L2
+                | ReduceKind::SumSquare => true,
+                ReduceKind::Max
+                | ReduceKind::Min
+                | ReduceKind::Prod
+                | ReduceKind::LogSum
+                | ReduceKind::LogSumExp => false,
+            };
+            let axes = params::axes(site.graph, site.facts, site.id)?;
+            (sums && last > 0 && axes == [last]).then_some((last, *kind))
+        }
+        _ => None,
+    }
 }
 
 pub(super) fn arg_extremum(

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use regraft_graph::infer::{Facts, params};
+use regraft_graph::infer::Facts;
 use regraft_graph::op::ReduceKind;
 use regraft_graph::{Graph, GraphEdit, NodeId, Op, Tensor, ValueId};
 
@@ -76,12 +76,10 @@ fn check_node(site: &Site<'_>, origins: &Origins) -> Result<Option<(ValueId, usi
         let last = site.rank(Port::Out(0)).and_then(|r| r.checked_sub(1));
         at = site.node.output(0).zip(last);
     }
-    if let (Op::Reduce { kind, keepdims, .. }, Some(x)) = (&site.node.op, site.node.input(0)) {
-        let axes = params::axes(site.graph, site.facts, site.id).unwrap_or_default();
-        let axis = rules::statistics_axis(site, *kind, *keepdims, &axes);
-        at = axis.map(|axis| (x, axis));
+    if let (Some((axis, kind)), Some(x)) = (rules::statistics(site), site.node.input(0)) {
+        at = Some((x, axis));
         let grows = at.is_some_and(|at| origins.contains_key(&at));
-        if grows && *kind != ReduceKind::Mean {
+        if grows && kind != ReduceKind::Mean {
             return refuse("sums over the channels, which copies would change");
         }
     }
