@@ -94,6 +94,7 @@ pub fn node_macs(graph: &Graph, facts: &Facts, id: NodeId) -> u64 {
         Op::Einsum { equation } => einsum(graph, facts, id, equation),
         Op::Attention(_) | Op::Fused(FusedOp::MultiHeadAttention(_)) => attention(facts, node),
         Op::Fused(FusedOp::PackedAttention { .. }) => packed_attention(facts, node),
+        Op::Fused(FusedOp::GroupedAttention(_)) => grouped_attention(facts, node),
         Op::If { .. } => Some(1).zip(Some(branch_macs(graph, facts, id))),
         Op::BatchNormalization { .. }
         | Op::BatchStatistics { .. }
@@ -199,6 +200,13 @@ fn packed_attention(facts: &Facts, node: &Node) -> Option<(u64, u64)> {
     let y = open_elements(facts, node.output(0))?;
     let each = weight.fold(1, u64::saturating_mul);
     Some((positions, each.saturating_add(y.saturating_mul(2))))
+}
+
+/// The products of every position with every other of those that come now.
+fn grouped_attention(facts: &Facts, node: &Node) -> Option<(u64, u64)> {
+    let positions = facts.shape(node.input(0)?)?.get(1)?.fixed().unwrap_or(1) as u64;
+    let y = open_elements(facts, node.output(0))?;
+    Some((positions, y.saturating_mul(2)))
 }
 
 fn einsum(graph: &Graph, facts: &Facts, id: NodeId, equation: &str) -> Option<(u64, u64)> {

@@ -13,6 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 HERE = pathlib.Path(__file__).parent
 BATCH, SEQ, PAST, WORDS, WIDTH, HEADS, INNER = 2, 5, 3, 20, 24, 4, 16
+# Grouped queries need heads of a multiple of 16.
+WIDE, SHARED = 64, 2
 DOMAIN = "com.microsoft"
 random = np.random.default_rng(7)
 
@@ -147,6 +149,72 @@ def decoder():
     )
 
 
+def grouped():
+    """Heads of keys and values that several heads of queries share; the first from three tensors, turned by
+    their positions and with a window, the second from one."""
+    net = Net()
+    weight = net.weight
+    size = WIDE // HEADS
+    net.linear("x", "q", WIDE, WIDE)
+    for name in ["k", "v"]:
+        net.linear("x", name, WIDE, SHARED * size)
+    angles = np.outer(np.arange(SEQ + PAST), 10.0 ** -np.arange(size // 2))
+    for name, table in [("cosines", np.cos(angles)), ("sines", np.sin(angles))]:
+        net.weights.append(numpy_helper.from_array(table.astype(np.float32), name))
+    for name, value in [("lengths", [SEQ - 1] * BATCH), ("total", SEQ)]:
+        net.weights.append(numpy_helper.from_array(np.array(value, np.int32), name))
+    heads = {"num_heads": HEADS, "kv_num_heads": SHARED}
+    net.op(
+        "GroupQueryAttention",
+        ["q", "k", "v", "", "", "lengths", "total", "cosines", "sines"],
+        ["y", "y.k", "y.v"],
+        do_rotary=1,
+        local_window_size=3,
+        **heads,
+    )
+    net.linear("y", "y.out", WIDE, WIDE)
+    net.linear("y.out", "qkv", WIDE, WIDE + 2 * SHARED * size)
+    net.op(
+        "GroupQueryAttention",
+        ["qkv", "", "", "", "", "lengths", "total"],
+        ["z", "z.k", "z.v"],
+        softcap=2.0,
+        scale=0.7,
+        **heads,
+    )
+    net.linear("z", "logits", WIDE, 3)
+    floats, rows = TensorProto.FLOAT, [BATCH, SEQ]
+    net.save("grouped.onnx", [("x", floats, rows + [WIDE])], [("logits", floats, rows + [3])])
+
+
+def grouped_cache():
+    """One query behind keys and values of earlier steps, turned by neighbours."""
+    net = Net()
+    size = WIDE // HEADS
+    net.linear("x", "qkv", WIDE, WIDE + 2 * SHARED * size)
+    angles = np.outer(np.arange(PAST + 1), 10.0 ** -np.arange(size // 2))
+    for name, table in [("cosines", np.cos(angles)), ("sines", np.sin(angles))]:
+        net.weights.append(numpy_helper.from_array(table.astype(np.float32), name))
+    for name, value in [("lengths", [PAST] * BATCH), ("total", PAST + 1)]:
+        net.weights.append(numpy_helper.from_array(np.array(value, np.int32), name))
+    net.op(
+        "GroupQueryAttention",
+        ["qkv", "", "", "past_k", "past_v", "lengths", "total", "cosines", "sines"],
+        ["y", "new_k", "new_v"],
+        do_rotary=1,
+        rotary_interleaved=1,
+        num_heads=HEADS,
+        kv_num_heads=SHARED,
+    )
+    floats = TensorProto.FLOAT
+    cache, longer = ([BATCH, SHARED, n, size] for n in (PAST, PAST + 1))
+    net.save(
+        "grouped_cache.onnx",
+        [("x", floats, [BATCH, 1, WIDE]), ("past_k", floats, cache), ("past_v", floats, cache)],
+        [("y", floats, [BATCH, 1, WIDE]), ("new_k", floats, longer), ("new_v", floats, longer)],
+    )
+
+
 def feeds(session):
     """Numbers in [-1, 1) that the test computes as well, exact in 32 bits; words 0 to 19."""
     out = {}
@@ -170,8 +238,10 @@ def feeds(session):
 def main():
     encoder()
     decoder()
+    grouped()
+    grouped_cache()
     lines = []
-    for file in ["encoder.onnx", "decoder.onnx"]:
+    for file in ["encoder.onnx", "decoder.onnx", "grouped.onnx", "grouped_cache.onnx"]:
         session = ort.InferenceSession(str(HERE / file), providers=["CPUExecutionProvider"])
         for value, array in zip(session.get_outputs(), session.run(None, feeds(session))):
             numbers = " ".join(f"{x:.9g}" for x in array.reshape(-1)[:64])

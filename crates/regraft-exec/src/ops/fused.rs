@@ -4,7 +4,7 @@ use regraft_graph::op::{Activation, FusedHeads, FusedOp, Normalization};
 
 use super::attention::attention;
 use super::elementwise::{activation, same_rank};
-use super::{Context, Inputs, array, norm, rescale};
+use super::{Context, Inputs, array, grouped, norm, rescale};
 use crate::engine::Float;
 use crate::error::{OpResult, invalid};
 use crate::value::{Array, Value, broadcast_shape};
@@ -13,6 +13,7 @@ pub(super) fn run(op: &FusedOp, inputs: &mut Inputs, context: &Context) -> OpRes
     match op {
         FusedOp::MultiHeadAttention(heads) => multi_head(heads, inputs, context),
         FusedOp::PackedAttention { heads, .. } => packed(heads, inputs, context),
+        FusedOp::GroupedAttention(heads) => grouped::run(heads, inputs, context),
         FusedOp::SkipNormalization { .. } => {
             let x = inputs.float(0)?;
             let sum = add(x, inputs.float(1)?)?;

@@ -11,6 +11,7 @@ mod conv;
 mod einsum;
 mod elementwise;
 mod fused;
+mod grouped;
 mod image;
 mod index;
 mod label_loss;

@@ -3,7 +3,7 @@
 use super::attention::attention;
 use super::elementwise::{broadcast_all, show};
 use super::{Context, Types, typed};
-use crate::op::{Attention, FusedHeads, FusedOp, ScoreOutput};
+use crate::op::{Attention, FusedHeads, FusedOp, GroupedHeads, ScoreOutput};
 use crate::{DType, Dim, GraphError};
 
 impl FusedHeads {
@@ -23,6 +23,24 @@ impl FusedHeads {
     }
 }
 
+impl GroupedHeads {
+    /// Returns the standard op that does the same once queries and keys are turned.
+    pub fn standard(&self) -> Attention {
+        let before = |n: usize| i64::try_from(n).map_or(-1, |n| n - 1);
+        Attention {
+            is_causal: true,
+            q_heads: self.q_heads,
+            kv_heads: self.kv_heads,
+            scale: self.scale,
+            softcap: self.softcap,
+            score_output: ScoreOutput::Products,
+            softmax_precision: None,
+            left_window: self.window.map_or(-1, before),
+            right_window: -1,
+        }
+    }
+}
+
 pub(super) fn fused(cx: &Context<'_>, op: &FusedOp) -> Result<Types, GraphError> {
     let dtype = cx.dtype(0);
     let same = || typed(dtype, cx.shape(0).map(<[Dim]>::to_vec));
@@ -30,6 +48,7 @@ pub(super) fn fused(cx: &Context<'_>, op: &FusedOp) -> Result<Types, GraphError>
         // Past keys and values stand two ports further back than in the standard op.
         FusedOp::MultiHeadAttention(heads) => attention(cx, &heads.standard(), [6, 7])?,
         FusedOp::PackedAttention { heads, .. } => packed(cx, heads)?,
+        FusedOp::GroupedAttention(heads) => grouped(cx, heads)?,
         FusedOp::SkipNormalization { .. } => {
             let statistics = cx.shape(0).map(|s| {
                 let mut shape = s.to_vec();
@@ -85,4 +104,42 @@ fn packed(cx: &Context<'_>, heads: &FusedHeads) -> Result<Types, GraphError> {
     let n_heads = Dim::Fixed(heads.n_heads);
     let cache = vec![Dim::Fixed(2), batch.clone(), n_heads, total, size];
     Ok(vec![typed(dtype, Some(y)), typed(dtype, Some(cache))])
+}
+
+/// Q is `batch × positions × heads·size`, with K and V behind each head's own where they are not given.
+fn grouped(cx: &Context<'_>, heads: &GroupedHeads) -> Result<Types, GraphError> {
+    let dtype = cx.dtype(0);
+    let Some(x) = cx.shape(0) else {
+        return Ok(vec![typed(dtype, None); 3]);
+    };
+    let [batch, positions, width] = x else {
+        return Err(cx.error(format!("queries {}", show(x))));
+    };
+    let shared = if cx.node.input(1).is_none() {
+        2 * heads.kv_heads
+    } else {
+        0
+    };
+    let n = heads.q_heads.saturating_add(shared);
+    let size = match width.fixed() {
+        Some(w) if n == 0 || w % n != 0 => {
+            return Err(cx.error(format!("a width of {w} for {n} heads")));
+        }
+        Some(w) => Some(w / n),
+        None => None,
+    };
+    let dim = |n: Option<usize>| n.map_or(Dim::Unknown, Dim::Fixed);
+    let y = vec![
+        batch.clone(),
+        positions.clone(),
+        dim(size.and_then(|s| s.checked_mul(heads.q_heads))),
+    ];
+    // Caches may be longer than what they hold.
+    let total = match cx.node.input(3) {
+        None => positions.clone(),
+        Some(_) => Dim::Unknown,
+    };
+    let cache = vec![batch.clone(), Dim::Fixed(heads.kv_heads), total, dim(size)];
+    let [y, keys, values] = [y, cache.clone(), cache].map(|s| typed(dtype, Some(s)));
+    Ok(vec![y, keys, values])
 }

@@ -13,6 +13,25 @@ pub struct FusedHeads {
     pub is_causal: bool,
 }
 
+/// Heads of an attention whose keys and values several heads of queries share.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GroupedHeads {
+    /// The number of heads of queries, a multiple of the other.
+    pub q_heads: usize,
+    /// The number of heads of keys and values.
+    pub kv_heads: usize,
+    /// Factor of the products; `None`: one over the root of the head size.
+    pub scale: Option<f32>,
+    /// Bound of the products by a hyperbolic tangent; 0: none.
+    pub softcap: f32,
+    /// How many keys a query sees, its own among them; `None`: all up to its own.
+    pub window: Option<usize>,
+    /// True if queries and keys turn with their positions.
+    pub rotates: bool,
+    /// True if neighbours turn together, else what lies half a head apart.
+    pub interleaved: bool,
+}
+
 /// One op that stands for several of the standard domain.
 #[derive(Clone, Debug, PartialEq)]
 pub enum FusedOp {
@@ -28,6 +47,12 @@ pub enum FusedOp {
         /// The width of Q, of K and of V where the node states it.
         width: Option<usize>,
     },
+    /// Causal attention with shared heads of keys; inputs Q, K, V (`batch × positions ×
+    /// heads·size`, or all three side by side in the first), optional past keys and values
+    /// (`batch × heads × positions × size`), the last position of each sample, the number of
+    /// positions, and optional: tables of cosines and sines, positions, score bias. Outputs Y, keys,
+    /// values.
+    GroupedAttention(GroupedHeads),
     /// Normalisation of a sum over the last axis; inputs X, skip, scale, optional shift (of a centred
     /// one), optional bias of the sum. Outputs Y, mean, one over the deviation, the sum.
     SkipNormalization {
@@ -56,6 +81,7 @@ impl FusedOp {
         match self {
             Self::MultiHeadAttention(_) => "MultiHeadAttention",
             Self::PackedAttention { .. } => "Attention",
+            Self::GroupedAttention(_) => "GroupQueryAttention",
             Self::SkipNormalization { centred: true, .. } => "SkipLayerNormalization",
             Self::SkipNormalization { centred: false, .. } => "SkipSimplifiedLayerNormalization",
             Self::EmbedNormalization { .. } => "EmbedLayerNormalization",
@@ -81,9 +107,10 @@ impl FusedOp {
                 shift: Some(6),
                 bias: None,
             }),
-            Self::MultiHeadAttention(_) | Self::PackedAttention { .. } | Self::BiasGelu { .. } => {
-                None
-            }
+            Self::MultiHeadAttention(_)
+            | Self::PackedAttention { .. }
+            | Self::GroupedAttention(_)
+            | Self::BiasGelu { .. } => None,
         }
     }
 }

@@ -24,7 +24,7 @@ mod signal;
 pub use attention::{Attention, RotaryEmbedding, ScoreOutput};
 pub use control::{Body, Scan, ScanAxis};
 pub use elementwise::{Activation, BinaryOp, CompareOp, FloatTest, UnaryOp, VariadicOp};
-pub use fused::{FusedHeads, FusedNorm, FusedOp};
+pub use fused::{FusedHeads, FusedNorm, FusedOp, GroupedHeads};
 pub use image::{
     AspectPolicy, CoordinateMode, ImageOp, Interpolation, NearestMode, Resize, SamplePadding,
 };

@@ -107,6 +107,7 @@ fn fused(op: &FusedOp) -> RangeInclusive<usize> {
     match op {
         FusedOp::MultiHeadAttention(_) => 3..=10,
         FusedOp::PackedAttention { .. } => 2..=7,
+        FusedOp::GroupedAttention(_) => 1..=11,
         FusedOp::SkipNormalization { centred: true, .. } => 3..=5,
         FusedOp::SkipNormalization { centred: false, .. } => 3..=4,
         FusedOp::EmbedNormalization { .. } => 1..=9,

@@ -1,7 +1,7 @@
 //! Ops that ONNX Runtime's optimiser fuses, and standard ones that it calls by another name.
 
 use regraft_graph::Op;
-use regraft_graph::op::{Activation, FusedHeads, FusedOp, Normalization};
+use regraft_graph::op::{Activation, FusedHeads, FusedOp, GroupedHeads, Normalization};
 
 use crate::attributes::{Content, NodeReader, Refusal, Setting};
 
@@ -25,6 +25,7 @@ pub(super) fn parse(node: &mut NodeReader) -> Result<Option<Op>, Refusal> {
         }),
         "MultiHeadAttention" => multi_head(node)?,
         "Attention" => packed(node)?,
+        "GroupQueryAttention" => grouped(node)?,
         "SkipLayerNormalization" => skip(node, true)?,
         "SkipSimplifiedLayerNormalization" => skip(node, false)?,
         "EmbedLayerNormalization" => embed(node)?,
@@ -113,6 +114,72 @@ fn packed(node: &mut NodeReader) -> Result<Op, Refusal> {
     }))
 }
 
+/// Queries whose heads share those of keys and values.
+fn grouped(node: &mut NodeReader) -> Result<Op, Refusal> {
+    without(node, &[11], "head sinks")?;
+    without(node, &[12, 13], "quantised caches")?;
+    if node.has_output(3) {
+        return Err(Refusal::Opaque("its scores are not modelled".to_owned()));
+    }
+    if node.has_input(1) != node.has_input(2) {
+        return Err(node.fault("it has one of keys and values").into());
+    }
+    if let Some(port) = [5, 6].into_iter().find(|p| !node.has_input(*p)) {
+        let reason = format!("its required input {port} is missing");
+        return Err(node.fault(reason).into());
+    }
+    for name in ["smooth_softmax", "qk_output", "kv_cache_bit_width"] {
+        // Minus one, as ONNX Runtime's own tools write, is none as well.
+        if node.int(name)?.is_some_and(|n| n > 0) {
+            return Err(Refusal::Opaque(format!("its `{name}` is not modelled")));
+        }
+    }
+    for name in ["k_quant_type", "v_quant_type"] {
+        node.ignore(name);
+    }
+    let q_heads = node.count("num_heads", 0, 1)?;
+    let kv_heads = node.count("kv_num_heads", 0, 1)?;
+    if !q_heads.is_multiple_of(kv_heads) {
+        let reason = format!("{q_heads} heads of queries share {kv_heads} of keys");
+        return Err(node.fault(reason).into());
+    }
+    let rotates = node.flag("do_rotary", false)?;
+    if rotates && !(node.has_input(7) && node.has_input(8)) {
+        return Err(node
+            .fault("it turns without tables of cosines and sines")
+            .into());
+    }
+    let window = match node.int("local_window_size")? {
+        None | Some(-1) => None,
+        Some(n) => match usize::try_from(n) {
+            Ok(n) if n > 0 => Some(n),
+            _ => return Err(node.fault(format!("a window of {n} keys")).into()),
+        },
+    };
+    Ok(Op::Fused(FusedOp::GroupedAttention(GroupedHeads {
+        q_heads,
+        kv_heads,
+        scale: node.float("scale")?.filter(|s| *s != 0.0),
+        softcap: node.float("softcap")?.unwrap_or(0.0),
+        window,
+        rotates,
+        interleaved: node.flag("rotary_interleaved", false)?,
+    })))
+}
+
+fn emit_grouped(heads: &GroupedHeads) -> Vec<Setting> {
+    let int = |n: usize| Content::Int(n as i64);
+    vec![
+        Setting::flag("do_rotary", heads.rotates, false),
+        Setting::required("kv_num_heads", int(heads.kv_heads)),
+        Setting::optional("local_window_size", heads.window.map(int)),
+        Setting::required("num_heads", int(heads.q_heads)),
+        Setting::flag("rotary_interleaved", heads.interleaved, false),
+        Setting::optional("scale", heads.scale.map(Content::Float)),
+        Setting::float("softcap", heads.softcap, 0.0),
+    ]
+}
+
 fn skip(node: &mut NodeReader, centred: bool) -> Result<Op, Refusal> {
     Ok(Op::Fused(FusedOp::SkipNormalization {
         epsilon: node.float("epsilon")?.unwrap_or(EPSILON),
@@ -135,6 +202,7 @@ fn embed(node: &mut NodeReader) -> Result<Op, Refusal> {
 pub(super) fn emit(op: &FusedOp) -> Vec<Setting> {
     match op {
         FusedOp::MultiHeadAttention(heads) => emit_heads(heads),
+        FusedOp::GroupedAttention(heads) => emit_grouped(heads),
         FusedOp::PackedAttention { heads, width } => {
             let mut list = emit_heads(heads);
             let sizes = width.map(|n| Content::Ints(vec![n as i64; 3]));

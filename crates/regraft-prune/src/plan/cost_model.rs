@@ -290,6 +290,10 @@ fn node_products(graph: &Graph, facts: &Facts, groups: &Groups, id: NodeId) -> V
             let keys = || axis(weight, rank(weight).saturating_sub(2));
             vec![vec![keys(), sample(x)], vec![keys(), sample(y)]]
         }
+        Op::Fused(FusedOp::GroupedAttention(_)) => {
+            let products = || vec![axis(x, 1), sample(y)];
+            vec![products(), products()]
+        }
         Op::Fused(FusedOp::PackedAttention { .. }) => {
             let positions = || axis(x, 1);
             vec![

@@ -1,6 +1,6 @@
 //! ONNX Runtime's fused ops: whole heads, the channels of normalised sums.
 
-use regraft_graph::op::{FusedHeads, FusedNorm, FusedOp};
+use regraft_graph::op::{FusedHeads, FusedNorm, FusedOp, GroupedHeads};
 
 use super::{Contraction, IndexMap, Link, Port, Seed, Site, Verdict, elementwise};
 
@@ -40,6 +40,7 @@ pub(super) fn fused(site: &Site<'_>, op: &FusedOp, port: Port, axis: usize) -> V
             }
             multi_head(site, heads, (port, axis))
         }
+        FusedOp::GroupedAttention(heads) => grouped(site, heads, (port, axis)),
         FusedOp::PackedAttention { heads, .. } => {
             if site.value(Port::In(4)).is_some() {
                 return site.freeze("has caches beside its heads");
@@ -126,6 +127,64 @@ fn multi_head(site: &Site<'_>, heads: &FusedHeads, at: (Port, usize)) -> Verdict
             },
         });
     }
+    Ok(links)
+}
+
+/// A head of keys and values goes with all heads of queries that it serves. Q, K, V and Y hold heads
+/// side by side on their last axis, or Q all heads of queries, those of keys and those of values; caches
+/// have an axis of heads.
+fn grouped(site: &Site<'_>, heads: &GroupedHeads, at: (Port, usize)) -> Verdict {
+    let [q, k, v] = [0, 1, 2].map(|p| (Port::In(p), 2));
+    let (y, scores) = ((Y, 2), (Port::In(10), 1));
+    let per_head = site.rank(scores.0) == Some(4) && site.extent(scores.0, 1) != Some(1);
+    let packed = site.value(k.0).is_none();
+    let caches = [Port::In(3), Port::In(4), Port::Out(1), Port::Out(2)].map(|p| (p, 1));
+    let known = [q, y].contains(&at)
+        || (!packed && [k, v].contains(&at))
+        || (at == scores && per_head)
+        || caches.contains(&at);
+    if !known {
+        return site.freeze("attends over this axis");
+    }
+    let (Some(n_q), Some(n_y)) = (site.extent(q.0, 2), site.extent(Y, 2)) else {
+        return site.unknown_shape();
+    };
+    let (n, shared) = (heads.q_heads, heads.kv_heads);
+    let divides = |n: usize, by: usize| by != 0 && n.is_multiple_of(by);
+    if !divides(n_y, n) || !divides(n, shared) {
+        return site.freeze("has heads that are not understood");
+    }
+    let (size, block) = (n_y / n, n_y / shared);
+    let to = |b: (Port, usize), map: IndexMap| Link { a: y, b, map };
+    let blocks = |each: usize| IndexMap::Blocks { a: block, b: each };
+    let mut links = if packed {
+        let (keys, values) = (n_y, n_y + shared * size);
+        let parts = [(0, block), (keys, size), (values, size)];
+        if n_q != values + shared * size {
+            return site.freeze("has heads that are not understood");
+        }
+        vec![to(q, behind(shared, block, &parts))]
+    } else {
+        let each = [k, v].map(|(port, axis)| site.extent(port, axis));
+        if n_q != n_y || each != [Some(shared * size); 2] {
+            return site.freeze("has heads that are not understood");
+        }
+        vec![
+            to(q, blocks(block)),
+            to(k, blocks(size)),
+            to(v, blocks(size)),
+        ]
+    };
+    let each = |a: (Port, usize), inner: usize| Link {
+        a,
+        b: y,
+        map: IndexMap::Spread { outer: 1, inner },
+    };
+    links.extend(per_head.then(|| each(scores, size)));
+    let caches = caches
+        .into_iter()
+        .filter(|(port, _)| site.value(*port).is_some());
+    links.extend(caches.map(|cache| each(cache, block)));
     Ok(links)
 }
 

@@ -1,4 +1,4 @@
-//! An encoder of ONNX Runtime's fused ops: heads, inner widths and the residual stream all go.
+//! Networks of ONNX Runtime's fused ops: heads, inner widths and the residual stream all go.
 
 use std::path::Path;
 
@@ -60,4 +60,46 @@ fn heads_and_streams_of_fused_ops_go() {
     };
     assert_eq!((channels("packed"), channels("q")), (Some(3), Some(2)));
     assert_eq!(channels("packed.out"), Some(17));
+}
+
+/// Heads of keys and values go with those of queries that share them, in tensors of their own and in one.
+#[test]
+fn heads_of_grouped_queries_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let refs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../regraft-exec/refs/fused");
+    let recipe = Recipe {
+        model: Some(refs.join("grouped.onnx")),
+        output: Some(folder.path().join("pruned.onnx")),
+        threads: Some(1),
+        ..Recipe::default()
+    };
+    let found = inspect(&recipe, &Quiet).unwrap();
+    let frees: Vec<_> = found.groups.iter().map(|g| (&g.name[..], g.free)).collect();
+    assert_eq!(frees, [("q", 2), ("y.out", 64), ("qkv", 2)]);
+    let group = |name: &str, channels: usize, keep: &str| PlanGroup {
+        name: name.to_owned(),
+        channels,
+        keep: keep.to_owned(),
+    };
+    let plan = PlanFile {
+        version: 1,
+        keeps: None,
+        removed_blocks: Vec::new(),
+        groups: vec![
+            group("q", 2, "1"),
+            group("y.out", 64, "0-40, 50"),
+            group("qkv", 2, "0"),
+        ],
+    };
+    let options = RunOptions::default();
+    let applied = apply(&recipe, &plan, &ApplyOptions::default(), &options, &Quiet).unwrap();
+    assert!(applied.verify.passed(), "{:?}", applied.verify);
+    let small = Recipe {
+        model: recipe.output.clone(),
+        ..recipe
+    };
+    let again = inspect(&small, &Quiet).unwrap();
+    // A group of one head, all that is left, is none to choose from.
+    let channels: Vec<_> = again.groups.iter().map(|g| g.channels).collect();
+    assert_eq!(channels, [42]);
 }

@@ -1,7 +1,8 @@
 //! Numbers of hidden units, heads and groups.
 
 use regraft_graph::op::{
-    Attention, FusedHeads, FusedOp, Normalization, Recurrent, RotaryEmbedding, SliceAttributes,
+    Attention, FusedHeads, FusedOp, GroupedHeads, Normalization, Recurrent, RotaryEmbedding,
+    SliceAttributes,
 };
 use regraft_graph::{GraphEdit, Op, Tensor};
 
@@ -49,6 +50,18 @@ impl Rewrite<'_> {
             Op::Fused(FusedOp::MultiHeadAttention(heads)) => {
                 let (heads, _) = heads_of(heads, self.widths(0, 2)?)?;
                 let op = FusedOp::MultiHeadAttention(heads);
+                edit.set_op(self.id, Op::Fused(op));
+            }
+            Op::Fused(FusedOp::GroupedAttention(heads)) => {
+                let y = self.node.output(0)?;
+                let dense = self.facts.shape(y)?.get(2)?.fixed()?;
+                let size = dense.checked_div(heads.q_heads)?;
+                let q_heads = self.kept.width(y, 2, dense).checked_div(size)?;
+                let op = FusedOp::GroupedAttention(GroupedHeads {
+                    q_heads,
+                    kv_heads: q_heads.checked_div(heads.q_heads.checked_div(heads.kv_heads)?)?,
+                    ..heads.clone()
+                });
                 edit.set_op(self.id, Op::Fused(op));
             }
             Op::Fused(FusedOp::PackedAttention { heads, width }) => {
