@@ -26,14 +26,11 @@ pub(super) fn run(
     context.check_size(&[batch, positions, total])?;
     let lengths = lengths(inputs, [batch, before, positions])?;
     if heads.rotates {
-        let at = match inputs.ints(9)? {
-            Some(at) => at,
-            None => {
-                let own = (before..total).map(|i| i as i64);
-                let data = std::iter::repeat_n(own, batch).flatten().collect();
-                Array::new(vec![batch, positions], data)
-            }
-        };
+        let at = inputs.ints(9)?.unwrap_or_else(|| {
+            let own = (before..total).map(|i| i as i64);
+            let data = std::iter::repeat_n(own, batch).flatten().collect();
+            Array::new(vec![batch, positions], data)
+        });
         let tables = [inputs.float(7)?, inputs.float(8)?];
         let turned = |x: Float, n_heads: usize| turn(heads, x, n_heads, &tables, &at);
         (q, k) = (turned(q, heads.q_heads)?, turned(k, heads.kv_heads)?);
