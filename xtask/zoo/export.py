@@ -19,7 +19,7 @@ import running
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-OPSET = {"legacy": 17, "free": 17, "dynamo": 18}
+OPSET = {"legacy": 17, "free": 17, "dynamo": 18, "old": 9}
 
 def main() -> None:
     parser = argparse.ArgumentParser()
@@ -90,6 +90,8 @@ def write(model, inputs, path: pathlib.Path, exporter: str, free: dict | None) -
     for old in path.parent.glob("model.onnx*"):
         old.unlink()
     options = {"input_names": list(inputs), "opset_version": OPSET[exporter], "dynamic_axes": free}
+    # Weights that are inputs too, as in the files of the ONNX model zoo.
+    options["keep_initializers_as_inputs"] = exporter == "old"
     with torch.no_grad():
         torch.onnx.export(
             model, tuple(inputs.values()), str(path), dynamo=exporter == "dynamo", **options

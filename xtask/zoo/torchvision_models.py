@@ -16,6 +16,9 @@ AGAIN = (
     "googlenet", "regnet_y_400mf", "shufflenet_v2_x1_0", "squeezenet1_1", "swin_t", "vgg11_bn", "vit_b_32",
     "deeplabv3_mobilenet_v3_large", "fasterrcnn_mobilenet_v3_large_320_fpn", "r3d_18", "raft_small",
 )
+# Those that are exported once more to an old operator set, with weights that are inputs too.
+OLD = ("resnet18", "mobilenet_v2", "densenet121", "googlenet", "shufflenet_v2_x1_0", "squeezenet1_1", "vgg11_bn")
+EXPORTERS = ("dynamo", "free", "old")
 KINDS = {
     "segmentation": models.segmentation,
     "detection": models.detection,
@@ -34,6 +37,8 @@ def names() -> list[tuple[str, str]]:
 
 def again(name: str, exporter: str) -> bool:
     """Returns whether an exporter is tried too; detectors take one picture."""
+    if exporter == "old":
+        return name in OLD
     return name in AGAIN and not (exporter == "free" and name.startswith("fasterrcnn"))
 
 

@@ -27,7 +27,8 @@ architectures; detectors take pictures of 128 pixels and keep a few boxes, convo
 pixels, videos are short and small. Tiny configurations stand for the architectures of transformers. The
 quantised builders of torchvision are not listed, their networks are the same as others. Of timm
 the smallest model of every module is tried, and a few more; of Keras one application of each family, and
-small networks of the layers that those lack.
+small networks of the layers that those lack. At opset 9 the weights of PyTorch's networks are inputs as well, as
+in the files of the ONNX model zoo.
 
 *MACs kept* may be above half where not enough can be pruned. *Output moved* is how far the pruned network
 is from the dense one, relative to its largest output (a dash where it has another number of boxes): what
@@ -160,8 +161,8 @@ fn table(out: &mut String, library: &str, records: &[Record]) {
             Some("free") => "TorchScript, free axes",
             Some("dynamo") => "torch.export",
             Some("tf2onnx") => "tf2onnx, free batch",
-            Some("old") => "tf2onnx, opset 9",
-            Some("fixed") => "tf2onnx, fixed batch",
+            Some("old") => "opset 9",
+            Some("fixed") => "fixed batch",
             _ => "–",
         };
         let result = match &r.failure {
