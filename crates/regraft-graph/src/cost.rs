@@ -194,12 +194,11 @@ fn attention(facts: &Facts, node: &Node) -> Option<(u64, u64)> {
 
 /// The projections of every position, and its products with every other.
 fn packed_attention(facts: &Facts, node: &Node) -> Option<(u64, u64)> {
-    let positions = facts.shape(node.input(0)?)?.get(1)?.fixed().unwrap_or(1) as u64;
+    let (positions, products) = grouped_attention(facts, node)?;
     let weight = facts.fixed_shape(node.input(1)?)?;
     let weight = weight.iter().map(|&n| n as u64);
-    let y = open_elements(facts, node.output(0))?;
     let each = weight.fold(1, u64::saturating_mul);
-    Some((positions, each.saturating_add(y.saturating_mul(2))))
+    Some((positions, each.saturating_add(products)))
 }
 
 /// The products of every position with every other of those that come now.

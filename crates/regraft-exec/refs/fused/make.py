@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 HERE = pathlib.Path(__file__).parent
 BATCH, SEQ, PAST, WORDS, WIDTH, HEADS, INNER = 2, 5, 3, 20, 24, 4, 16
 # Grouped queries need heads of a multiple of 16.
-WIDE, SHARED = 64, 2
+WIDE, SHARED, SMALL = 64, 2, 0.1
 DOMAIN = "com.microsoft"
 random = np.random.default_rng(7)
 
@@ -34,8 +34,20 @@ class Net:
             helper.make_node(kind, inputs, outputs, name=outputs[0], domain=domain, **attributes)
         )
 
-    def linear(self, x, y, n_in, n_out):
-        self.op("MatMul", [x, self.weight(f"{y}.w", n_in, n_out)], y, domain="")
+    def linear(self, x, y, n_in, n_out, spread=0.4):
+        self.op("MatMul", [x, self.weight(f"{y}.w", n_in, n_out, spread=spread)], y, domain="")
+
+    def constant(self, name, values, kind):
+        self.weights.append(numpy_helper.from_array(np.array(values, kind), name))
+        return name
+
+    def positions(self, last, size):
+        """Returns the inputs of a GroupQueryAttention that turns: last position of each sample, their number,
+        cosines and sines."""
+        angles = np.outer(np.arange(last + 1), 10.0 ** -np.arange(size // 2))
+        tables = [("cosines", np.cos(angles)), ("sines", np.sin(angles))]
+        lengths = [self.constant("lengths", [last] * BATCH, np.int32), self.constant("total", last + 1, np.int32)]
+        return lengths + [self.constant(name, table, np.float32) for name, table in tables]
 
     def scale(self, name):
         return self.weight(name, WIDTH, around=1.0, spread=0.1)
@@ -153,36 +165,31 @@ def grouped():
     """Heads of keys and values that several heads of queries share; the first from three tensors, turned by
     their positions and with a window, the second from one."""
     net = Net()
-    weight = net.weight
     size = WIDE // HEADS
-    net.linear("x", "q", WIDE, WIDE)
+    net.linear("x", "q", WIDE, WIDE, SMALL)
     for name in ["k", "v"]:
-        net.linear("x", name, WIDE, SHARED * size)
-    angles = np.outer(np.arange(SEQ + PAST), 10.0 ** -np.arange(size // 2))
-    for name, table in [("cosines", np.cos(angles)), ("sines", np.sin(angles))]:
-        net.weights.append(numpy_helper.from_array(table.astype(np.float32), name))
-    for name, value in [("lengths", [SEQ - 1] * BATCH), ("total", SEQ)]:
-        net.weights.append(numpy_helper.from_array(np.array(value, np.int32), name))
+        net.linear("x", name, WIDE, SHARED * size, SMALL)
+    turned = net.positions(SEQ - 1, size)
     heads = {"num_heads": HEADS, "kv_num_heads": SHARED}
     net.op(
         "GroupQueryAttention",
-        ["q", "k", "v", "", "", "lengths", "total", "cosines", "sines"],
+        ["q", "k", "v", "", ""] + turned,
         ["y", "y.k", "y.v"],
         do_rotary=1,
         local_window_size=3,
         **heads,
     )
-    net.linear("y", "y.out", WIDE, WIDE)
-    net.linear("y.out", "qkv", WIDE, WIDE + 2 * SHARED * size)
+    net.linear("y", "y.out", WIDE, WIDE, SMALL)
+    net.linear("y.out", "qkv", WIDE, WIDE + 2 * SHARED * size, SMALL)
     net.op(
         "GroupQueryAttention",
-        ["qkv", "", "", "", "", "lengths", "total"],
+        ["qkv", "", "", "", ""] + turned[:2],
         ["z", "z.k", "z.v"],
         softcap=2.0,
         scale=0.7,
         **heads,
     )
-    net.linear("z", "logits", WIDE, 3)
+    net.linear("z", "logits", WIDE, 3, SMALL)
     floats, rows = TensorProto.FLOAT, [BATCH, SEQ]
     net.save("grouped.onnx", [("x", floats, rows + [WIDE])], [("logits", floats, rows + [3])])
 
@@ -191,15 +198,10 @@ def grouped_cache():
     """One query behind keys and values of earlier steps, turned by neighbours."""
     net = Net()
     size = WIDE // HEADS
-    net.linear("x", "qkv", WIDE, WIDE + 2 * SHARED * size)
-    angles = np.outer(np.arange(PAST + 1), 10.0 ** -np.arange(size // 2))
-    for name, table in [("cosines", np.cos(angles)), ("sines", np.sin(angles))]:
-        net.weights.append(numpy_helper.from_array(table.astype(np.float32), name))
-    for name, value in [("lengths", [PAST] * BATCH), ("total", PAST + 1)]:
-        net.weights.append(numpy_helper.from_array(np.array(value, np.int32), name))
+    net.linear("x", "qkv", WIDE, WIDE + 2 * SHARED * size, SMALL)
     net.op(
         "GroupQueryAttention",
-        ["qkv", "", "", "past_k", "past_v", "lengths", "total", "cosines", "sines"],
+        ["qkv", "", "", "past_k", "past_v"] + net.positions(PAST, size),
         ["y", "new_k", "new_v"],
         do_rotary=1,
         rotary_interleaved=1,

@@ -83,7 +83,16 @@ fn attend(
         Some(mask) => Some(key_mask(mask, heads.mask_value, [batch, queries, total])?),
         None => None,
     };
-    let mask = match (mask, bias) {
+    let mask = with_bias(mask, bias)?;
+    let given = parts.map(|p| Some(Value::Float(p)));
+    let mut inputs = Inputs(given.into());
+    inputs.0.extend([mask.map(Value::Float), keys, values]);
+    attention(&heads.standard(), &mut inputs, context)
+}
+
+/// Returns the sum of what is added to the scores.
+pub(super) fn with_bias(mask: Option<Float>, bias: Option<Float>) -> OpResult<Option<Float>> {
+    Ok(match (mask, bias) {
         (Some(mask), Some(bias)) => {
             let (a, b) = (mask.shape(), bias.shape());
             broadcast_shape(&a, &b)?;
@@ -93,18 +102,18 @@ fn attend(
             Some(mask.add(bias))
         }
         (mask, bias) => mask.or(bias),
-    };
-    let given = parts.map(|p| Some(Value::Float(p)));
-    let mut inputs = Inputs(given.into());
-    inputs.0.extend([mask.map(Value::Float), keys, values]);
-    attention(&heads.standard(), &mut inputs, context)
+    })
 }
 
 /// Returns what is added to the scores, batch × 1 × queries or 1 × keys.
 ///
 /// A list holds the number of valid keys of each sample, or that and then the first valid one; a
 /// table a one for each valid key, of a sample or of a query.
-fn key_mask(mask: &Array<i64>, value: f32, [batch, queries, keys]: [usize; 3]) -> OpResult<Float> {
+pub(super) fn key_mask(
+    mask: &Array<i64>,
+    value: f32,
+    [batch, queries, keys]: [usize; 3],
+) -> OpResult<Float> {
     let shown = |seen: bool| if seen { 0.0 } else { value };
     let data = &mask.data;
     let (rows, numbers): (usize, Vec<f32>) = match mask.shape[..] {

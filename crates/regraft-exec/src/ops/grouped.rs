@@ -4,6 +4,7 @@
 use regraft_graph::op::{GroupedHeads, RotaryEmbedding};
 
 use super::attention::{attention, rotary};
+use super::fused::{key_mask, with_bias};
 use super::{Context, Inputs};
 use crate::engine::Float;
 use crate::error::{OpResult, invalid, unsupported};
@@ -35,11 +36,11 @@ pub(super) fn run(
         let turned = |x: Float, n_heads: usize| turn(heads, x, n_heads, &tables, &at);
         (q, k) = (turned(q, heads.q_heads)?, turned(k, heads.kv_heads)?);
     }
-    let bias = inputs.optional_float(10)?;
-    let mask = match (hidden(&lengths, total), bias) {
-        (Some(mask), Some(bias)) => Some(mask.add(bias)),
-        (mask, bias) => mask.or(bias),
-    };
+    let is_shorter = lengths.data.iter().any(|n| *n < total as i64);
+    let hidden = is_shorter
+        .then(|| key_mask(&lengths, f32::NEG_INFINITY, [batch, positions, total]))
+        .transpose()?;
+    let mask = with_bias(hidden, inputs.optional_float(10)?)?;
     let mut given: Vec<Option<Value>> = [q, k, v].map(|p| Some(Value::Float(p))).into();
     given.push(mask.map(Value::Float));
     given.extend(past);
@@ -55,7 +56,9 @@ fn parts(heads: &GroupedHeads, inputs: &mut Inputs) -> OpResult<[Float; 3]> {
         return Ok([q, k, v]);
     }
     let shape = q.shape();
-    let n = heads.q_heads.saturating_add(2 * heads.kv_heads);
+    let n = heads
+        .q_heads
+        .saturating_add(heads.kv_heads.saturating_mul(2));
     match shape[..] {
         [_, _, width] if n > 0 && width % n == 0 => {
             let size = width / n;
@@ -67,38 +70,25 @@ fn parts(heads: &GroupedHeads, inputs: &mut Inputs) -> OpResult<[Float; 3]> {
 }
 
 /// Returns the number of keys of each sample that are there.
-fn lengths(inputs: &mut Inputs, [batch, before, positions]: [usize; 3]) -> OpResult<Vec<usize>> {
+fn lengths(inputs: &mut Inputs, [batch, before, positions]: [usize; 3]) -> OpResult<Array<i64>> {
     let Some(last) = inputs.ints(5)? else {
         return invalid("input 5 is missing");
     };
     if last.data.len() != batch {
         return invalid(format!("{} lengths for {batch} samples", last.data.len()));
     }
-    let total = before + positions;
-    let mut lengths = Vec::with_capacity(batch);
+    let total = before.saturating_add(positions) as i64;
     for &last in last.data.iter() {
-        match usize::try_from(last).map(|n| n.saturating_add(1)) {
-            Ok(n) if n == total || (before == 0 && n <= total) => lengths.push(n),
-            Ok(n) if n < total => {
+        match last.saturating_add(1) {
+            n if n == total || (before == 0 && (1..total).contains(&n)) => {}
+            n if (1..total).contains(&n) => {
                 return unsupported(format!("{n} of {total} positions behind a cache"));
             }
             _ => return invalid(format!("a last position {last} of {total}")),
         }
     }
-    Ok(lengths)
-}
-
-/// Returns what is added to the scores where samples are shorter than their tensor.
-fn hidden(lengths: &[usize], total: usize) -> Option<Float> {
-    if lengths.iter().all(|n| *n == total) {
-        return None;
-    }
-    let row = |n: &usize| {
-        let seen = *n;
-        (0..total).map(move |key| if key < seen { 0.0 } else { f32::NEG_INFINITY })
-    };
-    let numbers = lengths.iter().flat_map(row).collect();
-    Some(Float::new(numbers, &[lengths.len(), 1, 1, total]))
+    let lengths = last.data.iter().map(|last| last + 1).collect();
+    Ok(Array::new(vec![batch], lengths))
 }
 
 /// Turns the heads of a tensor by their positions.

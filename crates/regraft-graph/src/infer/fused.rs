@@ -11,14 +11,7 @@ impl FusedHeads {
     pub fn standard(&self) -> Attention {
         Attention {
             is_causal: self.is_causal,
-            q_heads: self.n_heads,
-            kv_heads: self.n_heads,
-            scale: self.scale,
-            softcap: 0.0,
-            score_output: ScoreOutput::Products,
-            softmax_precision: None,
-            left_window: -1,
-            right_window: -1,
+            ..plain([self.n_heads; 2], self.scale)
         }
     }
 }
@@ -29,15 +22,25 @@ impl GroupedHeads {
         let before = |n: usize| i64::try_from(n).map_or(-1, |n| n - 1);
         Attention {
             is_causal: true,
-            q_heads: self.q_heads,
-            kv_heads: self.kv_heads,
-            scale: self.scale,
             softcap: self.softcap,
-            score_output: ScoreOutput::Products,
-            softmax_precision: None,
             left_window: self.window.map_or(-1, before),
-            right_window: -1,
+            ..plain([self.q_heads, self.kv_heads], self.scale)
         }
+    }
+}
+
+/// Attention in which every query sees every key.
+fn plain([q_heads, kv_heads]: [usize; 2], scale: Option<f32>) -> Attention {
+    Attention {
+        is_causal: false,
+        q_heads,
+        kv_heads,
+        scale,
+        softcap: 0.0,
+        score_output: ScoreOutput::Products,
+        softmax_precision: None,
+        left_window: -1,
+        right_window: -1,
     }
 }
 
@@ -116,7 +119,7 @@ fn grouped(cx: &Context<'_>, heads: &GroupedHeads) -> Result<Types, GraphError> 
         return Err(cx.error(format!("queries {}", show(x))));
     };
     let shared = if cx.node.input(1).is_none() {
-        2 * heads.kv_heads
+        heads.kv_heads.saturating_mul(2)
     } else {
         0
     };

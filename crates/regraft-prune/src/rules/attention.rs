@@ -63,8 +63,7 @@ fn three_axes(site: &Site<'_>, op: &Attention, port: Port) -> Verdict {
         && divides(k, shared)
         && divides(v, shared)
         && divides(heads, shared);
-    let mask_heads = site.rank(Port::In(3)) == Some(4) && site.extent(Port::In(3), 1) != Some(1);
-    if !fits || mask_heads || port == Port::In(3) {
+    if !fits || per_head(site, Port::In(3)) || port == Port::In(3) {
         return site.freeze("has heads that are not understood");
     }
     // A head of keys and values goes with all heads of queries that it serves.
@@ -78,6 +77,11 @@ fn three_axes(site: &Site<'_>, op: &Attention, port: Port) -> Verdict {
         },
     };
     Ok(vec![to(K, k), to(V, v), to(Y, y)])
+}
+
+/// True if what is added to the scores is another for each head.
+pub(super) fn per_head(site: &Site<'_>, scores: Port) -> bool {
+    site.rank(scores) == Some(4) && site.extent(scores, 1) != Some(1)
 }
 
 pub(super) fn rotary(site: &Site<'_>, op: &RotaryEmbedding, port: Port, axis: usize) -> Verdict {

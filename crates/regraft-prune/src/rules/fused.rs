@@ -2,6 +2,7 @@
 
 use regraft_graph::op::{FusedHeads, FusedNorm, FusedOp, GroupedHeads};
 
+use super::attention::per_head;
 use super::{Contraction, IndexMap, Link, Port, Seed, Site, Verdict, elementwise};
 
 const X: Port = Port::In(0);
@@ -93,7 +94,7 @@ fn multi_head(site: &Site<'_>, heads: &FusedHeads, at: (Port, usize)) -> Verdict
         return site.unknown_shape();
     };
     let n = heads.n_heads;
-    let per_head = site.rank(scores.0) == Some(4) && site.extent(scores.0, 1) != Some(1);
+    let per_head = per_head(site, scores.0);
     let known = [q, k, v, y, bias].contains(&at) || (at == scores && per_head);
     let fits = n > 0 && [n_q, n_k, n_v, n_y].iter().all(|e| e.is_multiple_of(n));
     if !known {
@@ -117,16 +118,7 @@ fn multi_head(site: &Site<'_>, heads: &FusedHeads, at: (Port, usize)) -> Verdict
             map: behind(n, size, &parts),
         });
     }
-    if per_head {
-        links.push(Link {
-            a: scores,
-            b: q,
-            map: IndexMap::Spread {
-                outer: 1,
-                inner: size,
-            },
-        });
-    }
+    links.extend(per_head.then(|| each_head(scores, (q, size))));
     Ok(links)
 }
 
@@ -136,7 +128,7 @@ fn multi_head(site: &Site<'_>, heads: &FusedHeads, at: (Port, usize)) -> Verdict
 fn grouped(site: &Site<'_>, heads: &GroupedHeads, at: (Port, usize)) -> Verdict {
     let [q, k, v] = [0, 1, 2].map(|p| (Port::In(p), 2));
     let (y, scores) = ((Y, 2), (Port::In(10), 1));
-    let per_head = site.rank(scores.0) == Some(4) && site.extent(scores.0, 1) != Some(1);
+    let per_head = per_head(site, scores.0);
     let packed = site.value(k.0).is_none();
     let caches = [Port::In(3), Port::In(4), Port::Out(1), Port::Out(2)].map(|p| (p, 1));
     let known = [q, y].contains(&at)
@@ -151,7 +143,7 @@ fn grouped(site: &Site<'_>, heads: &GroupedHeads, at: (Port, usize)) -> Verdict 
     };
     let (n, shared) = (heads.q_heads, heads.kv_heads);
     let divides = |n: usize, by: usize| by != 0 && n.is_multiple_of(by);
-    if !divides(n_y, n) || !divides(n, shared) {
+    if n_y == 0 || !divides(n_y, n) || !divides(n, shared) {
         return site.freeze("has heads that are not understood");
     }
     let (size, block) = (n_y / n, n_y / shared);
@@ -175,17 +167,18 @@ fn grouped(site: &Site<'_>, heads: &GroupedHeads, at: (Port, usize)) -> Verdict 
             to(v, blocks(size)),
         ]
     };
-    let each = |a: (Port, usize), inner: usize| Link {
-        a,
-        b: y,
-        map: IndexMap::Spread { outer: 1, inner },
-    };
-    links.extend(per_head.then(|| each(scores, size)));
+    links.extend(per_head.then(|| each_head(scores, (y, size))));
     let caches = caches
         .into_iter()
         .filter(|(port, _)| site.value(*port).is_some());
-    links.extend(caches.map(|cache| each(cache, block)));
+    links.extend(caches.map(|cache| each_head(cache, (y, block))));
     Ok(links)
+}
+
+/// An axis of heads with one on which each has as many entries.
+fn each_head(heads: (Port, usize), (b, inner): ((Port, usize), usize)) -> Link {
+    let map = IndexMap::Spread { outer: 1, inner };
+    Link { a: heads, b, map }
 }
 
 /// Each head of an axis, `size` entries, with the entries it has in several parts of another axis:
@@ -213,7 +206,7 @@ fn packed(site: &Site<'_>, heads: &FusedHeads, at: (Port, usize)) -> Verdict {
         return Ok(vec![Link::same((X, 2), rows)]);
     }
     let (y, scores) = ((Y, 2), (Port::In(5), 1));
-    let per_head = site.rank(scores.0) == Some(4) && site.extent(scores.0, 1) != Some(1);
+    let per_head = per_head(site, scores.0);
     if !([columns, bias, y].contains(&at) || (at == scores && per_head)) {
         return site.freeze("attends over this axis");
     }
@@ -234,16 +227,7 @@ fn packed(site: &Site<'_>, heads: &FusedHeads, at: (Port, usize)) -> Verdict {
     if site.value(bias.0).is_some() {
         links.push(to(bias));
     }
-    if per_head {
-        links.push(Link {
-            a: scores,
-            b: y,
-            map: IndexMap::Spread {
-                outer: 1,
-                inner: size,
-            },
-        });
-    }
+    links.extend(per_head.then(|| each_head(scores, (y, size))));
     Ok(links)
 }
 

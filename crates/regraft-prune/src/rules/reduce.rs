@@ -7,7 +7,7 @@ use regraft_graph::op::{GlobalPool, ReduceKind};
 use super::{Link, Port, Site, Verdict, front};
 
 pub(super) fn pool(site: &Site<'_>, port: Port, axis: usize) -> Verdict {
-    if port == Port::In(0) && statistics(site).is_some_and(|(along, _)| along == axis) {
+    if is_statistics(site, port, axis) {
         return Ok(Vec::new());
     }
     match port {
@@ -31,10 +31,14 @@ pub(super) fn reduce(site: &Site<'_>, keepdims: bool, port: Port, axis: usize) -
     let Some(axes) = params::axes(site.graph, site.facts, site.id) else {
         return site.unknown_shape();
     };
-    if port == Port::In(0) && statistics(site).is_some_and(|(along, _)| along == axis) {
+    if is_statistics(site, port, axis) {
         return Ok(Vec::new());
     }
     over(site, &axes, keepdims, (port, axis))
+}
+
+fn is_statistics(site: &Site<'_>, port: Port, axis: usize) -> bool {
+    port == Port::In(0) && statistics(site).is_some_and(|(along, _)| along == axis)
 }
 
 /// Returns the last axis of input 0, and how it is reduced, if it alone is reduced to sums or means

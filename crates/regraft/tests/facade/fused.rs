@@ -4,37 +4,47 @@ use std::path::Path;
 
 use regraft::{ApplyOptions, PlanFile, PlanGroup, Quiet, Recipe, RunOptions, apply, inspect};
 
-#[test]
-fn heads_and_streams_of_fused_ops_go() {
-    let folder = tempfile::tempdir().unwrap();
+/// What removes a part of one of the reference networks.
+fn recipe(folder: &Path, file: &str) -> Recipe {
     let refs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../regraft-exec/refs/fused");
-    let recipe = Recipe {
-        model: Some(refs.join("encoder.onnx")),
-        output: Some(folder.path().join("pruned.onnx")),
+    Recipe {
+        model: Some(refs.join(file)),
+        output: Some(folder.join("pruned.onnx")),
         threads: Some(1),
         ..Recipe::default()
-    };
-    let group = |name: &str, channels: usize, keep: &str| PlanGroup {
+    }
+}
+
+/// Name, number of channels and those kept of each group.
+fn plan(groups: &[(&str, usize, &str)]) -> PlanFile {
+    let group = |&(name, channels, keep): &(&str, usize, &str)| PlanGroup {
         name: name.to_owned(),
         channels,
         keep: keep.to_owned(),
     };
-    let plan = PlanFile {
+    PlanFile {
         version: 1,
         keeps: None,
         removed_blocks: Vec::new(),
-        groups: vec![
-            group("packed", 4, "0, 2, 3"),
-            group(
-                "packed.out",
-                24,
-                "0, 1, 3-5, 7-9, 11, 13, 14, 16, 17, 19, 20, 22, 23",
-            ),
-            group("up", 16, "1-3, 5, 8, 9"),
-            group("q", 4, "1, 3"),
-            group("up2", 16, "2-12"),
-        ],
-    };
+        groups: groups.iter().map(group).collect(),
+    }
+}
+
+#[test]
+fn heads_and_streams_of_fused_ops_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = recipe(folder.path(), "encoder.onnx");
+    let plan = plan(&[
+        ("packed", 4, "0, 2, 3"),
+        (
+            "packed.out",
+            24,
+            "0, 1, 3-5, 7-9, 11, 13, 14, 16, 17, 19, 20, 22, 23",
+        ),
+        ("up", 16, "1-3, 5, 8, 9"),
+        ("q", 4, "1, 3"),
+        ("up2", 16, "2-12"),
+    ]);
     let found = inspect(&recipe, &Quiet).unwrap();
     assert_eq!(found.groups.len(), plan.groups.len());
     for group in &plan.groups {
@@ -66,31 +76,11 @@ fn heads_and_streams_of_fused_ops_go() {
 #[test]
 fn heads_of_grouped_queries_go() {
     let folder = tempfile::tempdir().unwrap();
-    let refs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../regraft-exec/refs/fused");
-    let recipe = Recipe {
-        model: Some(refs.join("grouped.onnx")),
-        output: Some(folder.path().join("pruned.onnx")),
-        threads: Some(1),
-        ..Recipe::default()
-    };
+    let recipe = recipe(folder.path(), "grouped.onnx");
     let found = inspect(&recipe, &Quiet).unwrap();
     let frees: Vec<_> = found.groups.iter().map(|g| (&g.name[..], g.free)).collect();
     assert_eq!(frees, [("q", 2), ("y.out", 64), ("qkv", 2)]);
-    let group = |name: &str, channels: usize, keep: &str| PlanGroup {
-        name: name.to_owned(),
-        channels,
-        keep: keep.to_owned(),
-    };
-    let plan = PlanFile {
-        version: 1,
-        keeps: None,
-        removed_blocks: Vec::new(),
-        groups: vec![
-            group("q", 2, "1"),
-            group("y.out", 64, "0-40, 50"),
-            group("qkv", 2, "0"),
-        ],
-    };
+    let plan = plan(&[("q", 2, "1"), ("y.out", 64, "0-40, 50"), ("qkv", 2, "0")]);
     let options = RunOptions::default();
     let applied = apply(&recipe, &plan, &ApplyOptions::default(), &options, &Quiet).unwrap();
     assert!(applied.verify.passed(), "{:?}", applied.verify);
