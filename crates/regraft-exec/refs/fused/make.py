@@ -163,7 +163,7 @@ def decoder():
 
 def grouped():
     """Heads of keys and values that several heads of queries share; the first from three tensors, turned by
-    their positions and with a window, the second from one."""
+    their positions and with a window, the second from one, with a sample that is shorter."""
     net = Net()
     size = WIDE // HEADS
     net.linear("x", "q", WIDE, WIDE, SMALL)
@@ -183,7 +183,7 @@ def grouped():
     net.linear("y.out", "qkv", WIDE, WIDE + 2 * SHARED * size, SMALL)
     net.op(
         "GroupQueryAttention",
-        ["qkv", "", "", "", ""] + turned[:2],
+        ["qkv", "", "", "", "", net.constant("shorter", [SEQ - 1, SEQ - 3], np.int32), "total"],
         ["z", "z.k", "z.v"],
         softcap=2.0,
         scale=0.7,
