@@ -55,7 +55,7 @@ pub struct Executor {
     bodies: Bodies,
     dtypes: Dtypes,
     pool: ThreadPool,
-    options: ExecOptions,
+    pub(crate) options: ExecOptions,
 }
 
 impl Executor {

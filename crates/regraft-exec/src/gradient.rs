@@ -9,7 +9,7 @@ use crate::error::OpError;
 use crate::loss::{LossTerm, evaluate};
 use crate::scope::Values;
 use crate::value::Value;
-use crate::{ExecError, Executor, HostTensor};
+use crate::{Device, ExecError, Executor, HostTensor};
 
 /// A loss and its gradients.
 #[derive(Clone, Debug)]
@@ -119,7 +119,9 @@ impl Executor {
         let Some(Value::Float(tensor)) = value else {
             return Err(self.value_error(term.value, "a loss needs floats".to_owned()));
         };
-        evaluate(term, tensor.clone()).map_err(|error| match error {
+        let options = self.options;
+        let threads = (options.device == Device::Cpu).then_some(options.threads);
+        evaluate(term, tensor.clone(), threads).map_err(|error| match error {
             OpError::Invalid(reason) | OpError::Unsupported(reason) => {
                 self.value_error(term.value, reason)
             }

@@ -1,7 +1,10 @@
 //! What a tuning step minimises: a weighted sum of terms over values of the graph.
 
-use crate::engine::Float;
+use std::sync::Arc;
+
+use crate::engine::{Backward, Float, HostKernel, run_unary};
 use crate::error::{OpResult, invalid};
+use crate::kernels::{KernelError, mean_squared_difference, scaled_difference};
 use crate::ops::softplus;
 use crate::{HostData, HostTensor};
 use regraft_graph::ValueId;
@@ -11,8 +14,8 @@ use regraft_graph::ValueId;
 pub enum LossKind {
     /// The mean over all elements of the squared difference to the target.
     MeanSquaredError {
-        /// Floats of the value's shape.
-        target: HostTensor,
+        /// Floats of the value's shape; shared, since it can be as large as the value.
+        target: Arc<HostTensor>,
     },
     /// The mean over rows of the Kullback-Leibler divergence from the target's softmax to the
     /// value's, both along the last axis, both logits divided by the temperature, times the
@@ -52,7 +55,9 @@ impl LossTerm {
     pub fn mean_squared_error(value: ValueId, target: HostTensor) -> Self {
         Self {
             value,
-            kind: LossKind::MeanSquaredError { target },
+            kind: LossKind::MeanSquaredError {
+                target: Arc::new(target),
+            },
             weight: 1.0,
         }
     }
@@ -67,17 +72,51 @@ impl LossTerm {
     }
 }
 
-fn target_of(target: &HostTensor, shape: &[usize]) -> OpResult<Float> {
+/// The mean squared difference to a target, in one pass forward and one back.
+#[derive(Debug)]
+struct DistanceKernel {
+    target: Arc<HostTensor>,
+    threads: usize,
+}
+
+impl DistanceKernel {
+    fn target(&self) -> &[f32] {
+        self.target.as_f32().unwrap_or_default()
+    }
+}
+
+impl HostKernel for DistanceKernel {
+    fn output_shape(&self) -> &[usize] {
+        &[1]
+    }
+
+    fn forward(&self, inputs: &[&[f32]]) -> Result<Vec<f32>, KernelError> {
+        let mean = mean_squared_difference(inputs[0], self.target(), self.threads)?;
+        Ok(vec![mean])
+    }
+
+    fn backward(&self, pass: &Backward<'_>) -> Result<Vec<Option<Vec<f32>>>, KernelError> {
+        let value = pass.inputs[0];
+        let factor = 2.0 * pass.grad[0] / value.len() as f32;
+        let slopes = scaled_difference(value, self.target(), factor, self.threads)?;
+        Ok(vec![Some(slopes)])
+    }
+}
+
+/// Returns the elements of a target that has the shape of the value.
+fn elements_of<'a>(target: &'a HostTensor, shape: &[usize]) -> OpResult<&'a [f32]> {
     match &target.data {
-        HostData::F32(data) if target.fills_shape() && target.shape == shape => {
-            Ok(Float::new(data.clone(), shape))
-        }
+        HostData::F32(data) if target.fills_shape() && target.shape == shape => Ok(data),
         HostData::F32(_) | HostData::I64(_) | HostData::Bool(_) => invalid(format!(
             "the target {}{:?} is not floats of the shape {shape:?}",
             target.dtype(),
             target.shape
         )),
     }
+}
+
+fn target_of(target: &HostTensor, shape: &[usize]) -> OpResult<Float> {
+    Ok(Float::new(elements_of(target, shape)?.to_vec(), shape))
 }
 
 /// Returns rows and columns of a value whose last axis is the classes.
@@ -90,24 +129,32 @@ fn rows_of(shape: &[usize]) -> OpResult<(usize, usize)> {
     }
 }
 
-/// Returns the term's one number, weight included.
-pub(crate) fn evaluate(term: &LossTerm, value: Float) -> OpResult<Float> {
+/// Returns the term's one number, weight included; on the host by its threads.
+pub(crate) fn evaluate(
+    term: &LossTerm,
+    value: Float,
+    host_threads: Option<usize>,
+) -> OpResult<Float> {
     let shape = value.shape();
     if value.len() == 0 {
         return invalid(format!("a value of shape {shape:?} has no elements"));
     }
     let loss = match &term.kind {
-        LossKind::MeanSquaredError { target } => {
-            // Flat, because the engine's gradients know no rank zero.
-            let count = value.len();
-            let target = target_of(target, &shape)?.reshape(&[count]);
-            let difference = value.reshape(&[count]).sub(target);
-            difference
-                .clone()
-                .mul(difference)
-                .sum_all()
-                .mul_scalar(1.0 / count as f32)
-        }
+        LossKind::MeanSquaredError { target } => match host_threads {
+            Some(threads) => {
+                elements_of(target, &shape)?;
+                let target = target.clone();
+                run_unary(value, Arc::new(DistanceKernel { target, threads }))
+            }
+            None => {
+                // Flat, because the engine's gradients know no rank zero.
+                let count = value.len();
+                let target = target_of(target, &shape)?.reshape(&[count]);
+                let difference = value.reshape(&[count]).sub(target);
+                let squares = difference.clone().mul(difference);
+                squares.sum_all().mul_scalar(1.0 / count as f32)
+            }
+        },
         LossKind::BinaryCrossEntropy { target } => {
             let count = value.len();
             let target = target_of(target, &shape)?.reshape(&[count]);

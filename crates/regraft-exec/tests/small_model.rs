@@ -145,7 +145,7 @@ fn gradients_of_every_loss_are_central_differences() {
     let target = HostTensor::f32(vec![3, CLASSES], numbers(9, 3 * CLASSES, 2.0));
     let kinds = [
         LossKind::MeanSquaredError {
-            target: target.clone(),
+            target: target.clone().into(),
         },
         LossKind::BinaryCrossEntropy {
             target: HostTensor::f32(

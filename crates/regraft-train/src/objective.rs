@@ -1,5 +1,6 @@
 //! What training minimises.
 
+use regraft_exec::kernels::mean_square;
 use regraft_exec::{HostData, HostTensor, LossKind, LossTerm};
 use regraft_graph::op::UnaryOp;
 use regraft_graph::{Graph, Op, ValueId};
@@ -120,8 +121,7 @@ impl Objective {
         let share = self.features / features.len().max(1) as f32;
         features.into_iter().filter_map(move |(value, target)| {
             let all = target.as_f32().unwrap_or_default();
-            let squares: f64 = all.iter().map(|x| f64::from(*x) * f64::from(*x)).sum();
-            let mean = squares / all.len().max(1) as f64;
+            let mean = mean_square(all);
             // A teacher that is silent there says nothing.
             (mean > 0.0).then(|| LossTerm {
                 weight: share / mean as f32,
@@ -151,7 +151,7 @@ impl Objective {
                 }
             }
             (LabelLoss::SquaredError, _) => LossKind::MeanSquaredError {
-                target: wanted.scores(smoothing),
+                target: wanted.scores(smoothing).into(),
             },
             (LabelLoss::Binary, _) => LossKind::BinaryCrossEntropy {
                 target: wanted.scores(smoothing),
@@ -163,9 +163,9 @@ impl Objective {
     fn of_teacher(&self, wanted: &Wanted<'_>, mut answers: HostTensor) -> LossKind {
         let has_classes = matches!(wanted.truth, Truth::Classes(_));
         match self.loss {
-            LabelLoss::SquaredError if !has_classes => {
-                LossKind::MeanSquaredError { target: answers }
-            }
+            LabelLoss::SquaredError if !has_classes => LossKind::MeanSquaredError {
+                target: answers.into(),
+            },
             LabelLoss::Binary => {
                 change(&mut answers, |x| 1.0 / (1.0 + (-x).exp()));
                 LossKind::BinaryCrossEntropy { target: answers }

@@ -18,6 +18,7 @@ mod conv;
 mod conv_weight;
 mod correlate;
 mod depthwise;
+mod distance;
 mod error;
 mod im2col;
 mod matmul;
@@ -36,6 +37,7 @@ pub use batch_statistics::{
     BatchAffine, BatchMoments, batch_statistics_backward, batch_statistics_forward,
 };
 pub use conv::{conv_backward_bias, conv_backward_input, conv_backward_weight, conv_forward};
+pub use distance::{mean_square, mean_squared_difference, scaled_difference};
 pub use error::KernelError;
 pub use im2col::{RowChoice, im2col_rows};
 pub use norm::{

@@ -158,18 +158,20 @@ impl Teacher {
         }
         let theirs = self.features.iter().map(|f| f.theirs);
         let wanted: Vec<ValueId> = theirs.chain(self.answers.then_some(self.scores)).collect();
-        let found = self.executor.run_captured(&self.fed(feeds), &wanted)?;
+        let mut found = self.executor.run_captured(&self.fed(feeds), &wanted)?;
+        let answers = found.get(&self.scores).filter(|_| self.answers).cloned();
+        // Taken, not copied: features of a batch are as large as what the pass computes.
         let feature = |f: &Feature| {
-            let all = found.get(&f.theirs)?;
+            let all = found.remove(&f.theirs)?;
             let kept = match &f.kept {
                 Some((axis, channels)) => all.select(*axis, channels)?,
-                None => all.clone(),
+                None => all,
             };
             Some((f.own, kept))
         };
         Ok(Lesson {
             features: self.features.iter().filter_map(feature).collect(),
-            answers: found.get(&self.scores).filter(|_| self.answers).cloned(),
+            answers,
         })
     }
 

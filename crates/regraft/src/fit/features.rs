@@ -36,11 +36,7 @@ pub(super) fn features(
         kept: &kept,
     };
     if !recipe.features.is_empty() {
-        return recipe
-            .features
-            .iter()
-            .map(|name| pairs.named(name))
-            .collect();
+        return pairs.all_named(&recipe.features);
     }
     let found = pairs.last_of_each_size();
     if found.is_empty() {
@@ -63,22 +59,56 @@ struct Pairs<'a> {
 }
 
 impl Pairs<'_> {
-    fn named(&self, name: &str) -> Result<Feature, Error> {
-        let pair = self.graph.find_value(name).and_then(|own| self.pair(own));
-        pair.ok_or_else(|| {
-            let some: Vec<String> = self
-                .last_of_each_size()
-                .iter()
-                .map(|f| format!("`{}`", self.graph.value(f.own).name))
-                .collect();
-            let error = Error::usage(format!(
-                "`{name}` is no value that the network and its teacher have in common"
-            ));
-            if some.is_empty() {
-                error
-            } else {
-                error.with_hint(format!("there are, for example, {}", some.join(", ")))
+    /// Returns the values of these names; a pattern stands for all activations and sums that it fits.
+    fn all_named(&self, names: &[String]) -> Result<Vec<Feature>, Error> {
+        let mut found: Vec<Feature> = Vec::new();
+        for name in names {
+            let one = self.graph.find_value(name).and_then(|own| self.pair(own));
+            let fitting = match one {
+                Some(feature) => vec![feature],
+                None => self.fitting(name),
+            };
+            if fitting.is_empty() {
+                return Err(self.nothing_named(name));
             }
+            for feature in fitting {
+                if !found.iter().any(|f| f.own == feature.own) {
+                    found.push(feature);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn fitting(&self, pattern: &str) -> Vec<Feature> {
+        self.inside()
+            .filter(|own| name_matches(pattern, &self.graph.value(*own).name))
+            .filter_map(|own| self.pair(own))
+            .collect()
+    }
+
+    fn nothing_named(&self, name: &str) -> Error {
+        let some: Vec<String> = self
+            .last_of_each_size()
+            .iter()
+            .map(|f| format!("`{}`", self.graph.value(f.own).name))
+            .collect();
+        let error = Error::usage(format!(
+            "`{name}` is no value that the network and its teacher have in common"
+        ));
+        if some.is_empty() {
+            error
+        } else {
+            error.with_hint(format!("there are, for example, {}", some.join(", ")))
+        }
+    }
+
+    /// Returns the activations and sums inside of the network, in its order.
+    fn inside(&self) -> impl Iterator<Item = ValueId> {
+        let output = self.graph.outputs().first().copied();
+        self.graph.nodes().filter_map(move |(_, node)| {
+            let own = node.output(0).filter(|v| Some(*v) != output);
+            own.filter(|_| is_feature(self.graph, node))
         })
     }
 
@@ -86,12 +116,7 @@ impl Pairs<'_> {
     /// network passes on what it found to the next stage.
     fn last_of_each_size(&self) -> Vec<Feature> {
         let mut by_size: BTreeMap<Vec<Option<usize>>, (usize, Feature)> = BTreeMap::new();
-        let output = self.graph.outputs().first().copied();
-        for (at, (_, node)) in self.graph.nodes().enumerate() {
-            let own = node.output(0).filter(|v| Some(*v) != output);
-            let Some(own) = own.filter(|_| is_feature(self.graph, node)) else {
-                continue;
-            };
+        for (at, own) in self.inside().enumerate() {
             let Some(feature) = self.pair(own) else {
                 continue;
             };

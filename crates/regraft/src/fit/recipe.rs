@@ -90,7 +90,7 @@ pub struct FitRecipe {
     /// Factor of how far values inside of the network are from the teacher's, relative to them.
     #[serde(skip_serializing_if = "is_zero")]
     pub feature_weight: f32,
-    /// Those values by name; left out: the last activation or sum of each size.
+    /// Those values by name, or activations and sums by patterns of names; left out: the last of each size.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<String>,
     /// Weights that stay as they are: names of theirs or of nodes that read them, `*` for any text.

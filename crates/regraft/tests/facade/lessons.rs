@@ -424,8 +424,10 @@ fn a_teacher_is_followed_inside_too() {
         followed < 0.5 * plain && followed < 0.3,
         "{followed} against {plain}"
     );
-    let named = distance(&trained(1.0, &[last]), &teacher_graph, last);
-    assert!(named < 0.5 * plain, "{named} against {plain}");
+    for names in [&[last][..], &["tanh*"], &["tanh*", last]] {
+        let named = distance(&trained(1.0, names), &teacher_graph, last);
+        assert!(named < 0.5 * plain, "{names:?}: {named} against {plain}");
+    }
 
     let missing = FitRecipe {
         feature_weight: 1.0,
