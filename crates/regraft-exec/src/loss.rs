@@ -129,6 +129,30 @@ fn rows_of(shape: &[usize]) -> OpResult<(usize, usize)> {
     }
 }
 
+/// Returns the mean of the squared differences; by the engine's own operations where there are no threads of
+/// the host.
+fn distance(
+    target: &Arc<HostTensor>,
+    value: Float,
+    host_threads: Option<usize>,
+) -> OpResult<Float> {
+    let shape = value.shape();
+    if let Some(threads) = host_threads {
+        elements_of(target, &shape)?;
+        let target = target.clone();
+        return Ok(run_unary(
+            value,
+            Arc::new(DistanceKernel { target, threads }),
+        ));
+    }
+    // Flat, because the engine's gradients know no rank zero.
+    let count = value.len();
+    let target = target_of(target, &shape)?.reshape(&[count]);
+    let difference = value.reshape(&[count]).sub(target);
+    let squares = difference.clone().mul(difference);
+    Ok(squares.sum_all().mul_scalar(1.0 / count as f32))
+}
+
 /// Returns the term's one number, weight included; on the host by its threads.
 pub(crate) fn evaluate(
     term: &LossTerm,
@@ -140,21 +164,7 @@ pub(crate) fn evaluate(
         return invalid(format!("a value of shape {shape:?} has no elements"));
     }
     let loss = match &term.kind {
-        LossKind::MeanSquaredError { target } => match host_threads {
-            Some(threads) => {
-                elements_of(target, &shape)?;
-                let target = target.clone();
-                run_unary(value, Arc::new(DistanceKernel { target, threads }))
-            }
-            None => {
-                // Flat, because the engine's gradients know no rank zero.
-                let count = value.len();
-                let target = target_of(target, &shape)?.reshape(&[count]);
-                let difference = value.reshape(&[count]).sub(target);
-                let squares = difference.clone().mul(difference);
-                squares.sum_all().mul_scalar(1.0 / count as f32)
-            }
-        },
+        LossKind::MeanSquaredError { target } => distance(target, value, host_threads)?,
         LossKind::BinaryCrossEntropy { target } => {
             let count = value.len();
             let target = target_of(target, &shape)?.reshape(&[count]);

@@ -144,7 +144,7 @@ pub fn node_macs(graph: &Graph, facts: &Facts, id: NodeId) -> u64 {
         | Op::AlignedBinary { .. }
         | Op::Signal(_)
         | Op::Quantize(_)
-        | Op::DropoutMask
+        | Op::Dropout { .. }
         | Op::Loop { .. }
         | Op::Scan(_)
         | Op::Opaque { .. } => None,

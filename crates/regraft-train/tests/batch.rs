@@ -3,7 +3,6 @@
 
 use regraft_data::{Augment, Dataset, Preprocess, argmax_rows};
 use regraft_exec::{ExecOptions, Executor, HostTensor};
-use regraft_graph::op::UnaryOp;
 use regraft_graph::{Graph, Op, Tensor, ValueId};
 use regraft_onnx::Limits;
 use regraft_train::{
@@ -265,17 +264,22 @@ fn what_is_written_is_what_was_judged() {
 }
 
 /// Returns the network with a `Dropout` node of a ratio before its last layer.
-fn with_dropout(ratio: f32) -> Graph {
+fn with_dropout(ratio: f32, is_attribute: bool) -> Graph {
     let graph = graph();
     let from = graph.find_value("r3").expect("a value");
     let last = graph.nodes().find(|(_, n)| n.input(0) == Some(from));
     let last = last.expect("a reader").0;
     let mut edit = graph.edit();
-    let ratio = Tensor::from_f32(Vec::new(), vec![ratio]).expect("a number");
+    let share = ratio;
+    let ratio = Tensor::from_f32(Vec::new(), vec![share]).expect("a number");
     let ratio = edit.add_initializer("ratio", ratio);
     let out = edit.add_value("kept");
-    let inputs: Vec<Option<ValueId>> = vec![Some(from), Some(ratio)];
-    edit.add_op(Op::Unary(UnaryOp::Dropout), inputs, vec![Some(out)]);
+    let (op, inputs): (_, Vec<Option<ValueId>>) = if is_attribute {
+        (Op::Dropout { ratio: Some(share) }, vec![Some(from)])
+    } else {
+        (Op::Dropout { ratio: None }, vec![Some(from), Some(ratio)])
+    };
+    edit.add_op(op, inputs, vec![Some(out)]);
     edit.set_input(last, 0, Some(out));
     edit.finish().expect("a graph")
 }
@@ -301,10 +305,12 @@ fn dropout_nodes_are_active_while_training_and_stay_in_the_file() {
         fitted.records.iter().map(|r| r.loss).collect()
     };
     let plain = losses(&graph(), 0.0);
-    assert_eq!(losses(&with_dropout(0.0), 0.0), plain);
-    let own = losses(&with_dropout(0.5), 0.0);
-    assert_ne!(own, plain);
-    assert_eq!(losses(&with_dropout(0.5), 0.0), own);
+    let own = |ratio, is_attribute| losses(&with_dropout(ratio, is_attribute), 0.0);
+    assert_eq!(own(0.0, false), plain);
+    let dropped = own(0.3, false);
+    assert_ne!(dropped, plain);
+    assert_ne!(own(0.5, false), dropped);
+    assert_eq!(own(0.3, true), dropped);
     assert_ne!(losses(&graph(), 0.5), plain);
 }
 

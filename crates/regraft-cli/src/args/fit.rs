@@ -92,7 +92,7 @@ pub(crate) struct FitArgs {
     /// How those that stay are shared between layers [default: global]
     #[arg(long, value_name = "HOW", help_heading = "Pruning while training")]
     pub(crate) allocation: Option<SoftAllocation>,
-    /// How the share that has gone grows [default: cubic]
+    /// How the share that has gone grows [default: exponential for asfp, cubic for the others]
     #[arg(long, value_name = "HOW", help_heading = "Pruning while training")]
     pub(crate) pace: Option<Pace>,
     /// Seed of every random choice [default: 0]
@@ -138,6 +138,8 @@ pub(crate) enum Pace {
     Cubic,
     /// Slower and slower where little is left
     Logarithmic,
+    /// Most of it early (He et al. 2020)
+    Exponential,
     /// Faster while the held-out score holds, back where it does not
     Adaptive,
 }
@@ -254,7 +256,7 @@ impl FitArgs {
         }
         over(&mut r.teacher, self.teacher.clone().map(Some));
         over(&mut r.feature_weight, self.feature_weight);
-        over(&mut r.pace, self.pace.map(Into::into));
+        r.pace = self.pace.map(Into::into).or(r.pace);
         over(&mut r.teacher_share, self.teacher_share);
         over(&mut r.augment, self.augment.map(Into::into));
         over(&mut r.sparsity, self.sparsity.map(Some));
@@ -286,6 +288,7 @@ impl From<Pace> for PaceName {
         match name {
             Pace::Cubic => Self::Cubic,
             Pace::Logarithmic => Self::Logarithmic,
+            Pace::Exponential => Self::Exponential,
             Pace::Adaptive => Self::Adaptive,
         }
     }

@@ -57,7 +57,7 @@ fn unary_float(op: UnaryOp, x: Float) -> OpResult<Float> {
             x.mul(gate)
         }
         UnaryOp::Not | UnaryOp::BitwiseNot => return invalid("floats have no negation of bits"),
-        UnaryOp::Identity | UnaryOp::Dropout => x,
+        UnaryOp::Identity => x,
     })
 }
 
@@ -74,9 +74,7 @@ fn unary_int(op: UnaryOp, a: &Array<i64>) -> OpResult<Value> {
         UnaryOp::Neg => map(i64::wrapping_neg),
         UnaryOp::Sign => map(i64::signum),
         UnaryOp::BitwiseNot => map(|x| !x),
-        UnaryOp::Identity | UnaryOp::Dropout | UnaryOp::Floor | UnaryOp::Ceil | UnaryOp::Round => {
-            map(|x| x)
-        }
+        UnaryOp::Identity | UnaryOp::Floor | UnaryOp::Ceil | UnaryOp::Round => map(|x| x),
         UnaryOp::Sigmoid
         | UnaryOp::Tanh
         | UnaryOp::Exp
@@ -113,7 +111,7 @@ pub(super) fn unary(op: UnaryOp, inputs: &mut Inputs, context: &Context) -> OpRe
             a.shape.clone(),
             a.data.iter().map(|x| !x).collect(),
         ))),
-        same @ Value::Bool(_) if matches!(op, UnaryOp::Identity | UnaryOp::Dropout) => Ok(same),
+        same @ Value::Bool(_) if op == UnaryOp::Identity => Ok(same),
         Value::Bool(_) => invalid(format!("{} of truth values", op.name())),
     }
 }
@@ -398,11 +396,11 @@ pub(super) fn float_test(test: FloatTest, inputs: &mut Inputs) -> OpResult<Value
 }
 
 /// Returns the input and a mask of all true; a training mode that drops something is refused.
-pub(super) fn dropout_mask(inputs: &mut Inputs) -> OpResult<Vec<Value>> {
+pub(super) fn dropout(attribute: Option<f32>, inputs: &mut Inputs) -> OpResult<Vec<Value>> {
     let x = inputs.value(0)?;
     let ratio = match inputs.optional_float(1)? {
         Some(ratio) => numbers(ratio)?.first().copied().unwrap_or(0.5),
-        None => 0.5,
+        None => attribute.unwrap_or(0.5),
     };
     if let Some(Value::Bool(mode)) = inputs.optional(2)
         && mode.data.contains(&true)

@@ -221,7 +221,7 @@ pub(crate) fn run(op: &Op, mut inputs: Inputs, context: &Context) -> OpResult<Ve
         Op::RotaryEmbedding(op) => float(attention::rotary(op, i)),
         Op::Fused(op) => fused::run(op, i, context),
         Op::LabelLoss(op) => label_loss::label_loss(op, i),
-        Op::DropoutMask => elementwise::dropout_mask(i),
+        Op::Dropout { ratio } => elementwise::dropout(*ratio, i),
         Op::Recurrent(recurrent) => recurrent::run(recurrent, i, context),
         Op::If { .. } | Op::Loop { .. } | Op::Scan(_) => {
             unsupported("it runs a graph, which an op cannot")

@@ -26,7 +26,9 @@ pub struct FoldReport {
 /// # Errors
 /// As [`infer`]: a graph whose shapes contradict each other.
 pub fn fold(graph: &Graph, options: &InferOptions) -> Result<(Graph, FoldReport), GraphError> {
-    fold_around(graph, options, &[UnaryOp::Identity, UnaryOp::Dropout])
+    fold_around(graph, options, |op| {
+        is_identity(op) || matches!(op, Op::Dropout { .. })
+    })
 }
 
 /// Returns what [`fold`] returns, with its `Dropout` nodes still there: training makes them active.
@@ -37,14 +39,18 @@ pub fn fold_keeping_dropout(
     graph: &Graph,
     options: &InferOptions,
 ) -> Result<(Graph, FoldReport), GraphError> {
-    fold_around(graph, options, &[UnaryOp::Identity])
+    fold_around(graph, options, is_identity)
 }
 
-/// Takes out what is constant, and nodes of `passing`, which pass their input on.
+fn is_identity(op: &Op) -> bool {
+    matches!(op, Op::Unary(UnaryOp::Identity))
+}
+
+/// Takes out what is constant, and nodes that are `passing` their input on.
 fn fold_around(
     graph: &Graph,
     options: &InferOptions,
-    passing: &[UnaryOp],
+    passing: fn(&Op) -> bool,
 ) -> Result<(Graph, FoldReport), GraphError> {
     let facts = infer(graph, options)?;
     let mut edit = graph.edit();
@@ -79,10 +85,10 @@ fn fold_around(
 fn bypass(
     graph: &Graph,
     id: NodeId,
-    passing: &[UnaryOp],
+    passing: fn(&Op) -> bool,
 ) -> Option<(crate::ValueId, crate::ValueId)> {
     let node = graph.node(id);
-    if !matches!(&node.op, Op::Unary(op) if passing.contains(op)) {
+    if !passing(&node.op) {
         return None;
     }
     let (input, output) = (node.input(0)?, node.output(0)?);
@@ -90,8 +96,9 @@ fn bypass(
         .consumers(output)
         .iter()
         .any(|c| graph.node(*c).captures.contains(&output));
-    let mask_used = node.output(1).is_some();
-    let free = !captured && !mask_used && !graph.outputs().contains(&output);
+    // A mode, input 2 of a `Dropout`, may be that of training.
+    let does_more = node.output(1).is_some() || node.input(2).is_some();
+    let free = !captured && !does_more && !graph.outputs().contains(&output);
     free.then_some((output, input))
 }
 

@@ -418,7 +418,7 @@ fn infer_node(cx: &Context<'_>) -> Result<Types, GraphError> {
         Op::Attention(op) => attention::attention(cx, op, [4, 5])?,
         Op::Fused(op) => fused::fused(cx, op)?,
         Op::LabelLoss(op) => attention::label_loss(cx, op),
-        Op::DropoutMask => {
+        Op::Dropout { .. } => {
             let mask = typed(Some(DType::Bool), cx.shape(0).map(<[Dim]>::to_vec));
             vec![same(), mask]
         }

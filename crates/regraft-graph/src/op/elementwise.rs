@@ -67,8 +67,6 @@ pub enum UnaryOp {
     Not,
     /// X itself.
     Identity,
-    /// X itself: inference mode, output 0 only.
-    Dropout,
 }
 
 impl UnaryOp {
@@ -106,7 +104,6 @@ impl UnaryOp {
         Self::Mish,
         Self::Not,
         Self::Identity,
-        Self::Dropout,
     ];
 
     /// Returns the operator's ONNX name.
@@ -144,7 +141,6 @@ impl UnaryOp {
             Self::Mish => "Mish",
             Self::Not => "Not",
             Self::Identity => "Identity",
-            Self::Dropout => "Dropout",
         }
     }
 }

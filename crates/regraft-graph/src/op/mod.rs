@@ -258,8 +258,12 @@ pub enum Op {
     Quantize(QuantizeOp),
     /// A loss at labels.
     LabelLoss(LabelLoss),
-    /// `Dropout` outside of training with its mask as output 1; inputs X, optional ratio and mode.
-    DropoutMask,
+    /// `Dropout` outside of training: X itself, and a mask of ones as output 1; inputs X, optional ratio
+    /// and mode.
+    Dropout {
+        /// Share that training drops, where an attribute says it (before operator set 12).
+        ratio: Option<f32>,
+    },
     /// LSTM, GRU or plain RNN.
     Recurrent(Recurrent),
     /// One of two graphs, by a condition.
@@ -358,7 +362,7 @@ impl Op {
             Self::RotaryEmbedding(_) => "RotaryEmbedding",
             Self::Fused(f) => f.name(),
             Self::LabelLoss(l) => l.name(),
-            Self::DropoutMask => "Dropout",
+            Self::Dropout { .. } => "Dropout",
             Self::Recurrent(r) => r.name(),
             Self::If { .. } => "If",
             Self::Loop { .. } => "Loop",

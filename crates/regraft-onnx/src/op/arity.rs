@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 
 use regraft_graph::Op;
 use regraft_graph::op::{
-    FusedOp, ImageOp, IndexOp, Normalization, QuantizeOp, RecurrentKind, SignalOp, UnaryOp,
+    FusedOp, ImageOp, IndexOp, Normalization, QuantizeOp, RecurrentKind, SignalOp,
 };
 
 use crate::OnnxError;
@@ -39,7 +39,6 @@ pub(super) fn check(node: &NodeReader, op: &Op) -> Result<(), OnnxError> {
 fn inputs(op: &Op) -> RangeInclusive<usize> {
     match op {
         Op::Constant { .. } => 0..=0,
-        Op::Unary(UnaryOp::Dropout) => 1..=3,
         Op::Pool(_)
         | Op::GlobalPool(_)
         | Op::Activation(_)
@@ -87,7 +86,7 @@ fn inputs(op: &Op) -> RangeInclusive<usize> {
         Op::Quantize(QuantizeOp::MatMulInteger) => 2..=4,
         Op::Quantize(QuantizeOp::QLinearMatMul) => 8..=8,
         Op::FloatTest(_) | Op::Determinant => 1..=1,
-        Op::DropoutMask => 1..=3,
+        Op::Dropout { .. } => 1..=3,
         Op::LabelLoss(_) => 2..=3,
         Op::RotaryEmbedding(_) => 3..=4,
         Op::Attention(_) => 3..=7,

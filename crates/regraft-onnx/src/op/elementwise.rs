@@ -1,6 +1,6 @@
 //! Elementwise ops.
 
-use regraft_graph::op::{Activation, BinaryOp, FloatTest, UnaryOp};
+use regraft_graph::op::{Activation, BinaryOp, FloatTest};
 use regraft_graph::{DType, Op};
 
 use crate::attributes::{Content, NodeReader, Refusal, Setting};
@@ -12,18 +12,17 @@ const CLIP_INPUTS: i64 = 11;
 const SELU_ALPHA: f32 = 1.673_263_2;
 const SELU_GAMMA: f32 = 1.050_701;
 
-pub(super) fn parse_unary(node: &mut NodeReader, op: UnaryOp) -> Result<Op, Refusal> {
-    if op == UnaryOp::Dropout {
-        node.float("ratio")?;
-        node.int("seed")?;
-        if node.opset < 7 && !node.flag("is_test", false)? {
-            return Err(Refusal::Opaque("it is in training mode".to_owned()));
-        }
-        if node.has_output(1) || node.has_input(2) {
-            return Ok(Op::DropoutMask);
-        }
+pub(super) fn parse_dropout(node: &mut NodeReader) -> Result<Op, Refusal> {
+    let ratio = node.float("ratio")?;
+    node.int("seed")?;
+    if node.opset < 7 && !node.flag("is_test", false)? {
+        return Err(Refusal::Opaque("it is in training mode".to_owned()));
     }
-    Ok(Op::Unary(op))
+    Ok(Op::Dropout { ratio })
+}
+
+pub(super) fn emit_dropout(ratio: Option<f32>) -> Vec<Setting> {
+    vec![Setting::optional("ratio", ratio.map(Content::Float))]
 }
 
 const DIRECTIONS: [(&str, BinaryOp); 2] = [

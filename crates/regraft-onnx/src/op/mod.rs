@@ -77,6 +77,7 @@ fn typed(node: &mut NodeReader) -> Result<Op, Refusal> {
         "MaxPool" | "AveragePool" | "LpPool" => pool::parse(node),
         "GlobalAveragePool" | "GlobalMaxPool" | "GlobalLpPool" => pool::parse_global(node),
         "Clip" => elementwise::parse_clip(node),
+        "Dropout" => elementwise::parse_dropout(node),
         "Cast" => elementwise::parse_cast(node),
         "Where" => Ok(Op::Where),
         // Before operator set 7 the slope is per channel, not broadcast.
@@ -124,7 +125,7 @@ fn typed(node: &mut NodeReader) -> Result<Op, Refusal> {
 fn by_family(node: &mut NodeReader) -> Result<Op, Refusal> {
     let op_type = node.node.op_type();
     if let Some(op) = UnaryOp::ALL.iter().find(|u| u.name() == op_type) {
-        return elementwise::parse_unary(node, *op);
+        return Ok(Op::Unary(*op));
     }
     let binary = BinaryOp::ALL.iter().find(|b| b.name() == op_type);
     if let Some(op) = binary.filter(|_| op_type != "BitShift") {
@@ -211,6 +212,7 @@ pub(crate) fn emit(op: &Op) -> Vec<Setting> {
         Op::Constant { value } => shape::emit_constant(value),
         Op::Recurrent(recurrent) => recurrent::emit(recurrent),
         Op::FloatTest(test) => elementwise::emit_test(*test),
+        Op::Dropout { ratio } => elementwise::emit_dropout(*ratio),
         Op::Binary(op) => elementwise::emit_binary(*op),
         Op::AlignedBinary { axis, .. } => elementwise::emit_aligned(*axis),
         Op::Signal(op) => signal::emit(*op),
@@ -230,7 +232,6 @@ pub(crate) fn emit(op: &Op) -> Vec<Setting> {
         | Op::CastLike
         | Op::ChannelPRelu
         | Op::Determinant
-        | Op::DropoutMask
         | Op::If { .. }
         | Op::Loop { .. }
         | Op::Scan(_)

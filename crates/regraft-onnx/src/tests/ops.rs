@@ -288,8 +288,8 @@ fn elementwise_normalisation_and_recurrence() {
         7,
         "Dropout",
         1,
-        vec![float("ratio", 0.5)],
-        Op::Unary(UnaryOp::Dropout),
+        vec![float("ratio", 0.3)],
+        Op::Dropout { ratio: Some(0.3) },
     );
     check(7, "Add", 2, vec![], Op::Binary(BinaryOp::Add));
     check(8, "Max", 2, vec![], Op::Variadic(VariadicOp::Max));

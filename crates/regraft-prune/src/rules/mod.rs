@@ -203,7 +203,7 @@ fn of_op(site: &Site<'_>, port: Port, axis: usize) -> Verdict {
         Op::CastLike if port == Port::In(1) => Ok(Vec::new()),
         Op::CastLike | Op::FloatTest(_) => elementwise::unary(site, port, axis),
         Op::ChannelPRelu => norm::per_channel(site, 2, port, axis, true),
-        Op::DropoutMask => elementwise::dropout(site, port, axis),
+        Op::Dropout { .. } => elementwise::dropout(site, port, axis),
         Op::Normalization(n) => norm::other(site, n, port, axis),
         Op::Index(op) => addressing::index(site, op, port, axis),
         Op::Image(op) => image::image(site, op, port, axis),

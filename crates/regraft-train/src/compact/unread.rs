@@ -186,7 +186,7 @@ fn keeps_channels(op: &Op) -> bool {
             | Op::Clip { .. }
             | Op::PRelu
             | Op::ChannelPRelu
-            | Op::DropoutMask
+            | Op::Dropout { .. }
             | Op::BatchNormalization { .. }
             | Op::Pool(_)
             | Op::GlobalPool(_)

@@ -125,18 +125,18 @@ impl Dropouts {
     }
 }
 
-/// Returns the ratio of a `Dropout` node whose mask nobody reads.
+/// Returns the ratio of a `Dropout` node whose mask nobody reads: its input, or its attribute in files of
+/// before operator set 12.
 fn ratio_of(graph: &Graph, node: &Node) -> Option<f32> {
-    if !is_dropout(&node.op) || node.output(1).is_some() {
+    let Op::Dropout { ratio } = node.op else {
+        return None;
+    };
+    if node.output(1).is_some() {
         return None;
     }
     let given = node.input(1).and_then(|v| graph.tensor(v));
     let given = given.and_then(|t| t.as_f32()).and_then(<[f32]>::first);
-    Some(given.copied().unwrap_or(DEFAULT_RATIO))
-}
-
-fn is_dropout(op: &Op) -> bool {
-    matches!(op, Op::Unary(UnaryOp::Dropout) | Op::DropoutMask)
+    Some(given.copied().or(ratio).unwrap_or(DEFAULT_RATIO))
 }
 
 /// Returns what a linear layer with constant weights reads, where it comes from an activation.

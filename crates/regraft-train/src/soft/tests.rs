@@ -269,7 +269,7 @@ fn rounds_go_back_to_early_weights() {
 
 #[test]
 fn paces_end_at_the_share() {
-    for pace in [Pace::Cubic, Pace::Logarithmic] {
+    for pace in [Pace::Cubic, Pace::Logarithmic, Pace::Exponential] {
         assert!(pace.at(0.0, 0.99).abs() < 1e-12);
         assert!((pace.at(1.0, 0.99) - 0.99).abs() < 1e-12);
         let shares: Vec<f64> = (0..=10)
@@ -279,6 +279,8 @@ fn paces_end_at_the_share() {
     }
     // Three quarters of the way in the logarithm at half the time.
     assert!((1.0 - Pace::Logarithmic.at(0.5, 0.9999) - 1e-3).abs() < 1e-9);
+    // Three quarters after an eighth of the time.
+    assert!((Pace::Exponential.at(0.125, 0.4) - 0.3).abs() < 1e-9);
 }
 
 #[test]

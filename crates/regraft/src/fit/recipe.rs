@@ -142,8 +142,10 @@ pub struct FitRecipe {
     pub end: f64,
     /// Steps between two changes.
     pub every: usize,
-    /// How the share grows from `begin` to `end`.
-    pub pace: PaceName,
+    /// How the share grows from `begin` to `end`; left out: as in the method's paper, `exponential` for
+    /// `asfp` and `cubic` for the others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pace: Option<PaceName>,
     /// What of the held-out score may be lost, of `pace = "adaptive"`.
     pub tolerance: f64,
     /// What decides which connections go.
@@ -232,7 +234,7 @@ impl Default for FitRecipe {
             begin: soft.begin,
             end: soft.end,
             every: soft.every,
-            pace: PaceName::default(),
+            pace: None,
             tolerance: 0.002,
             saliency: SaliencyName::default(),
             margin: 0.1,
@@ -402,8 +404,9 @@ impl FitRecipe {
             begin: self.begin,
             end: self.end,
             every: self.every,
-            pace: match self.pace {
+            pace: match self.pace.unwrap_or(self.method.pace()) {
                 PaceName::Cubic => Pace::Cubic,
+                PaceName::Exponential => Pace::Exponential,
                 PaceName::Logarithmic => Pace::Logarithmic,
                 PaceName::Adaptive => Pace::Adaptive {
                     tolerance: self.tolerance,

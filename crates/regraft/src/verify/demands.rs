@@ -59,7 +59,7 @@ fn passed_on(
     let node = graph.node(id);
     let out = node.output(0)?;
     match &node.op {
-        Op::Unary(_) | Op::Cast { .. } | Op::BatchNormalization { .. }
+        Op::Unary(_) | Op::Dropout { .. } | Op::Cast { .. } | Op::BatchNormalization { .. }
             if node.input(0) == Some(value) =>
         {
             Some((out, axes.to_vec()))

@@ -225,7 +225,7 @@ fn an_adaptive_pace_stops_where_accuracy_falls() {
     let folder = tempfile::tempdir().unwrap();
     let recipe = FitRecipe {
         sparsity: Some(0.999),
-        pace: PaceName::Adaptive,
+        pace: Some(PaceName::Adaptive),
         tolerance: 0.1,
         every: 4,
         ..recipe(folder.path(), &network(None))

@@ -127,7 +127,7 @@ impl Rewrite<'_> {
             | Op::AlignedBinary { .. }
             | Op::Signal(_)
             | Op::Quantize(_)
-            | Op::DropoutMask
+            | Op::Dropout { .. }
             | Op::If { .. }
             | Op::Loop { .. }
             | Op::Scan(_)
