@@ -256,7 +256,7 @@ impl FitArgs {
         }
         over(&mut r.teacher, self.teacher.clone().map(Some));
         over(&mut r.feature_weight, self.feature_weight);
-        r.pace = self.pace.map(Into::into).or(r.pace);
+        over(&mut r.pace, self.pace.map(|p| Some(p.into())));
         over(&mut r.teacher_share, self.teacher_share);
         over(&mut r.augment, self.augment.map(Into::into));
         over(&mut r.sparsity, self.sparsity.map(Some));
