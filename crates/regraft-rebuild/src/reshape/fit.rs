@@ -281,8 +281,8 @@ pub(super) fn held_out_error(
     };
     let reference = match goal.targets.get(output) {
         Some(given) => held(given).chunks,
-        None => crate::depth::outputs(goal.teacher, &inputs, config.exec)?,
+        None => crate::output::outputs(goal.teacher, &inputs, config.exec)?,
     };
-    let found = crate::depth::outputs(graph, &inputs, config.exec)?;
-    Ok(crate::depth::relative_error(&found, &reference))
+    let found = crate::output::outputs(graph, &inputs, config.exec)?;
+    Ok(crate::output::relative_error(&found, &reference))
 }

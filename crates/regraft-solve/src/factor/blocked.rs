@@ -102,14 +102,19 @@ pub(crate) struct BlockedFactor<T> {
 /// touched.
 pub(crate) fn lower_of<T: Real>(a: &[T], n: usize, threads: usize) -> Vec<T> {
     let mut lower = vec![T::ZERO; n * n];
-    over_bands(&mut lower, BAND * n, threads, &|band, out: &mut [T]| {
+    copy_lower(&mut lower, a, n, threads);
+    lower
+}
+
+/// Copies the lower triangle of a row-major matrix; what `lower` has above it stays.
+pub(crate) fn copy_lower<T: Real>(lower: &mut [T], a: &[T], n: usize, threads: usize) {
+    over_bands(lower, BAND * n, threads, &|band, out: &mut [T]| {
         let from = band * BAND;
         let rows = a[from * n..].chunks_exact(n);
         for (i, (out, row)) in out.chunks_exact_mut(n).zip(rows).enumerate() {
             out[..=from + i].copy_from_slice(&row[..=from + i]);
         }
     });
-    lower
 }
 
 /// Returns the factor of a symmetric row-major matrix (its lower triangle is read).

@@ -1,6 +1,9 @@
 //! The fixed shards of a batch, computed by any number of threads, summed in order.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::factor::blocked::over_bands;
 use crate::factor::{Strided, sum_rows_f32};
@@ -19,6 +22,13 @@ const BAND_VALUES: usize = 1 << 19;
 
 /// f32 values of scratch that the shards of one round may take.
 const ROUND_VALUES: usize = 1 << 21;
+
+/// Values of a product up to which a thread adds up whole runs of shards in its own cache.
+const RUN_VALUES: usize = 1 << 16;
+
+/// Runs that a batch is cut into if it has shards enough, and the longest run.
+const WANTED_RUNS: usize = 8;
+const MOST_SHARDS: usize = 8;
 
 /// Products smaller than this many multiplications are not worth a second thread.
 const MIN_PARALLEL_WORK: usize = 1 << 24;
@@ -57,6 +67,9 @@ where
     } else {
         threads.min(n_shards)
     };
+    if tile_len <= RUN_VALUES {
+        return add_runs(n_rows, threads, sums, kernel);
+    }
     let per_round = if threads == 1 {
         1
     } else {
@@ -88,6 +101,84 @@ where
         compute(active, threads, kernel);
         reduce(active, threads, &mut sums);
     }
+}
+
+/// The sums of one run of shards.
+struct RunSums {
+    product: Vec<f64>,
+    first: Vec<f64>,
+}
+
+/// Runs that are done, added to the sums as soon as all before them are.
+struct InOrder<'a> {
+    next: usize,
+    waiting: BTreeMap<usize, RunSums>,
+    sums: Sums<'a>,
+}
+
+impl InOrder<'_> {
+    fn add(&mut self, run: usize, found: RunSums) {
+        self.waiting.insert(run, found);
+        while let Some(found) = self.waiting.remove(&self.next) {
+            self.next += 1;
+            let pairs = self.sums.product.iter_mut().zip(&found.product);
+            pairs.for_each(|(s, v)| *s += v);
+            let pairs = self.sums.first.iter_mut().zip(&found.first);
+            pairs.for_each(|(s, v)| *s += v);
+        }
+    }
+}
+
+/// [`add_shards`] for small products: each run of shards is summed by one thread, so that little
+/// goes from one core to another. The runs follow from the number of rows alone.
+fn add_runs<K>(n_rows: usize, threads: usize, sums: Sums<'_>, kernel: &K)
+where
+    K: Fn(usize, usize, &mut [f32], &mut [f64]) + Sync,
+{
+    let (tile_len, first_len) = (sums.product.len(), sums.first.len());
+    let (width, lower_only) = (sums.width, sums.lower_only);
+    let run_rows = SHARD_ROWS * (n_rows.div_ceil(SHARD_ROWS) / WANTED_RUNS).clamp(1, MOST_SHARDS);
+    let next_run = AtomicUsize::new(0);
+    let done = Mutex::new(InOrder {
+        next: 0,
+        waiting: BTreeMap::new(),
+        sums,
+    });
+    let work = || {
+        let mut tile = vec![0.0; tile_len];
+        loop {
+            let run = next_run.fetch_add(1, Ordering::Relaxed);
+            let start = run.saturating_mul(run_rows);
+            if start >= n_rows {
+                return;
+            }
+            let mut found = RunSums {
+                product: vec![0.0; tile_len],
+                first: vec![0.0; first_len],
+            };
+            let end = n_rows.min(start + run_rows);
+            for from in (start..end).step_by(SHARD_ROWS) {
+                let len = SHARD_ROWS.min(end - from);
+                kernel(from, len, &mut tile, &mut found.first);
+                let rows = found.product.chunks_exact_mut(width.max(1));
+                for (row, (sums, tile)) in rows.zip(tile.chunks_exact(width.max(1))).enumerate() {
+                    let needed = if lower_only { row + 1 } else { width };
+                    let pairs = sums[..needed].iter_mut().zip(tile);
+                    pairs.for_each(|(s, t)| *s += f64::from(*t));
+                }
+            }
+            // Poisoned if another thread panicked: the scope passes that on.
+            let Ok(mut done) = done.lock() else { return };
+            done.add(run, found);
+        }
+    };
+    let helpers = threads.min(n_rows.div_ceil(run_rows)).max(1) - 1;
+    std::thread::scope(|scope| {
+        for _ in 0..helpers {
+            scope.spawn(work);
+        }
+        work();
+    });
 }
 
 /// Returns true for a product so large that [`add_bands`] should make it.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use regraft_graph::{Graph, ValueId};
 use regraft_prune::Plan;
-use regraft_rebuild::depth::output_error;
+use regraft_rebuild::output::output_error;
 use regraft_rebuild::rebuild::{
     Pair, RebuildConfig, Rebuilt, Sparsity, TuneConfig, rebuild as rebuild_graph,
 };

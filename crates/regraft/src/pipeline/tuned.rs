@@ -1,7 +1,7 @@
 //! Networks that were tuned or trained before: a closed form may lose what they have.
 
 use regraft_graph::Graph;
-use regraft_rebuild::depth::output_error;
+use regraft_rebuild::output::output_error;
 use regraft_rebuild::rebuild::{NoJournal, Pair, RebuildConfig, rebuild};
 
 use super::Log;

@@ -216,7 +216,7 @@ pub struct TimeBudget {
     pub ratio: f64,
     /// Single layers.
     pub table: Vec<LayerTime>,
-    /// Blocks that could go, in the order in which they would.
+    /// Blocks that could go.
     pub blocks: Vec<BlockRemoval>,
     /// Plans that were rebuilt in closed form and judged.
     pub trials: Vec<PlanTrial>,
@@ -232,13 +232,13 @@ pub struct LayerTime {
     pub ms: f64,
 }
 
-/// A block on its way out.
+/// A residual block that could go.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BlockRemoval {
     /// The sum at its end.
     pub block: String,
-    /// Relative squared error of the output without it and those before it, nothing mended.
+    /// Relative squared error of the output without it alone, all else rebuilt in closed form.
     pub error: f64,
 }
 

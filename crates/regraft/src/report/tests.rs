@@ -481,6 +481,28 @@ fn markdown_lists_at_most_twenty_rows_of_each_kind() {
     assert_eq!(classes.count(), 1);
 }
 
+#[test]
+fn plans_of_a_time_budget_are_shown_and_the_one_that_was_taken_is_marked() {
+    let mut report = fixture::resnet56();
+    assert!(!report.to_html().contains("Residual blocks gone"));
+    let trial = |(removed_blocks, error)| PlanTrial {
+        removed_blocks,
+        ratio: 0.6,
+        error,
+    };
+    report.time_budget = Some(TimeBudget {
+        trials: [(9, 0.08), (5, 0.05), (6, f64::NAN)].map(trial).to_vec(),
+        ..TimeBudget::default()
+    });
+    let html = report.to_html();
+    assert!(
+        html.contains("<tr><th>5, kept</th><td>0.600</td>"),
+        "{html}"
+    );
+    assert_eq!(html.matches(", kept</th>").count(), 1);
+    assert!(!html.contains("NaN"));
+}
+
 /// Writes the page to look at it: `REGRAFT_REPORT_OUT=report.html cargo test -p regraft page_to_look_at`,
 /// of another run with `REGRAFT_REPORT_IN=report.json`.
 #[test]

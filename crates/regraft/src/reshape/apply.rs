@@ -7,7 +7,7 @@ use regraft_exec::ExecOptions;
 use regraft_graph::cost::packed_size;
 use regraft_graph::{Graph, ValueId};
 use regraft_prune::Plan;
-use regraft_rebuild::depth::output_error;
+use regraft_rebuild::output::output_error;
 use regraft_rebuild::rebuild::KeptAxes;
 
 use super::edits::Done;

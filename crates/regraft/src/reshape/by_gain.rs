@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 
 use regraft_graph::Graph;
-use regraft_rebuild::depth::output_error;
+use regraft_rebuild::output::output_error;
 use regraft_rebuild::rebuild::{NoJournal, Pair, RebuildConfig, Sparsity, TuneConfig, rebuild};
 
 use super::apply::{Context, Topology};

@@ -22,7 +22,7 @@ use regraft_solve::sparsity::{
 };
 
 use super::{NoJournal, Pair, RebuildConfig, Rebuilt, rebuild};
-use crate::depth::{outputs, relative_error};
+use crate::output::{outputs, relative_error};
 use crate::{Activations, Monitor, RebuildError, Stage};
 use survey::{Reach, Surveyed, survey};
 

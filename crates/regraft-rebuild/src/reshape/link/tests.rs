@@ -61,7 +61,7 @@ fn a_link_gives_back_what_a_block_lost() {
         let config = LinkConfig::default();
         let error = |graph: &Graph| {
             let exec = config.fit.exec;
-            crate::depth::output_error(graph, &dense.graph, &inputs, exec).unwrap()
+            crate::output::output_error(graph, &dense.graph, &inputs, exec).unwrap()
         };
         let edited = link(pair, &inputs, &config, &Silent).unwrap();
         let change = edited.changes.iter().find(|c| c.node == end);

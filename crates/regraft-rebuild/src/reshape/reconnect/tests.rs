@@ -159,12 +159,12 @@ fn loss(graph: &Graph, samples: Samples<'_>) -> f64 {
         all.iter().map(|(v, a)| (*v, cut(a))).collect()
     };
     let exec = FitConfig::default().exec;
-    let found = crate::depth::outputs(graph, &last(samples.inputs), exec).unwrap();
+    let found = crate::output::outputs(graph, &last(samples.inputs), exec).unwrap();
     let wanted: Vec<HostTensor> = last(samples.targets)
         .into_values()
         .flat_map(|a| a.chunks)
         .collect();
-    crate::depth::relative_error(&found, &wanted)
+    crate::output::relative_error(&found, &wanted)
 }
 
 fn kernels(graph: &Graph) -> Vec<Vec<u32>> {

@@ -35,7 +35,7 @@ mod project;
 use super::select::{blocks_of, check_keep};
 use super::{Mask, Objective, Pattern};
 use crate::error::SolveError;
-use crate::factor::blocked::{BlockedFactor, blocked_cholesky, lower_of, over_bands};
+use crate::factor::blocked::{BlockedFactor, blocked_cholesky, copy_lower, over_bands};
 use crate::matrix::Matrix;
 use band::Band;
 
@@ -148,12 +148,14 @@ pub fn alps(
         threads,
         d,
         gram: Vec::new(),
+        spare: Vec::new(),
         bands: Vec::new(),
     };
     check_keep(state.keep, r * d)?;
     state.gram = scaled_gram(&objective.h, &state.scale);
     state.bands = Band::cut(objective, &state.scale, rows);
     let mut found = state.iterate(config)?;
+    state.spare = Vec::new();
     let steps = (config.refit_steps, config.refit_tolerance);
     state.each(|band, gram, d| band.refit(gram, d, steps));
     found.refit_steps = state.bands.iter().map(|b| b.steps).max().unwrap_or(0);
@@ -200,6 +202,8 @@ struct State {
     d: usize,
     /// `H̃`, `d × d`.
     gram: Vec<f32>,
+    /// The buffer of the last factor.
+    spare: Vec<f32>,
     bands: Vec<Band>,
 }
 
@@ -264,6 +268,7 @@ impl State {
             self.project();
             self.each(|band, _, _| band.raise_dual(rho));
         }
+        self.spare = factor.into_lower();
         Ok(())
     }
 
@@ -275,8 +280,10 @@ impl State {
         });
     }
 
-    fn factor(&self, rho: f64) -> Result<BlockedFactor<f32>, SolveError> {
-        let mut shifted = lower_of(&self.gram, self.d, self.threads);
+    fn factor(&mut self, rho: f64) -> Result<BlockedFactor<f32>, SolveError> {
+        let mut shifted = std::mem::take(&mut self.spare);
+        shifted.resize(self.d * self.d, 0.0);
+        copy_lower(&mut shifted, &self.gram, self.d, self.threads);
         for j in 0..self.d {
             shifted[j * self.d + j] += rho as f32;
         }

@@ -2,6 +2,7 @@
 
 use super::{ACCEPT, RefitWays, Scaled, Shared, Solved, TARGET, complement_cost, direct_cost};
 use crate::error::SolveError;
+use crate::factor::blocked::blocked_cholesky;
 use crate::factor::{cholesky_in_place, cholesky_solve, subtract_product, zeros_apart};
 use crate::matrix::Matrix;
 use crate::problem::dot;
@@ -291,19 +292,20 @@ impl<'a> System<'a> {
 
     fn in_f32(&self, scaled: &Scaled, scratch: &mut Vec<f32>) -> Option<(Matrix, f64)> {
         let (n, d) = (self.support.len(), self.objective.n_in());
-        if scratch.capacity() < n * n {
-            *scratch = zeros_apart(n * n);
+        let mut block = std::mem::take(scratch);
+        if block.capacity() < n * n {
+            block = zeros_apart(n * n);
         }
-        scratch.resize(n * n, 0.0);
+        // Only the lower triangle is read: what another row left above it does not matter.
+        block.resize(n * n, 0.0);
         for (i, &row) in self.support.iter().enumerate() {
             let source = &scaled.h[row * d..(row + 1) * d];
-            let values = scratch[i * n + i..(i + 1) * n].iter_mut();
-            for (value, &j) in values.zip(&self.support[i..]) {
+            let values = block[i * n..=i * n + i].iter_mut();
+            for (value, &j) in values.zip(&self.support) {
                 *value = source[j];
             }
         }
-        cholesky_in_place(&mut scratch[..n * n], n).ok()?;
-        let factor = &scratch[..n * n];
+        let factor = blocked_cholesky(block, n, 1).ok()?;
         let (weights, residual) = self.corrected(|rows| {
             // f32 holds the digits, the row's size is put back afterwards.
             let mut sizes = Vec::with_capacity(rows.rows);
@@ -316,7 +318,7 @@ impl<'a> System<'a> {
                 rhs.extend(row.iter().map(|v| (v / size) as f32));
                 sizes.push(size);
             }
-            cholesky_solve(factor, n, &mut rhs);
+            factor.solve_rows(&mut rhs);
             for (i, (solved, size)) in rhs.chunks_exact(n).zip(sizes).enumerate() {
                 let row = rows.row_mut(i).iter_mut().zip(solved).zip(&self.support);
                 for ((value, s), &j) in row {
@@ -324,6 +326,7 @@ impl<'a> System<'a> {
                 }
             }
         });
+        *scratch = factor.into_lower();
         (residual <= ACCEPT).then_some((weights, residual))
     }
 

@@ -1,0 +1,134 @@
+//! From a share of the dense model's time to a plan: blocks and widths under one budget.
+//!
+//! Blocks are choices of the same allocation as widths: two levels, there or gone, with the error of
+//! the network's output without that block, all else rebuilt in closed form. A group's error is
+//! measured with its readers refitted, so the two are in one currency as long as few blocks go:
+//! together they cost more than one by one. The rate between blocks and widths is searched: at each
+//! rate the allocation gives a plan, which is corrected until the *real* model takes the wanted time,
+//! rebuilt in closed form on a part of the samples, and judged on others by the network's output. Then
+//! single blocks go or come back, the widths follow, and what lowers that error is kept.
+
+mod blocks;
+mod search;
+mod trial;
+
+use regraft_exec::ExecOptions;
+use regraft_graph::cost::{Cost, total};
+use regraft_graph::infer::{InferOptions, infer};
+use regraft_prune::blocks::{RemovableBlock, find_blocks};
+use regraft_prune::{Groups, Plan};
+
+use super::WidthCurves;
+use super::time_model::{TimeModel, TimeParts, TimeTable};
+use crate::bench::LatencyOf;
+use crate::latency::{LayerClock, MeasureConfig};
+use crate::model::{Model, ModelInput};
+use crate::pipeline::RunOptions;
+use crate::progress::Progress;
+use crate::samples::Samples;
+use crate::{Error, ErrorKind, Recipe};
+use search::Search;
+
+/// What was measured for a time budget.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TimeSelection {
+    /// What the times were measured in.
+    pub(crate) runtime: String,
+    /// Time of the dense model, milliseconds a batch.
+    pub(crate) dense_ms: f64,
+    /// Share of it that the plan's model took.
+    pub(crate) ratio: f64,
+    /// Single layers.
+    pub(crate) table: TimeTable,
+    /// Blocks that could go, with the error of the output without each alone, all else rebuilt.
+    pub(crate) blocks: Vec<(String, f64)>,
+    /// Plans that were rebuilt and judged: blocks gone, share of the time, error of the output.
+    pub(crate) trials: Vec<(usize, f64, f64)>,
+}
+
+/// What the search reads.
+#[derive(Clone, Copy)]
+pub(crate) struct Setting<'a> {
+    pub(crate) model: &'a Model,
+    pub(crate) input: &'a ModelInput,
+    pub(crate) samples: &'a Samples,
+    pub(crate) recipe: &'a Recipe,
+    pub(crate) options: &'a RunOptions,
+    pub(crate) exec: ExecOptions,
+    pub(crate) progress: &'a dyn Progress,
+}
+
+/// Returns the plan that takes `target` of the dense model's time, its cost, and what was measured.
+pub(crate) fn select_by_time(
+    setting: Setting<'_>,
+    groups: &Groups,
+    may_shrink: &[bool],
+    widths: &WidthCurves,
+    target: f64,
+) -> Result<(Plan, Cost, TimeSelection), Error> {
+    let Setting { model, input, .. } = setting;
+    let mut blocks = find_blocks(&model.graph, &model.facts);
+    blocks.retain(|b| may_go(groups, may_shrink, b));
+    setting.progress.stage("depth");
+    let errors = blocks::errors(&setting, groups, &blocks)?;
+    setting.progress.stage("time table");
+    let latency = LatencyOf {
+        dense: model,
+        input,
+        samples: Some(&setting.samples.calibration),
+        recipe: setting.recipe,
+        threads: 1,
+        options: setting.options,
+    };
+    let dense = latency.small(&model.graph, &model.bytes, &MeasureConfig::default())?;
+    if let (Some(note), Some(_)) = (&dense.note, &setting.options.onnxruntime) {
+        return Err(Error::new(ErrorKind::Input, note.clone())
+            .with_hint("leave --onnxruntime out to measure in regraft's own executor"));
+    }
+    let clock = LayerClock::open(&model.graph, 1, setting.options);
+    let shape = latency.shape();
+    let parts = TimeParts {
+        graph: &model.graph,
+        groups,
+        removal: &widths.removal,
+        blocks: &blocks,
+        input: (input.value, &shape),
+    };
+    let times = TimeModel::new(&parts, &clock, dense.dense_ms)?;
+    let search = Search {
+        setting,
+        groups,
+        widths,
+        blocks,
+        errors,
+        times,
+        latency,
+        dense_ms: dense.dense_ms,
+        target,
+    };
+    setting.progress.stage("allocate");
+    let (best, trials) = search.best()?;
+    let (pruned, _) = model.pruned(groups, &best.plan)?;
+    let cost = total(&pruned, &infer(&pruned, &InferOptions::default())?);
+    let names = search.blocks.iter().map(|b| b.name.clone());
+    let found = TimeSelection {
+        runtime: dense.runtime,
+        dense_ms: dense.dense_ms,
+        ratio: best.ratio,
+        blocks: names.zip(search.errors.iter().copied()).collect(),
+        trials,
+        table: search.times.table.take(),
+    };
+    Ok((best.plan, cost, found))
+}
+
+/// A block that holds a layer which has to stay whole stays too.
+fn may_go(groups: &Groups, may_shrink: &[bool], block: &RemovableBlock) -> bool {
+    let producers = groups.groups.iter().zip(may_shrink);
+    producers.filter(|(_, may)| !**may).all(|(group, _)| {
+        let nodes = group.producers.iter().map(|p| p.node);
+        nodes
+            .into_iter()
+            .all(|n| block.nodes.binary_search(&n).is_err())
+    })
+}

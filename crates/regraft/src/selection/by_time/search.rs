@@ -1,0 +1,281 @@
+//! The plans that are tried.
+
+use std::collections::BTreeSet;
+
+use regraft_prune::blocks::RemovableBlock;
+use regraft_prune::{Groups, Plan};
+use regraft_solve::allocate::{AllocateConfig, allocate};
+
+use super::blocks::{Choice, curves};
+use super::trial::{PLAN, trial};
+use super::{Setting, WidthCurves};
+use crate::bench::LatencyOf;
+use crate::latency::MeasureConfig;
+use crate::selection::time_model::TimeModel;
+use crate::{Error, ErrorKind};
+
+/// A plan is close enough where its time is within this share of the target: medians of one model
+/// differ by as much from one minute to the next.
+const CLOSE: f64 = 0.015;
+
+/// The most that a plan may miss the target by.
+const ALLOWED: f64 = 0.03;
+
+/// Corrections of the budget of one plan.
+const MAX_CORRECTIONS: usize = 6;
+
+/// Factor between rates of exchange that are tried.
+const RATE_STEP: f64 = 3.0;
+
+/// Plans that are rebuilt and judged at most: at different rates, and all together.
+const MAX_RATES: usize = 7;
+const MAX_TRIALS: usize = 20;
+
+/// Blocks of each kind that a round of moves considers.
+const MOVED_BLOCKS: usize = 3;
+
+/// Enough for a ratio within a few per cent.
+const TRIAL_RUNS: MeasureConfig = MeasureConfig {
+    runs: 25,
+    max_seconds: 8.0,
+    warmup: 2,
+};
+
+/// A plan whose model was measured.
+pub(super) struct Candidate {
+    widths: Vec<usize>,
+    pub(super) plan: Plan,
+    pub(super) ratio: f64,
+}
+
+/// Blocks removed, share of the time and error of each plan that was rebuilt.
+pub(super) type Trials = Vec<(usize, f64, f64)>;
+
+/// The search at one target.
+pub(super) struct Search<'a> {
+    pub(super) setting: Setting<'a>,
+    pub(super) groups: &'a Groups,
+    pub(super) widths: &'a WidthCurves,
+    pub(super) blocks: Vec<RemovableBlock>,
+    /// Error of the output without each block.
+    pub(super) errors: Vec<f64>,
+    pub(super) times: TimeModel<'a>,
+    pub(super) latency: LatencyOf<'a>,
+    pub(super) dense_ms: f64,
+    pub(super) target: f64,
+}
+
+/// What is known on the way.
+#[derive(Default)]
+struct State {
+    best: Option<(Candidate, f64)>,
+    trials: Trials,
+    seen: BTreeSet<Vec<usize>>,
+    /// Ratio nearest to the target.
+    nearest: Option<f64>,
+}
+
+impl Search<'_> {
+    /// Tries rates of exchange, then moves of single blocks.
+    pub(super) fn best(&self) -> Result<(Candidate, Trials), Error> {
+        let mut state = State::default();
+        self.rates(&mut state)?;
+        self.moves(&mut state)?;
+        match state.best {
+            Some((candidate, _)) => Ok((candidate, state.trials)),
+            None => Err(unreachable_target(self.target, state.nearest)),
+        }
+    }
+
+    /// Rates from 1 outwards while they get better.
+    fn rates(&self, state: &mut State) -> Result<(), Error> {
+        let open = vec![Choice::Open; self.blocks.len()];
+        for step in [1.0 / RATE_STEP, RATE_STEP] {
+            let mut rate = if step < 1.0 { 1.0 } else { RATE_STEP };
+            // The error may rise once by chance before it falls on.
+            let mut worse = 0;
+            while worse < 2 && state.trials.len() < MAX_RATES && (1e-6..=1e6).contains(&rate) {
+                worse = if self.attempt(&open, rate, state)? {
+                    0
+                } else {
+                    worse + 1
+                };
+                rate *= step;
+            }
+        }
+        Ok(())
+    }
+
+    /// From the best plan on one block goes, comes back, or takes another's place, as long as that
+    /// lowers the error.
+    fn moves(&self, state: &mut State) -> Result<(), Error> {
+        let mut tried: BTreeSet<Vec<usize>> = BTreeSet::new();
+        while state.trials.len() < MAX_TRIALS {
+            let Some((best, _)) = &state.best else { break };
+            let kept = best.widths[self.groups.groups.len()..].to_vec();
+            let open = self
+                .neighbours(&kept)
+                .into_iter()
+                .find(|next| tried.insert(next.clone()));
+            let Some(next) = open else { break };
+            let choices = next.iter().map(|kept| match kept {
+                0 => Choice::Goes,
+                _ => Choice::Stays,
+            });
+            self.attempt(&choices.collect::<Vec<_>>(), 1.0, state)?;
+        }
+        Ok(())
+    }
+
+    /// Blocks kept (1) or gone (0) after one move, the most promising first.
+    fn neighbours(&self, kept: &[usize]) -> Vec<Vec<usize>> {
+        let price = |b: &usize| self.errors[*b] / self.saved_ms(*b).max(f64::MIN_POSITIVE);
+        let by_price = |state: usize| {
+            let mut found: Vec<usize> = (0..kept.len())
+                .filter(|b| kept[*b] == state && self.errors[*b].is_finite())
+                .collect();
+            found.sort_by(|a, b| price(a).total_cmp(&price(b)));
+            found
+        };
+        let cheapest: Vec<usize> = by_price(1).into_iter().take(MOVED_BLOCKS).collect();
+        let dearest: Vec<usize> = by_price(0).into_iter().rev().take(MOVED_BLOCKS).collect();
+        let moved = |goes: Option<usize>, returns: Option<usize>| {
+            let mut next = kept.to_vec();
+            goes.into_iter().for_each(|b| next[b] = 0);
+            returns.into_iter().for_each(|b| next[b] = 1);
+            next
+        };
+        let mut next = Vec::new();
+        for rank in 0..MOVED_BLOCKS {
+            let (goes, returns) = (cheapest.get(rank).copied(), dearest.get(rank).copied());
+            next.extend(goes.map(|b| moved(Some(b), None)));
+            next.extend(returns.map(|b| moved(None, Some(b))));
+        }
+        for returns in &dearest {
+            next.extend(cheapest.iter().map(|b| moved(Some(*b), Some(*returns))));
+        }
+        next
+    }
+
+    /// Milliseconds that a block takes in the dense network.
+    fn saved_ms(&self, block: usize) -> f64 {
+        let mut widths: Vec<usize> = self.groups.groups.iter().map(|g| g.units.len()).collect();
+        widths.extend(std::iter::repeat_n(1, self.blocks.len()));
+        let whole = self.times.ms(&widths);
+        widths[self.groups.groups.len() + block] = 0;
+        whole - self.times.ms(&widths)
+    }
+
+    /// Makes a plan and judges it if it is new and takes the wanted time; returns whether it is the
+    /// best so far.
+    fn attempt(&self, choices: &[Choice], rate: f64, state: &mut State) -> Result<bool, Error> {
+        let candidate = self.timed(choices, rate)?;
+        let off = |ratio: f64| (ratio - self.target).abs();
+        if state.nearest.is_none_or(|n| off(candidate.ratio) < off(n)) {
+            state.nearest = Some(candidate.ratio);
+        }
+        if self.miss(&candidate) > ALLOWED || !state.seen.insert(candidate.widths.clone()) {
+            return Ok(false);
+        }
+        let error = trial(&self.setting, self.groups, &candidate.plan, PLAN)?;
+        let gone = candidate.plan.removed_blocks.len();
+        self.setting.progress.note(&format!(
+            "{gone} block{} removed: {:.3} of the time, error {error:.4} after a closed-form rebuild",
+            if gone == 1 { "" } else { "s" },
+            candidate.ratio
+        ));
+        state.trials.push((gone, candidate.ratio, error));
+        let better = state
+            .best
+            .as_ref()
+            .is_none_or(|(_, lowest)| error < *lowest);
+        if better {
+            state.best = Some((candidate, error));
+        }
+        Ok(better)
+    }
+
+    fn go_on(&self) -> Result<(), Error> {
+        if self.setting.progress.cancelled() {
+            return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
+        }
+        Ok(())
+    }
+
+    fn miss(&self, candidate: &Candidate) -> f64 {
+        (candidate.ratio / self.target - 1.0).abs()
+    }
+
+    /// A plan, its budget corrected until the real model takes the wanted time.
+    fn timed(&self, choices: &[Choice], rate: f64) -> Result<Candidate, Error> {
+        let mut budget = self.target * self.dense_ms;
+        let mut nearest: Option<Candidate> = None;
+        for _ in 0..MAX_CORRECTIONS {
+            self.go_on()?;
+            let candidate = self.measured(choices, rate, budget)?;
+            let ratio = candidate.ratio;
+            let again = nearest
+                .as_ref()
+                .is_some_and(|n| n.widths == candidate.widths);
+            if nearest
+                .as_ref()
+                .is_none_or(|n| self.miss(&candidate) < self.miss(n))
+            {
+                nearest = Some(candidate);
+            }
+            let close = nearest.as_ref().is_some_and(|n| self.miss(n) <= CLOSE);
+            if close || again || !(ratio.is_finite() && ratio > 0.0) {
+                break;
+            }
+            budget *= self.target / ratio;
+        }
+        nearest.ok_or_else(|| unreachable_target(self.target, None))
+    }
+
+    fn measured(&self, choices: &[Choice], rate: f64, budget: f64) -> Result<Candidate, Error> {
+        let mut both = self.widths.curves.clone();
+        both.extend(curves(&self.errors, choices, rate));
+        let config = AllocateConfig {
+            multiple_of: self.setting.recipe.multiple_of,
+            look_ahead: 2,
+            max_exchanges: 16,
+        };
+        let found = allocate(&both, &|w| self.times.ms(w), budget, config)?;
+        self.times.check()?;
+        let (widths, kept) = found.widths.split_at(self.groups.groups.len());
+        let mut plan = Plan::from_widths(self.groups, widths, &self.widths.removal)?;
+        let gone = self.blocks.iter().zip(kept).filter(|(_, kept)| **kept == 0);
+        plan.removed_blocks = gone.map(|(b, _)| b.name.clone()).collect();
+        let (pruned, _) = self.setting.model.pruned(self.groups, &plan)?;
+        let bytes = regraft_onnx::write_bytes(&pruned)?;
+        let measured = self.latency.small(&pruned, &bytes, &TRIAL_RUNS)?;
+        Ok(Candidate {
+            widths: found.widths,
+            plan,
+            ratio: measured.ratio,
+        })
+    }
+}
+
+fn unreachable_target(target: f64, nearest: Option<f64>) -> Error {
+    let found = match nearest {
+        Some(nearest) => format!("the nearest that was found is {nearest:.3}"),
+        None => "nothing could be measured".to_owned(),
+    };
+    Error::new(
+        ErrorKind::Model,
+        format!("the time budget of {target} cannot be reached within 3 %: {found}"),
+    )
+    .with_hint("ask for a share near that one, lower --multiple-of, or look at the frozen groups with `regraft inspect`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_out_of_reach_says_what_is_in_reach() {
+        let text = unreachable_target(0.1, Some(0.3456)).to_string();
+        assert!(text.contains("0.1") && text.contains("0.346"), "{text}");
+    }
+}
