@@ -3,9 +3,7 @@
 //! `cargo run --release -p regraft --example layer_quality -- MODEL DATA [MEAN STD]`
 //!
 //! All methods see the same damped Gram of 1,024 training samples. `own` is the sweep's own weights;
-//! every other column has the weights refitted exactly on its mask, `best` is the tool's default, and
-//! `bound` is what no mask of as many connections goes below. The last columns are `best` divided by
-//! SparseGPT's own, by the lower one of ALPS and exact OBS, and the bound divided by SparseGPT's own.
+//! every other column has the weights refitted exactly on its mask, `best` is the tool's default.
 #![allow(clippy::print_stdout)]
 
 use std::error::Error;
@@ -19,7 +17,7 @@ use regraft_rebuild::calibrate::{CalibrateConfig, calibrate};
 use regraft_rebuild::{Activations, Silent, find_layers};
 use regraft_solve::sparse::{
     AlpsConfig, Keep, Mask, Objective, ObjectiveConfig, Pattern, SwapConfig, alps, best_mask,
-    exact_obs, lower_bound, magnitude, refit_support, sparsegpt, wanda,
+    exact_obs, magnitude, refit_support, sparsegpt, wanda,
 };
 use regraft_solve::{Bias, LeastSquares, Matrix};
 
@@ -67,11 +65,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let layers = find_layers(&graph, &facts);
     let calibration = calibrate(&graph, &facts, &layers, &feeds, config, &Silent)?;
     println!(
-        "| layer | zeros | magnitude | Wanda | SparseGPT own | SparseGPT | ALPS | ExactOBS | best | bound | / own | / ALPS or ExactOBS | bound / own |"
+        "| layer | zeros | magnitude | Wanda | SparseGPT own | SparseGPT | ALPS | ExactOBS | best | / own | / ALPS or ExactOBS |"
     );
-    println!(
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
-    );
+    println!("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
     for layer in &layers {
         let (Some(grams), Some(weights)) =
             (calibration.grams.get(&layer.output), layer.weights(&graph))
@@ -121,9 +117,8 @@ fn row(
     let exact = refitted(&exact)?;
     let ours = best.refit.relative_error;
     let own = objective.relative(&sweep.weights)?;
-    let bound = lower_bound(&objective, pattern, kept, &best.mask, THREADS)?.relative_error;
     println!(
-        "| {layer} | {name} | {:.5} | {:.5} | {own:.5} | {:.5} | {alps:.5} | {exact:.5} | {ours:.5} | {bound:.5} | {:.3} | {:.4} | {:.3} |",
+        "| {layer} | {name} | {:.5} | {:.5} | {own:.5} | {:.5} | {alps:.5} | {exact:.5} | {ours:.5} | {:.3} | {:.4} |",
         refitted(&magnitude(weights, pattern, Keep::Layer(kept))?)?,
         refitted(&wanda(
             weights,
@@ -134,7 +129,6 @@ fn row(
         refitted(&sweep.mask)?,
         ours / own,
         ours / alps.min(exact),
-        bound / own,
     );
     Ok(())
 }

@@ -15,7 +15,7 @@ use faer::{Accum, Mat, MatMut, MatRef, Par, Side};
 use crate::error::SolveError;
 
 /// Columns of a panel: its factor is made at once, everything else is a product.
-const PANEL: usize = 192;
+const PANEL: usize = 96;
 
 /// Rows of a band of a factorisation's trailing update.
 const BAND: usize = 192;

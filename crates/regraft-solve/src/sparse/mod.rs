@@ -13,7 +13,6 @@ mod best;
 #[cfg(test)]
 mod degenerate;
 mod exact_obs;
-mod lower_bound;
 mod marginals;
 mod mask;
 mod objective;
@@ -32,7 +31,6 @@ pub use alps::{
 pub use baseline::{magnitude, wanda};
 pub use best::{Best, MAX_GREEDY_INPUTS, Start, best_mask};
 pub use exact_obs::{Trace, Traces, exact_obs};
-pub use lower_bound::{LowerBound, lower_bound};
 pub use marginals::{Criterion, MarginalConfig, Marginals, Steps, marginals};
 pub use mask::Mask;
 pub use objective::{Objective, ObjectiveConfig, Remainder};

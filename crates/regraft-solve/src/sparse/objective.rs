@@ -1,7 +1,7 @@
 //! The damped objective of one layer and its optimum without a mask.
 
 use crate::error::{SolveError, same};
-use crate::factor::product;
+use crate::factor::blocked::product_rows;
 use crate::matrix::Matrix;
 use crate::problem::{LeastSquares, dot};
 use crate::refit::{RefitConfig, ladder};
@@ -214,9 +214,23 @@ impl Objective {
     /// # Errors
     /// [`SolveError::Shape`] if `weights` is not `r × d`.
     pub fn value(&self, weights: &Matrix) -> Result<f64, SolveError> {
+        self.value_on(weights, 1)
+    }
+
+    fn value_on(&self, weights: &Matrix, threads: usize) -> Result<f64, SolveError> {
+        let d = self.n_in();
         same("weights' outputs", self.n_out(), weights.rows)?;
-        same("weights' inputs", self.n_in(), weights.cols)?;
-        let image = product(weights, &self.h);
+        same("weights' inputs", d, weights.cols)?;
+        let mut image = Matrix::zeros(weights.rows, d);
+        if d > 0 {
+            product_rows(
+                &mut image.data,
+                &weights.data,
+                &self.h.data,
+                (d, d),
+                threads,
+            );
+        }
         let quadratic = dot(&image.data, &weights.data);
         Ok((self.constant - 2.0 * dot(&self.g.data, &weights.data) + quadratic).max(0.0))
     }
@@ -225,7 +239,12 @@ impl Objective {
     /// # Errors
     /// As [`Objective::value`].
     pub fn relative(&self, weights: &Matrix) -> Result<f64, SolveError> {
-        let value = self.value(weights)?;
+        self.relative_on(weights, 1)
+    }
+
+    /// [`Objective::relative`] by several threads, which does not change it.
+    pub(super) fn relative_on(&self, weights: &Matrix, threads: usize) -> Result<f64, SolveError> {
+        let value = self.value_on(weights, threads)?;
         Ok(if self.energy > 0.0 {
             value / self.energy
         } else {

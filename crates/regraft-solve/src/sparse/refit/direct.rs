@@ -20,6 +20,15 @@ const GATHERED_INPUTS: usize = 2048;
 /// Rows of `P` that are copied at once.
 const PANEL_ROWS: usize = 64;
 
+/// Buffers of a thread that the next support takes over: fresh pages would be cleared for each.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    /// The factor in f32.
+    block: Vec<f32>,
+    /// [`System::lower`].
+    lower: Vec<f64>,
+}
+
 /// Returns the weights of all rows that share a support.
 ///
 /// # Errors
@@ -28,7 +37,7 @@ pub(super) fn solve(
     objective: &Objective,
     scaled: &Scaled,
     unit: &Shared<'_>,
-    scratch: &mut Vec<f32>,
+    scratch: &mut Scratch,
 ) -> Result<Solved, SolveError> {
     let n_rows = unit.rows.len();
     let d = objective.n_in();
@@ -48,15 +57,17 @@ pub(super) fn solve(
             });
         }
     }
-    let system = System::new(objective, unit);
+    let system = System::new(objective, unit, std::mem::take(&mut scratch.lower));
     tried += 1;
-    if let Some((weights, residual)) = system.in_f32(scaled, scratch) {
+    if let Some((weights, residual)) = system.in_f32(scaled, &mut scratch.block) {
         let ways = RefitWays {
             direct: n_rows,
             ..RefitWays::default()
         };
+        let weights = system.spread(&weights);
+        scratch.lower = system.lower;
         return Ok(Solved {
-            weights: system.spread(&weights),
+            weights,
             residual,
             factorisations: tried,
             ways,
@@ -64,7 +75,7 @@ pub(super) fn solve(
     }
     tried += 1;
     // The factor in f32 is of no use any more, and the one in f64 is twice as large.
-    *scratch = Vec::new();
+    scratch.block = Vec::new();
     let (weights, residual) = system.in_f64(scaled)?;
     let ways = RefitWays {
         direct_f64: n_rows,
@@ -140,16 +151,17 @@ fn by_complement(objective: &Objective, unit: &Shared<'_>) -> Option<(Matrix, f6
             }
         }
     }
-    let system = System::new(objective, unit);
+    let system = System::new(objective, unit, Vec::new());
     let packed = weights.select_cols(&system.support).ok()?;
     let residual = system.residuals(&packed).1;
     (residual <= ACCEPT).then_some((weights, residual))
 }
 
-/// Returns whether `H_SS` is gathered for the residuals. Where it would be large and has most of `H`,
-/// the rows of `H` itself are read.
+/// Returns whether `H_SS` is gathered for the residuals: that reads as much of `H` as one residual
+/// does, and the next ones a small part of it. Where it would be large and has most of `H`, the rows
+/// of `H` itself are read each time.
 fn gathers(n_kept: usize, d: usize) -> bool {
-    d <= GATHERED_INPUTS || 2 * n_kept <= d
+    d <= GATHERED_INPUTS || 3 * n_kept <= 2 * d
 }
 
 /// `H_SS v = g_S` for the rows that share a support.
@@ -165,7 +177,8 @@ struct System<'a> {
 }
 
 impl<'a> System<'a> {
-    fn new(objective: &'a Objective, unit: &Shared<'_>) -> Self {
+    /// `lower` is a buffer to take over.
+    fn new(objective: &'a Objective, unit: &Shared<'_>, mut lower: Vec<f64>) -> Self {
         let support: Vec<usize> = (0..unit.kept.len()).filter(|&j| unit.kept[j]).collect();
         let mut rhs = Matrix::zeros(unit.rows.len(), support.len());
         for (i, &row) in unit.rows.iter().enumerate() {
@@ -174,9 +187,12 @@ impl<'a> System<'a> {
                 *value = g[j];
             }
         }
-        let mut lower = Vec::new();
         if gathers(support.len(), unit.kept.len()) {
-            lower = zeros_apart(support.len() * (support.len() + 1) / 2);
+            let len = support.len() * (support.len() + 1) / 2;
+            if lower.capacity() < len {
+                lower = zeros_apart(len);
+            }
+            lower.resize(len, 0.0);
             let mut rest = lower.as_mut_slice();
             for (k, &row) in support.iter().enumerate() {
                 let (part, after) = rest.split_at_mut(k + 1);
@@ -184,6 +200,8 @@ impl<'a> System<'a> {
                 let h = objective.h.row(row);
                 part.iter_mut().zip(&support).for_each(|(v, &j)| *v = h[j]);
             }
+        } else {
+            lower = Vec::new();
         }
         let norms = (0..rhs.rows)
             .map(|i| dot(rhs.row(i), rhs.row(i)).sqrt())
@@ -375,7 +393,7 @@ pub(super) fn each_way(
     scaled: &Scaled,
     unit: &Shared<'_>,
 ) -> Vec<(&'static str, Option<(Matrix, f64)>)> {
-    let system = System::new(objective, unit);
+    let system = System::new(objective, unit, Vec::new());
     let spread = |(weights, residual): (Matrix, f64)| (system.spread(&weights), residual);
     vec![
         ("complement", by_complement(objective, unit)),

@@ -158,7 +158,7 @@ pub fn refit_support(
         solve_units(objective, &units, threads, &mut done)?;
     }
     done.weights.check_finite("refitted weights")?;
-    done.relative_error = objective.relative(&done.weights)?;
+    done.relative_error = objective.relative_on(&done.weights, threads)?;
     Ok(done)
 }
 
@@ -211,10 +211,18 @@ fn solve_units(
             .collect();
         affordable.sort_unstable();
         let most = affordable.get(affordable.len() / 2).copied().unwrap_or(0);
-        let found = conjugate::solve(objective, &scaled, sample, most);
-        done.steps = found.steps;
-        if found.residuals.iter().all(|r| *r <= ACCEPT) {
-            let rows = rows_of(units, &budgets, found.steps.max(MIN_STEPS));
+        // Two blocks, whoever does them; one that gets nowhere gives up.
+        let blocks: Vec<_> = sample.chunks(TRIAL_ROWS / 2).collect();
+        let found = in_order(
+            blocks.len(),
+            threads,
+            || (),
+            |(), i| conjugate::solve(objective, &scaled, blocks[i], most),
+        );
+        done.steps = found.iter().map(|f| f.steps).max().unwrap_or(0);
+        let mut residuals = found.iter().flat_map(|f| &f.residuals);
+        if residuals.all(|r| *r <= ACCEPT) {
+            let rows = rows_of(units, &budgets, done.steps.max(MIN_STEPS));
             let finished = conjugate_rows(objective, &scaled, &rows, threads, done);
             for (unit, by_factor) in units.iter().zip(&mut by_factor) {
                 *by_factor = !unit.rows.iter().all(|&row| finished[row]);
@@ -229,9 +237,12 @@ fn solve_units(
     let held = rest.iter().map(|unit| direct::held_values(unit, d));
     let most = held.max().unwrap_or(0);
     let threads = affordable(threads, most, d);
-    let solved = in_order(rest.len(), threads, Vec::new, |scratch, i| {
-        direct::solve(objective, &scaled, rest[i], scratch)
-    });
+    let solved = in_order(
+        rest.len(),
+        threads,
+        direct::Scratch::default,
+        |scratch, i| direct::solve(objective, &scaled, rest[i], scratch),
+    );
     for (unit, solved) in rest.iter().zip(solved) {
         let solved = solved?;
         for (i, &row) in unit.rows.iter().enumerate() {
