@@ -88,9 +88,11 @@ impl Merge for PruneOptions {
             recipe.macs = self.macs;
             recipe.params = self.params;
             recipe.latency = self.latency;
+            recipe.depth = false;
             recipe.sparsity = None;
             DEFAULT_PATTERN.clone_into(&mut recipe.pattern);
         }
+        recipe.depth |= self.depth;
         Ok(())
     }
 }
@@ -99,6 +101,7 @@ impl Merge for SparseOptions {
     fn merge(&self, recipe: &mut Recipe) -> Result<(), Failure> {
         if self.sparsity.is_some() || self.pattern.is_some() {
             (recipe.macs, recipe.params, recipe.latency) = (None, None, None);
+            recipe.depth = false;
         }
         set(&mut recipe.sparsity, self.sparsity);
         replace(&mut recipe.pattern, self.pattern.clone());

@@ -9,7 +9,10 @@ use crate::squared_error::SquaredError;
 use crate::{Activations, RebuildError};
 
 /// Returns the model's first output, chunk by chunk.
-pub(crate) fn outputs(
+///
+/// # Errors
+/// [`RebuildError::Run`] if it does not run.
+pub fn outputs(
     graph: &Graph,
     inputs: &BTreeMap<ValueId, Activations>,
     exec: ExecOptions,
@@ -34,7 +37,7 @@ pub(crate) fn outputs(
 }
 
 /// Returns the squared distance of two lists of tensors, relative to the second's squared length.
-pub(crate) fn relative_error(found: &[HostTensor], reference: &[HostTensor]) -> f64 {
+pub fn relative_error(found: &[HostTensor], reference: &[HostTensor]) -> f64 {
     let mut sums = SquaredError::default();
     for (a, b) in found.iter().zip(reference) {
         sums.add(a, b);

@@ -48,6 +48,10 @@ pub struct Recipe {
     /// Share of the dense model's measured time to keep.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency: Option<f64>,
+    /// True if whole residual blocks may go under a budget of MACs or parameters too; under one of
+    /// time they may anyway.
+    #[serde(skip_serializing_if = "is_false")]
+    pub depth: bool,
     /// Share of the connections that go, one by one: 0.8 leaves a fifth.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sparsity: Option<f64>,
@@ -146,6 +150,7 @@ impl Default for Recipe {
             macs: None,
             params: None,
             latency: None,
+            depth: false,
             sparsity: None,
             pattern: DEFAULT_PATTERN.to_owned(),
             allocation: AllocationName::default(),
@@ -200,6 +205,12 @@ pub const DEFAULT_EPOCHS: usize = 8;
 /// Small enough to leave a well-conditioned layer alone.
 pub const DEFAULT_DAMPING: f64 = 1e-3;
 
+// Named by serde, which hands references over.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_false(value: &bool) -> bool {
+    !*value
+}
+
 impl Recipe {
     /// Returns true if single connections go instead of channels.
     pub fn is_sparse(&self) -> bool {
@@ -250,11 +261,7 @@ impl Recipe {
         Ok(())
     }
 
-    /// Checks what can be checked without the files.
-    ///
-    /// # Errors
-    /// [`crate::ErrorKind::Usage`] naming the option.
-    pub fn check(&self) -> Result<(), Error> {
+    fn check_budget(&self) -> Result<(), Error> {
         let shares = [
             ("macs", self.macs),
             ("params", self.params),
@@ -271,6 +278,13 @@ impl Recipe {
         if shares.iter().filter(|(_, s)| s.is_some()).count() > 1 {
             return Err(crate::selection::one_budget());
         }
+        if self.depth && self.macs.is_none() && self.params.is_none() {
+            return Err(
+                Error::usage("`depth` goes with `macs` or `params`").with_hint(
+                    "under `latency` whole blocks may go by themselves, under `sparsity` none do",
+                ),
+            );
+        }
         if let Some(sparsity) = self.sparsity {
             if !(sparsity > 0.0 && sparsity < 1.0) {
                 return Err(Error::usage("`sparsity` must be above 0 and below 1")
@@ -283,6 +297,15 @@ impl Recipe {
                 .with_hint("remove channels first, then shrink the result with --sparsity"));
             }
         }
+        Ok(())
+    }
+
+    /// Checks what can be checked without the files.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Usage`] naming the option.
+    pub fn check(&self) -> Result<(), Error> {
+        self.check_budget()?;
         let pattern = crate::pipeline::pattern(&self.pattern)?;
         if let (Some(kept), Some(sparsity)) = (pattern.keep_ratio(), self.sparsity)
             && (1.0 - kept - sparsity).abs() > 1e-9

@@ -1,7 +1,7 @@
 //! From a budget to a plan: orders and error curves of all groups, then widths under the budget.
 
-mod by_time;
 mod by_weights;
+mod depth;
 mod time_model;
 
 use regraft_graph::cost::Cost;
@@ -19,9 +19,9 @@ use crate::progress::{Adapter, Progress};
 use crate::recipe::ScoreName;
 use crate::samples::Samples;
 use crate::{Error, ErrorKind, Recipe};
-pub(crate) use by_time::TimeSelection;
-use by_time::{Setting, select_by_time};
 pub(crate) use by_weights::{check_without_data, select_by_weights};
+pub(crate) use depth::{DepthSelection, TimeSelection};
+use depth::{Setting, select_with_blocks};
 
 /// Rows of each layer's Gram when the order of removal is decided.
 const ORDER_ROWS: usize = 100_000;
@@ -42,8 +42,8 @@ pub(crate) struct Selection {
     pub(crate) fallbacks: Vec<String>,
     /// Costs of the plan as the cost model counts them.
     pub(crate) cost: Cost,
-    /// What was measured for a time budget.
-    pub(crate) time: Option<TimeSelection>,
+    /// What was tried where whole blocks may go.
+    pub(crate) depth: Option<DepthSelection>,
 }
 
 /// What a recipe limits.
@@ -143,15 +143,15 @@ pub(crate) fn select(
         &monitor,
     )?;
     let curves = width_curves(&groups, &selected.0, &sensitivities);
-    let (plan, cost, time) = match limit {
+    let (plan, cost, depth) = match limit {
         // A budget that removes nothing changes nothing, whatever a clock says.
         _ if keeps_all => (Plan::dense(&groups), model.cost(), None),
-        Limit::Count(budget) => {
+        Limit::Count(budget) if !recipe.depth => {
             progress.stage("allocate");
             let (plan, cost) = widths(model, &groups, &curves, budget, recipe)?;
             (plan, cost, None)
         }
-        Limit::Time(target) => {
+        limit => {
             let setting = Setting {
                 model,
                 input,
@@ -161,9 +161,9 @@ pub(crate) fn select(
                 exec,
                 progress,
             };
-            let (plan, cost, time) =
-                select_by_time(setting, &groups, &selected.0, &curves, target)?;
-            (plan, cost, Some(time))
+            let (plan, cost, depth) =
+                select_with_blocks(setting, &groups, &selected.0, &curves, limit)?;
+            (plan, cost, Some(depth))
         }
     };
     Ok(Selection {
@@ -172,7 +172,7 @@ pub(crate) fn select(
         sensitivities,
         fallbacks,
         cost,
-        time,
+        depth,
     })
 }
 

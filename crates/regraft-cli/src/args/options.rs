@@ -43,6 +43,9 @@ pub(crate) struct PruneOptions {
     /// Share of the dense network's measured time to keep, whole residual blocks included
     #[arg(long, value_name = "SHARE", value_parser = share, allow_negative_numbers = true)]
     pub(crate) latency: Option<f64>,
+    /// Let whole residual blocks go under --macs or --params too
+    #[arg(long, conflicts_with = "latency")]
+    pub(crate) depth: bool,
 }
 
 /// Single connections instead of channels.

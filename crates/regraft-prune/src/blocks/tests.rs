@@ -1,9 +1,11 @@
 //! Blocks of a small residual network: found, removed, masked, refused.
 
+use regraft_graph::cost::total;
 use regraft_graph::infer::{InferOptions, infer};
 
 use super::{find_blocks, remove_blocks};
 use crate::apply::{apply, mask};
+use crate::plan::CostModel;
 use crate::toy::{Toy, add, relu, residual};
 use crate::{Plan, PruneError};
 
@@ -73,9 +75,23 @@ fn a_relu_after_a_relu_goes_too() {
         relu(&mut t, &format!("s{y}"), &format!("r{y}"));
     }
     t.conv("r3", "y", (4, 2, 1));
-    let (graph, facts, _) = t.done(&["y"]);
+    let (graph, facts, groups) = t.done(&["y"]);
     let blocks = find_blocks(&graph, &facts);
     assert_eq!(blocks.len(), 3);
+    let model = CostModel::new(&graph, &facts, &groups);
+    for gone in [&blocks[..1], &blocks[..2], &blocks[1..], &blocks[..]] {
+        let small = remove_blocks(&graph, gone).unwrap();
+        let wanted = total(&small, &infer(&small, &InferOptions::default()).unwrap());
+        let mut state = model.start();
+        for block in gone {
+            state.remove_nodes(&block.nodes.iter().copied().collect());
+        }
+        assert_eq!(state.cost(), wanted, "{} blocks", gone.len());
+        // What is gone is not counted by the widths either.
+        state.remove(0, 0);
+        state.add(0, 0);
+        assert_eq!(state.cost(), wanted, "{} blocks", gone.len());
+    }
     // The stem stands for the second block's sum: it is what a refit has to aim at.
     let two = remove_blocks(&graph, &blocks[..2]).unwrap();
     assert_eq!(names(&two), ["s2", "r2", "c3", "s3", "r3", "y"]);

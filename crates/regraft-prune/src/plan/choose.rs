@@ -28,14 +28,16 @@ pub enum Budget {
 }
 
 impl Budget {
-    fn what(self) -> &'static str {
+    /// Returns what is counted, in words.
+    pub fn what(self) -> &'static str {
         match self {
             Self::Macs(_) => "MACs",
             Self::Params(_) => "parameters",
         }
     }
 
-    fn share(self) -> f64 {
+    /// Returns the share of the dense network's count.
+    pub fn share(self) -> f64 {
         match self {
             Self::Macs(share) | Self::Params(share) => share,
         }

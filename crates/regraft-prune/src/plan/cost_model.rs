@@ -4,7 +4,7 @@
 //! constant and the axes whose extents may shrink, so that removing one unit updates only the
 //! products it takes part in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use regraft_graph::cost::{Cost, einsum_factors};
 use regraft_graph::infer::Facts;
@@ -28,6 +28,8 @@ struct Product {
     kind: Kind,
     coefficient: u64,
     axes: Vec<usize>,
+    /// The nodes without which it is nothing: what computes it, or all that read it.
+    of: Vec<NodeId>,
 }
 
 /// Parameters, multiply-accumulates and bytes of a network for any choice of kept units.
@@ -91,6 +93,7 @@ impl CostModel {
             model: self,
             widths,
             cost,
+            gone: vec![false; self.products.len()],
         }
     }
 
@@ -115,6 +118,8 @@ pub struct CostState<'a> {
     model: &'a CostModel,
     widths: Vec<usize>,
     cost: Cost,
+    /// Products that are counted no more.
+    gone: Vec<bool>,
 }
 
 impl CostState<'_> {
@@ -126,6 +131,17 @@ impl CostState<'_> {
     /// Takes a kept unit away.
     pub fn remove(&mut self, group: usize, unit: usize) {
         self.change(group, unit, usize::saturating_sub);
+    }
+
+    /// Takes nodes away, a residual block, and the initializers that only they read.
+    pub fn remove_nodes(&mut self, nodes: &BTreeSet<NodeId>) {
+        let model = self.model;
+        for (product, gone) in model.products.iter().zip(&mut self.gone) {
+            if !*gone && !product.of.is_empty() && product.of.iter().all(|n| nodes.contains(n)) {
+                *gone = true;
+                sub(&mut self.cost, product.kind, product.evaluate(&self.widths));
+            }
+        }
     }
 
     /// Puts a unit back that was taken away.
@@ -165,6 +181,7 @@ impl CostState<'_> {
         }
         dirty.sort_unstable();
         dirty.dedup();
+        dirty.retain(|p| !self.gone[*p]);
         for &p in &dirty {
             let product = &model.products[p];
             sub(&mut self.cost, product.kind, product.evaluate(&self.widths));
@@ -227,6 +244,7 @@ fn initializers(graph: &Graph, groups: &Groups) -> Vec<Product> {
             },
             coefficient: 1,
             axes: Vec::new(),
+            of: graph.consumers(v).to_vec(),
         };
         for (axis, &n) in init.tensor.shape().iter().enumerate() {
             product.times(groups, v, axis, n);
@@ -314,16 +332,17 @@ fn node_products(graph: &Graph, facts: &Facts, groups: &Groups, id: NodeId) -> V
     };
     let products: Option<Vec<Product>> = lists
         .iter()
-        .map(|factors| product(facts, groups, factors))
+        .map(|factors| product(facts, groups, factors, id))
         .collect();
     products.unwrap_or_default()
 }
 
-fn product(facts: &Facts, groups: &Groups, factors: &[Factor]) -> Option<Product> {
+fn product(facts: &Facts, groups: &Groups, factors: &[Factor], of: NodeId) -> Option<Product> {
     let mut product = Product {
         kind: Kind::Macs,
         coefficient: 1,
         axes: Vec::new(),
+        of: vec![of],
     };
     for factor in factors {
         let value = factor.value?;

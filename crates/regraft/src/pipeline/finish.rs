@@ -20,12 +20,13 @@ use crate::plan_file::PlanFile;
 use crate::progress::Progress;
 use crate::report::{
     AllocationFigures, BlockFigures, BlockRemoval, BudgetInfo, CarriedFigures, Change, DataInfo,
-    Fallback, FrozenGroup, FusionFigures, GraphDrawing, GroupFigures, LatencyFigures, LayerTime,
-    Metrics, ModelFigures, ModelInfo, PlanTrial, PruneStep, PrunedFigures, RegrowthFigures, Report,
-    ReshapeFigures, SensitivityPoint, TimeBudget, TopologyFigures, VerifyFigures, WeightCount,
+    DepthFigures, Fallback, FrozenGroup, FusionFigures, GraphDrawing, GroupFigures, LatencyFigures,
+    LayerTime, Metrics, ModelFigures, ModelInfo, PlanTrial, PruneStep, PrunedFigures,
+    RegrowthFigures, Report, ReshapeFigures, SensitivityPoint, TimeBudget, TopologyFigures,
+    VerifyFigures, WeightCount,
 };
 use crate::samples::Samples;
-use crate::selection::{Selection, TimeSelection};
+use crate::selection::{DepthSelection, Selection, TimeSelection};
 use crate::storage::{peak_rss_bytes, write_atomic};
 use crate::{Error, Recipe, ReshapeStep};
 
@@ -317,7 +318,9 @@ fn report(
         report
             .removed_blocks
             .clone_from(&selection.plan.removed_blocks);
-        report.time_budget = selection.time.as_ref().map(time_budget);
+        report.depth = selection.depth.as_ref().map(depth);
+        let time = selection.depth.as_ref().and_then(|d| d.time.as_ref());
+        report.time_budget = time.map(time_budget);
         for what in &selection.fallbacks {
             report.fallbacks.push(Fallback {
                 node: Some(what.clone()),
@@ -411,6 +414,15 @@ fn time_budget(time: &TimeSelection) -> TimeBudget {
         layer: layer.clone(),
         ms: *ms,
     };
+    TimeBudget {
+        runtime: time.runtime.clone(),
+        dense_ms: time.dense_ms,
+        ratio: time.ratio,
+        table: time.table.iter().map(layer).collect(),
+    }
+}
+
+fn depth(depth: &DepthSelection) -> DepthFigures {
     let removal = |(block, error): &(String, f64)| BlockRemoval {
         block: block.clone(),
         error: *error,
@@ -420,13 +432,9 @@ fn time_budget(time: &TimeSelection) -> TimeBudget {
         ratio,
         error,
     };
-    TimeBudget {
-        runtime: time.runtime.clone(),
-        dense_ms: time.dense_ms,
-        ratio: time.ratio,
-        table: time.table.iter().map(layer).collect(),
-        blocks: time.blocks.iter().map(removal).collect(),
-        trials: time.trials.iter().map(trial).collect(),
+    DepthFigures {
+        blocks: depth.blocks.iter().map(removal).collect(),
+        trials: depth.trials.iter().map(trial).collect(),
     }
 }
 

@@ -16,7 +16,7 @@ use super::RunOptions;
 use crate::model::Model;
 use crate::plan_file::PlanFile;
 use crate::samples::Samples;
-use crate::selection::{Selection, TimeSelection};
+use crate::selection::{DepthSelection, Selection, TimeSelection};
 use crate::storage::{Fingerprint, RunDir};
 use crate::{Error, ErrorKind, Recipe};
 
@@ -237,48 +237,55 @@ pub(crate) struct StoredSelection {
     params: u64,
     bytes: u64,
     #[serde(default)]
+    depth: Option<StoredDepth>,
+}
+
+/// What was tried where whole blocks may go. Times decided it, which cannot be measured again.
+#[derive(Serialize, Deserialize)]
+struct StoredDepth {
+    blocks: Vec<(String, f64)>,
+    trials: Vec<(usize, f64, f64)>,
     time: Option<StoredTime>,
 }
 
-/// What was measured for a time budget; it decided the plan and cannot be measured again.
+/// What was measured for a time budget.
 #[derive(Serialize, Deserialize)]
 struct StoredTime {
     runtime: String,
     dense_ms: f64,
     ratio: f64,
     table: BTreeMap<String, f64>,
-    blocks: Vec<(String, f64)>,
-    trials: Vec<(usize, f64, f64)>,
 }
 
-impl StoredTime {
-    fn of(time: &TimeSelection) -> Self {
-        let TimeSelection {
-            runtime,
-            dense_ms,
-            ratio,
-            table,
+impl StoredDepth {
+    fn of(depth: &DepthSelection) -> Self {
+        let DepthSelection {
             blocks,
             trials,
-        } = time.clone();
+            time,
+        } = depth.clone();
         Self {
-            runtime,
-            dense_ms,
-            ratio,
-            table,
             blocks,
             trials,
+            time: time.map(|time| StoredTime {
+                runtime: time.runtime,
+                dense_ms: time.dense_ms,
+                ratio: time.ratio,
+                table: time.table,
+            }),
         }
     }
 
-    fn load(self) -> TimeSelection {
-        TimeSelection {
-            runtime: self.runtime,
-            dense_ms: self.dense_ms,
-            ratio: self.ratio,
-            table: self.table,
+    fn load(self) -> DepthSelection {
+        DepthSelection {
             blocks: self.blocks,
             trials: self.trials,
+            time: self.time.map(|time| TimeSelection {
+                runtime: time.runtime,
+                dense_ms: time.dense_ms,
+                ratio: time.ratio,
+                table: time.table,
+            }),
         }
     }
 }
@@ -312,7 +319,7 @@ impl StoredSelection {
             macs: selection.cost.macs,
             params: selection.cost.params,
             bytes: selection.cost.bytes,
-            time: selection.time.as_ref().map(StoredTime::of),
+            depth: selection.depth.as_ref().map(StoredDepth::of),
         }
     }
 
@@ -340,7 +347,7 @@ impl StoredSelection {
                 params: self.params,
                 bytes: self.bytes,
             },
-            time: self.time.map(StoredTime::load),
+            depth: self.depth.map(StoredDepth::load),
         })
     }
 }

@@ -160,11 +160,17 @@ fn checks(sheet: &mut Sheet, report: &Report) {
     }
     if let Some(time) = &report.time_budget {
         sheet.put(format_args!(
-            "- Time budget: {} layer times measured in {}, {} plans rebuilt and compared, {:.3} of the dense model's time before the rebuild.\n",
+            "- Time budget: {} layer times measured in {}, {:.3} of the dense model's time before the rebuild.\n",
             time.table.len(),
             name(&time.runtime),
-            time.trials.len(),
             time.ratio
+        ));
+    }
+    if let Some(depth) = &report.depth {
+        sheet.put(format_args!(
+            "- Plans with and without whole blocks: {} rebuilt and compared, {} residual blocks priced.\n",
+            depth.trials.len(),
+            depth.blocks.len()
         ));
     }
     if let Some(latency) = &report.latency {

@@ -34,10 +34,10 @@ pub use reshape::{
     PlaceTrial, ReshapeChange, ReshapeFigures, ShareFigures, TopologyFigures, TopologyTrial,
 };
 pub use schema::{
-    BlockFigures, BlockRemoval, BoxPlot, BudgetInfo, Change, ClassMetrics, DataInfo, Extremum,
-    ExtremumKind, Fallback, FrozenGroup, GroupFigures, Histogram, LatencyFigures, LayerFigures,
-    LayerTime, Metrics, ModelFigures, ModelInfo, PlanTrial, PrPoint, PrunedFigures, Report,
-    SCHEMA_VERSION, SensitivityPoint, StageTime, TimeBudget, VerifyFigures, WeightCount,
+    BlockFigures, BlockRemoval, BoxPlot, BudgetInfo, Change, ClassMetrics, DataInfo, DepthFigures,
+    Extremum, ExtremumKind, Fallback, FrozenGroup, GroupFigures, Histogram, LatencyFigures,
+    LayerFigures, LayerTime, Metrics, ModelFigures, ModelInfo, PlanTrial, PrPoint, PrunedFigures,
+    Report, SCHEMA_VERSION, SensitivityPoint, StageTime, TimeBudget, VerifyFigures, WeightCount,
     WeightFigures,
 };
 pub use sparse_figures::{

@@ -109,6 +109,9 @@ pub struct Report {
     /// What a time budget was met with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_budget: Option<TimeBudget>,
+    /// What was tried where whole residual blocks may go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub depth: Option<DepthFigures>,
     /// Groups of channels that could be pruned.
     pub groups: Vec<GroupFigures>,
     /// Groups of channels that could not, with the reason.
@@ -216,6 +219,12 @@ pub struct TimeBudget {
     pub ratio: f64,
     /// Single layers.
     pub table: Vec<LayerTime>,
+}
+
+/// Blocks and widths under one budget.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DepthFigures {
     /// Blocks that could go.
     pub blocks: Vec<BlockRemoval>,
     /// Plans that were rebuilt in closed form and judged.
@@ -242,13 +251,13 @@ pub struct BlockRemoval {
     pub error: f64,
 }
 
-/// A plan that takes the wanted time.
+/// A plan that keeps the budget.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PlanTrial {
     /// Blocks it removes.
     pub removed_blocks: usize,
-    /// Share of the dense model's time.
+    /// Share of the dense model's cost: time, MACs or parameters.
     pub ratio: f64,
     /// Relative squared error of the output after a closed-form rebuild on a part of the samples.
     pub error: f64,

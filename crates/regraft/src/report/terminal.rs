@@ -209,13 +209,20 @@ fn checks(sheet: &mut Sheet, report: &Report) {
     }
     if let Some(time) = &report.time_budget {
         let text = format!(
-            "{} layer times in {}; {} plans rebuilt and compared; {:.3} of the time before the rebuild",
+            "{} layer times in {}; {:.3} of the time before the rebuild",
             time.table.len(),
             format::name(&time.runtime),
-            time.trials.len(),
             time.ratio
         );
         sheet.item("time table", Tone::Plain, &text);
+    }
+    if let Some(depth) = &report.depth {
+        let text = format!(
+            "{} rebuilt and compared, {} residual blocks priced",
+            depth.trials.len(),
+            depth.blocks.len()
+        );
+        sheet.item("plans", Tone::Plain, &text);
     }
     if let Some(latency) = &report.latency {
         let threads = if latency.threads == 1 {

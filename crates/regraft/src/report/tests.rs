@@ -482,7 +482,7 @@ fn markdown_lists_at_most_twenty_rows_of_each_kind() {
 }
 
 #[test]
-fn plans_of_a_time_budget_are_shown_and_the_one_that_was_taken_is_marked() {
+fn plans_with_whole_blocks_are_shown_and_what_was_taken_is_marked() {
     let mut report = fixture::resnet56();
     assert!(!report.to_html().contains("Residual blocks gone"));
     let trial = |(removed_blocks, error)| PlanTrial {
@@ -490,17 +490,23 @@ fn plans_of_a_time_budget_are_shown_and_the_one_that_was_taken_is_marked() {
         ratio: 0.6,
         error,
     };
-    report.time_budget = Some(TimeBudget {
+    let block = |(block, error): (&str, f64)| BlockRemoval {
+        block: block.to_owned(),
+        error,
+    };
+    report.depth = Some(DepthFigures {
+        blocks: [("first", 0.01), (HOSTILE, f64::NAN)].map(block).to_vec(),
         trials: [(9, 0.08), (5, 0.05), (6, f64::NAN)].map(trial).to_vec(),
-        ..TimeBudget::default()
     });
+    report.removed_blocks = vec!["first".to_owned()];
     let html = report.to_html();
     assert!(
         html.contains("<tr><th>5, kept</th><td>0.600</td>"),
         "{html}"
     );
+    assert!(html.contains("<tr><th>first, gone</th>"), "{html}");
     assert_eq!(html.matches(", kept</th>").count(), 1);
-    assert!(!html.contains("NaN"));
+    assert!(!html.contains("NaN") && !html.contains("<script>alert"));
 }
 
 /// Writes the page to look at it: `REGRAFT_REPORT_OUT=report.html cargo test -p regraft page_to_look_at`,

@@ -17,6 +17,11 @@ use crate::{Error, ErrorKind, Recipe};
 /// [`ErrorKind::Usage`] for a score of samples and for a budget of time.
 pub(crate) fn check_without_data(recipe: &Recipe) -> Result<(), Error> {
     of_weights(recipe)?;
+    if recipe.depth {
+        return Err(no_data().with_hint(
+            "which blocks can go is seen on samples: point --data at some, or leave --depth out",
+        ));
+    }
     match limit(recipe)? {
         Limit::Count(_) => Ok(()),
         Limit::Time(_) => Err(no_data()

@@ -6,6 +6,7 @@
 mod attack;
 mod attention;
 mod carried;
+mod depth;
 mod fit;
 mod fuse;
 mod fused;

@@ -6,6 +6,7 @@
 
 mod classes;
 mod connections;
+mod depth;
 mod drawing;
 mod errors;
 mod fusion;
@@ -67,6 +68,7 @@ fn render_with(report: &Report, detail: &Detail) -> String {
     layers::section(&mut page, report, detail);
     widths::frozen(&mut page, report, detail);
     classes::section(&mut page, report, detail);
+    depth::depth(&mut page, report);
     timing::latency(&mut page, report);
     timing::stages(&mut page, report);
     timing::reproduce(&mut page, report);

@@ -1,7 +1,7 @@
 //! Latency, the time and memory of the run, and how to repeat it.
 
 use super::super::format;
-use super::super::schema::{Report, TimeBudget};
+use super::super::schema::Report;
 use super::page::{Page, block, esc, sentence};
 
 /// Longest command line and recipe that are shown.
@@ -10,10 +10,6 @@ const MAX_COMMAND_CHARS: usize = 4_000;
 const MAX_NOTE_CHARS: usize = 300;
 /// More stages than this are not drawn.
 const MAX_STAGES: usize = 24;
-/// More plans than this are not shown.
-const MAX_PLANS: usize = 40;
-/// Width of the longest bar of an error, pixels.
-const ERROR_WIDTH: f64 = 180.0;
 /// Classes `s0` and on of the style sheet.
 const STAGE_COLOURS: usize = 10;
 
@@ -65,36 +61,7 @@ pub(super) fn latency(page: &mut Page, report: &Report) {
             sentence(note, MAX_NOTE_CHARS)
         ));
     }
-    if let Some(time) = &report.time_budget {
-        plans(page, time);
-    }
     page.close();
-}
-
-/// Writes the plans that took the wanted time, one row each; the bar is the error that the closed
-/// form leaves.
-fn plans(page: &mut Page, time: &TimeBudget) {
-    if time.trials.is_empty() {
-        return;
-    }
-    let errors = time.trials.iter().map(|t| t.error);
-    let (least, most) = errors.fold((f64::INFINITY, f64::MIN_POSITIVE), |(low, high), e| {
-        (low.min(e), high.max(e))
-    });
-    page.put(format_args!(
-        "<p>Plans of the wanted time, each rebuilt in closed form on a part of the samples and judged on others by the network's output:</p>\n<div class=\"scroll\"><table>\n<thead><tr><th>Residual blocks gone</th><th>Time</th><th>Error of the output</th><th></th></tr></thead>\n<tbody>\n"
-    ));
-    for trial in time.trials.iter().take(MAX_PLANS) {
-        let kept = if trial.error <= least { ", kept" } else { "" };
-        let width = (trial.error / most * ERROR_WIDTH).min(ERROR_WIDTH).max(1.0);
-        let error = format::percent(trial.error, 2);
-        page.put(format_args!(
-            "<tr><th>{}{kept}</th><td>{:.3}</td><td><svg class=\"inline\" width=\"{ERROR_WIDTH}\" height=\"10\" role=\"img\" aria-label=\"{error}\"><rect class=\"is\" width=\"{width:.1}\" height=\"10\"/></svg></td><td>{error}</td></tr>\n",
-            trial.removed_blocks, trial.ratio,
-        ));
-    }
-    page.put(format_args!("</tbody>\n</table></div>\n"));
-    page.left_out(time.trials.len().min(MAX_PLANS), time.trials.len(), "plans");
 }
 
 /// Writes the stages as one stacked bar with a legend, and the peak memory.

@@ -5,7 +5,7 @@ use regraft_prune::{Groups, Plan};
 use regraft_solve::allocate::GroupCurve;
 
 use super::Setting;
-use super::trial::{BLOCK, trial};
+use super::trial::{BLOCK, Trial};
 use crate::{Error, ErrorKind};
 
 /// Error of the output at which a block is not worth a thought.
@@ -22,10 +22,14 @@ pub(super) enum Choice {
 /// Returns the error of the network's output without each block alone, all else rebuilt in closed
 /// form.
 pub(super) fn errors(
-    setting: &Setting<'_>,
+    setting: Setting<'_>,
     groups: &Groups,
     blocks: &[RemovableBlock],
 ) -> Result<Vec<f64>, Error> {
+    if blocks.is_empty() {
+        return Ok(Vec::new());
+    }
+    let trial = Trial::new(setting, groups, BLOCK)?;
     let mut found = Vec::with_capacity(blocks.len());
     for block in blocks {
         if setting.progress.cancelled() {
@@ -36,17 +40,23 @@ pub(super) fn errors(
             .step(found.len(), blocks.len(), &block.name);
         let mut plan = Plan::dense(groups);
         plan.removed_blocks = vec![block.name.clone()];
-        found.push(trial(setting, groups, &plan, BLOCK)?);
+        found.push(trial.error(&plan)?);
     }
     setting.progress.step(blocks.len(), blocks.len(), "");
     Ok(found)
+}
+
+/// Returns whether a block of this error may be thought of.
+pub(super) fn may_go(error: f64) -> bool {
+    // Not a number is not below anything.
+    error < HOPELESS
 }
 
 /// Two levels for each block: there without error, gone at its error times `rate`.
 pub(super) fn curves(errors: &[f64], choices: &[Choice], rate: f64) -> Vec<GroupCurve> {
     let pairs = errors.iter().zip(choices);
     let curve = |(error, choice): (&f64, &Choice)| {
-        let may_go = error.is_finite() && *error < HOPELESS;
+        let may_go = may_go(*error);
         let (min_kept, max_kept) = match choice {
             Choice::Open => (usize::from(!may_go), 1),
             Choice::Stays => (1, 1),

@@ -6,20 +6,11 @@ use regraft_prune::blocks::RemovableBlock;
 use regraft_prune::{Groups, Plan};
 use regraft_solve::allocate::{AllocateConfig, allocate};
 
-use super::blocks::{Choice, curves};
-use super::trial::{PLAN, trial};
+use super::blocks::{Choice, curves, may_go};
+use super::meter::Meter;
+use super::trial::Trial;
 use super::{Setting, WidthCurves};
-use crate::bench::LatencyOf;
-use crate::latency::MeasureConfig;
-use crate::selection::time_model::TimeModel;
 use crate::{Error, ErrorKind};
-
-/// A plan is close enough where its time is within this share of the target: medians of one model
-/// differ by as much from one minute to the next.
-const CLOSE: f64 = 0.015;
-
-/// The most that a plan may miss the target by.
-const ALLOWED: f64 = 0.03;
 
 /// Corrections of the budget of one plan.
 const MAX_CORRECTIONS: usize = 6;
@@ -31,24 +22,21 @@ const RATE_STEP: f64 = 3.0;
 const MAX_RATES: usize = 7;
 const MAX_TRIALS: usize = 20;
 
+/// Moves in a row that were no better, after which the search ends.
+const MAX_IDLE: usize = 6;
+
 /// Blocks of each kind that a round of moves considers.
 const MOVED_BLOCKS: usize = 3;
-
-/// Enough for a ratio within a few per cent.
-const TRIAL_RUNS: MeasureConfig = MeasureConfig {
-    runs: 25,
-    max_seconds: 8.0,
-    warmup: 2,
-};
 
 /// A plan whose model was measured.
 pub(super) struct Candidate {
     widths: Vec<usize>,
     pub(super) plan: Plan,
-    pub(super) ratio: f64,
+    /// Share of the dense network's cost.
+    pub(super) share: f64,
 }
 
-/// Blocks removed, share of the time and error of each plan that was rebuilt.
+/// Blocks removed, share of the cost and error of each plan that was rebuilt.
 pub(super) type Trials = Vec<(usize, f64, f64)>;
 
 /// The search at one target.
@@ -59,10 +47,9 @@ pub(super) struct Search<'a> {
     pub(super) blocks: Vec<RemovableBlock>,
     /// Error of the output without each block.
     pub(super) errors: Vec<f64>,
-    pub(super) times: TimeModel<'a>,
-    pub(super) latency: LatencyOf<'a>,
-    pub(super) dense_ms: f64,
+    pub(super) meter: Meter<'a>,
     pub(super) target: f64,
+    pub(super) trial: Trial<'a>,
 }
 
 /// What is known on the way.
@@ -71,7 +58,7 @@ struct State {
     best: Option<(Candidate, f64)>,
     trials: Trials,
     seen: BTreeSet<Vec<usize>>,
-    /// Ratio nearest to the target.
+    /// Share nearest to the target.
     nearest: Option<f64>,
 }
 
@@ -83,7 +70,7 @@ impl Search<'_> {
         self.moves(&mut state)?;
         match state.best {
             Some((candidate, _)) => Ok((candidate, state.trials)),
-            None => Err(unreachable_target(self.target, state.nearest)),
+            None => Err(self.unreachable(state.nearest)),
         }
     }
 
@@ -110,7 +97,8 @@ impl Search<'_> {
     /// lowers the error.
     fn moves(&self, state: &mut State) -> Result<(), Error> {
         let mut tried: BTreeSet<Vec<usize>> = BTreeSet::new();
-        while state.trials.len() < MAX_TRIALS {
+        let mut idle = 0;
+        while state.trials.len() < MAX_TRIALS && idle < MAX_IDLE {
             let Some((best, _)) = &state.best else { break };
             let kept = best.widths[self.groups.groups.len()..].to_vec();
             let open = self
@@ -122,17 +110,18 @@ impl Search<'_> {
                 0 => Choice::Goes,
                 _ => Choice::Stays,
             });
-            self.attempt(&choices.collect::<Vec<_>>(), 1.0, state)?;
+            let better = self.attempt(&choices.collect::<Vec<_>>(), 1.0, state)?;
+            idle = if better { 0 } else { idle + 1 };
         }
         Ok(())
     }
 
     /// Blocks kept (1) or gone (0) after one move, the most promising first.
     fn neighbours(&self, kept: &[usize]) -> Vec<Vec<usize>> {
-        let price = |b: &usize| self.errors[*b] / self.saved_ms(*b).max(f64::MIN_POSITIVE);
+        let price = |b: &usize| self.errors[*b] / self.saved(*b).max(f64::MIN_POSITIVE);
         let by_price = |state: usize| {
             let mut found: Vec<usize> = (0..kept.len())
-                .filter(|b| kept[*b] == state && self.errors[*b].is_finite())
+                .filter(|b| kept[*b] == state && may_go(self.errors[*b]))
                 .collect();
             found.sort_by(|a, b| price(a).total_cmp(&price(b)));
             found
@@ -141,8 +130,12 @@ impl Search<'_> {
         let dearest: Vec<usize> = by_price(0).into_iter().rev().take(MOVED_BLOCKS).collect();
         let moved = |goes: Option<usize>, returns: Option<usize>| {
             let mut next = kept.to_vec();
-            goes.into_iter().for_each(|b| next[b] = 0);
-            returns.into_iter().for_each(|b| next[b] = 1);
+            if let Some(block) = goes {
+                next[block] = 0;
+            }
+            if let Some(block) = returns {
+                next[block] = 1;
+            }
             next
         };
         let mut next = Vec::new();
@@ -157,34 +150,37 @@ impl Search<'_> {
         next
     }
 
-    /// Milliseconds that a block takes in the dense network.
-    fn saved_ms(&self, block: usize) -> f64 {
+    /// What a block costs in the dense network.
+    fn saved(&self, block: usize) -> f64 {
         let mut widths: Vec<usize> = self.groups.groups.iter().map(|g| g.units.len()).collect();
         widths.extend(std::iter::repeat_n(1, self.blocks.len()));
-        let whole = self.times.ms(&widths);
+        let whole = self.meter.at(&widths);
         widths[self.groups.groups.len() + block] = 0;
-        whole - self.times.ms(&widths)
+        whole - self.meter.at(&widths)
     }
 
-    /// Makes a plan and judges it if it is new and takes the wanted time; returns whether it is the
+    /// Makes a plan and judges it if it is new and keeps the budget; returns whether it is the
     /// best so far.
     fn attempt(&self, choices: &[Choice], rate: f64, state: &mut State) -> Result<bool, Error> {
-        let candidate = self.timed(choices, rate)?;
-        let off = |ratio: f64| (ratio - self.target).abs();
-        if state.nearest.is_none_or(|n| off(candidate.ratio) < off(n)) {
-            state.nearest = Some(candidate.ratio);
+        let candidate = self.within(choices, rate)?;
+        let off = |share: f64| (share - self.target).abs();
+        if state.nearest.is_none_or(|n| off(candidate.share) < off(n)) {
+            state.nearest = Some(candidate.share);
         }
-        if self.miss(&candidate) > ALLOWED || !state.seen.insert(candidate.widths.clone()) {
+        if self.miss(&candidate) > self.meter.tolerance().1
+            || !state.seen.insert(candidate.widths.clone())
+        {
             return Ok(false);
         }
-        let error = trial(&self.setting, self.groups, &candidate.plan, PLAN)?;
+        let error = self.trial.error(&candidate.plan)?;
         let gone = candidate.plan.removed_blocks.len();
         self.setting.progress.note(&format!(
-            "{gone} block{} removed: {:.3} of the time, error {error:.4} after a closed-form rebuild",
+            "{gone} block{} removed: {:.3} of the {}, error {error:.4} after a closed-form rebuild",
             if gone == 1 { "" } else { "s" },
-            candidate.ratio
+            candidate.share,
+            self.meter.what()
         ));
-        state.trials.push((gone, candidate.ratio, error));
+        state.trials.push((gone, candidate.share, error));
         let better = state
             .best
             .as_ref()
@@ -203,17 +199,17 @@ impl Search<'_> {
     }
 
     fn miss(&self, candidate: &Candidate) -> f64 {
-        (candidate.ratio / self.target - 1.0).abs()
+        self.meter.miss(candidate.share, self.target)
     }
 
-    /// A plan, its budget corrected until the real model takes the wanted time.
-    fn timed(&self, choices: &[Choice], rate: f64) -> Result<Candidate, Error> {
-        let mut budget = self.target * self.dense_ms;
+    /// A plan, its budget corrected until the real model keeps it.
+    fn within(&self, choices: &[Choice], rate: f64) -> Result<Candidate, Error> {
+        let mut budget = self.target * self.meter.dense();
         let mut nearest: Option<Candidate> = None;
         for _ in 0..MAX_CORRECTIONS {
             self.go_on()?;
             let candidate = self.measured(choices, rate, budget)?;
-            let ratio = candidate.ratio;
+            let share = candidate.share;
             let again = nearest
                 .as_ref()
                 .is_some_and(|n| n.widths == candidate.widths);
@@ -223,13 +219,14 @@ impl Search<'_> {
             {
                 nearest = Some(candidate);
             }
-            let close = nearest.as_ref().is_some_and(|n| self.miss(n) <= CLOSE);
-            if close || again || !(ratio.is_finite() && ratio > 0.0) {
+            let close = |n: &Candidate| self.miss(n) <= self.meter.tolerance().0;
+            let close = nearest.as_ref().is_some_and(close);
+            if close || again || !(share.is_finite() && share > 0.0) {
                 break;
             }
-            budget *= self.target / ratio;
+            budget *= self.target / share;
         }
-        nearest.ok_or_else(|| unreachable_target(self.target, None))
+        nearest.ok_or_else(|| self.unreachable(None))
     }
 
     fn measured(&self, choices: &[Choice], rate: f64, budget: f64) -> Result<Candidate, Error> {
@@ -240,31 +237,33 @@ impl Search<'_> {
             look_ahead: 2,
             max_exchanges: 16,
         };
-        let found = allocate(&both, &|w| self.times.ms(w), budget, config)?;
-        self.times.check()?;
+        let found = allocate(&both, &|w| self.meter.at(w), budget, config)?;
+        self.meter.check()?;
         let (widths, kept) = found.widths.split_at(self.groups.groups.len());
         let mut plan = Plan::from_widths(self.groups, widths, &self.widths.removal)?;
         let gone = self.blocks.iter().zip(kept).filter(|(_, kept)| **kept == 0);
         plan.removed_blocks = gone.map(|(b, _)| b.name.clone()).collect();
         let (pruned, _) = self.setting.model.pruned(self.groups, &plan)?;
-        let bytes = regraft_onnx::write_bytes(&pruned)?;
-        let measured = self.latency.small(&pruned, &bytes, &TRIAL_RUNS)?;
         Ok(Candidate {
             widths: found.widths,
             plan,
-            ratio: measured.ratio,
+            share: self.meter.share(&pruned)?,
         })
+    }
+
+    fn unreachable(&self, nearest: Option<f64>) -> Error {
+        unreachable_target(self.meter.what(), self.target, nearest)
     }
 }
 
-fn unreachable_target(target: f64, nearest: Option<f64>) -> Error {
+fn unreachable_target(what: &str, target: f64, nearest: Option<f64>) -> Error {
     let found = match nearest {
         Some(nearest) => format!("the nearest that was found is {nearest:.3}"),
         None => "nothing could be measured".to_owned(),
     };
     Error::new(
         ErrorKind::Model,
-        format!("the time budget of {target} cannot be reached within 3 %: {found}"),
+        format!("{target} of the {what} cannot be reached: {found}"),
     )
     .with_hint("ask for a share near that one, lower --multiple-of, or look at the frozen groups with `regraft inspect`")
 }
@@ -275,7 +274,10 @@ mod tests {
 
     #[test]
     fn a_target_out_of_reach_says_what_is_in_reach() {
-        let text = unreachable_target(0.1, Some(0.3456)).to_string();
-        assert!(text.contains("0.1") && text.contains("0.346"), "{text}");
+        let text = unreachable_target("time", 0.1, Some(0.3456)).to_string();
+        assert!(
+            text.contains("0.1 of the time") && text.contains("0.346"),
+            "{text}"
+        );
     }
 }
