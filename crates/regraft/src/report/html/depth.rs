@@ -18,7 +18,7 @@ pub(super) fn depth(page: &mut Page, report: &Report) {
     page.open(
         "plans",
         "Depth and width",
-        "Plans that keep the budget, each rebuilt in closed form on a part of the samples and judged on others by the network's output. Training comes after the choice.",
+        "Plans that keep the budget, each rebuilt in closed form on a part of the samples and judged on others by the network's output. Tuning comes after the choice.",
     );
     plans(page, depth);
     blocks(page, depth, &report.removed_blocks);
