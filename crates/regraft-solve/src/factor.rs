@@ -284,6 +284,16 @@ pub(crate) fn zeros_apart<T: Real>(len: usize) -> Vec<T> {
     zeros
 }
 
+/// Returns a buffer of `len` values that takes over an old one if that is large enough, with what
+/// it held.
+pub(crate) fn taken_over<T: Real>(mut old: Vec<T>, len: usize) -> Vec<T> {
+    if old.capacity() < len {
+        return zeros_apart(len);
+    }
+    old.resize(len, T::ZERO);
+    old
+}
+
 /// Overwrites `out` (`m × d`) with `a h` in f32; `a` is `m × d`, `h` `d × d`, all row-major.
 pub(crate) fn product_f32(out: &mut [f32], a: &[f32], h: &[f32], d: usize) {
     let m = a.len() / d.max(1);

@@ -5,7 +5,7 @@ mod depth;
 mod time_model;
 
 use regraft_graph::cost::Cost;
-use regraft_prune::plan::{Budget, ChooseOptions, CostModel};
+use regraft_prune::plan::{Budget, ChooseOptions, CostModel, CostState};
 use regraft_prune::score::{Normalize, Score, Scores, score};
 use regraft_prune::{Groups, Plan};
 use regraft_rebuild::calibrate::{CalibrateConfig, Calibration, calibrate};
@@ -265,6 +265,23 @@ fn width_curves(
     WidthCurves { curves, removal }
 }
 
+/// Returns the cost with each group at its width, the first units of its order gone.
+fn narrowed<'a>(
+    costs: &'a CostModel,
+    groups: &Groups,
+    removal: &[Vec<usize>],
+    widths: &[usize],
+) -> CostState<'a> {
+    let mut state = costs.start();
+    for (g, &width) in widths.iter().enumerate() {
+        let gone = groups.groups[g].units.len().saturating_sub(width);
+        for &unit in removal[g].iter().take(gone) {
+            state.remove(g, unit);
+        }
+    }
+    state
+}
+
 fn widths(
     model: &Model,
     groups: &Groups,
@@ -276,15 +293,7 @@ fn widths(
     let dense = cost_model.dense();
     let target = budget.target(dense)?;
     let cost_of = |widths: &[usize]| {
-        let mut state = cost_model.start();
-        for (g, &width) in widths.iter().enumerate() {
-            for &unit in removal[g]
-                .iter()
-                .take(groups.groups[g].units.len().saturating_sub(width))
-            {
-                state.remove(g, unit);
-            }
-        }
+        let state = narrowed(&cost_model, groups, removal, widths);
         budget.of(state.cost()) as f64
     };
     let config = AllocateConfig {

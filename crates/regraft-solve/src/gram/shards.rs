@@ -103,6 +103,13 @@ where
     }
 }
 
+/// Adds a row of a tile to as much of a row of the sum as is given.
+fn add_row(sums: &mut [f64], tile: &[f32]) {
+    for (s, &t) in sums.iter_mut().zip(tile) {
+        *s += f64::from(t);
+    }
+}
+
 /// The sums of one run of shards.
 struct RunSums {
     product: Vec<f64>,
@@ -163,8 +170,7 @@ where
                 let rows = found.product.chunks_exact_mut(width.max(1));
                 for (row, (sums, tile)) in rows.zip(tile.chunks_exact(width.max(1))).enumerate() {
                     let needed = if lower_only { row + 1 } else { width };
-                    let pairs = sums[..needed].iter_mut().zip(tile);
-                    pairs.for_each(|(s, t)| *s += f64::from(*t));
+                    add_row(&mut sums[..needed], tile);
                 }
             }
             // Poisoned if another thread panicked: the scope passes that on.
@@ -211,9 +217,7 @@ pub(super) fn add_bands<K>(
             let rows = part.chunks_exact_mut(width);
             for (row, (sums, tile)) in rows.zip(tile.chunks_exact(columns)).enumerate() {
                 let needed = if lower_only { first + row + 1 } else { width };
-                for (s, &t) in sums[..needed].iter_mut().zip(tile) {
-                    *s += f64::from(t);
-                }
+                add_row(&mut sums[..needed], tile);
             }
         });
     }
@@ -261,9 +265,7 @@ fn reduce(shards: &[Shard], threads: usize, sums: &mut Sums<'_>) {
                 let row = first_row + i;
                 let end = if lower_only { row + 1 } else { width };
                 let tile_row = &shard.tile[row * width..row * width + end];
-                for (s, &t) in sum_row.iter_mut().zip(tile_row) {
-                    *s += f64::from(t);
-                }
+                add_row(sum_row, tile_row);
             }
         }
     };

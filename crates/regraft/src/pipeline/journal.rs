@@ -1,7 +1,6 @@
 //! Finished stages in the run directory, so that the same command goes on after a kill.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 
 use regraft_graph::Tensor;
 use regraft_graph::cost::Cost;
@@ -16,7 +15,7 @@ use super::RunOptions;
 use crate::model::Model;
 use crate::plan_file::PlanFile;
 use crate::samples::Samples;
-use crate::selection::{DepthSelection, Selection, TimeSelection};
+use crate::selection::{DepthSelection, Selection};
 use crate::storage::{Fingerprint, RunDir};
 use crate::{Error, ErrorKind, Recipe};
 
@@ -236,58 +235,9 @@ pub(crate) struct StoredSelection {
     macs: u64,
     params: u64,
     bytes: u64,
+    /// Times may have decided it, which cannot be measured again.
     #[serde(default)]
-    depth: Option<StoredDepth>,
-}
-
-/// What was tried where whole blocks may go. Times decided it, which cannot be measured again.
-#[derive(Serialize, Deserialize)]
-struct StoredDepth {
-    blocks: Vec<(String, f64)>,
-    trials: Vec<(usize, f64, f64)>,
-    time: Option<StoredTime>,
-}
-
-/// What was measured for a time budget.
-#[derive(Serialize, Deserialize)]
-struct StoredTime {
-    runtime: String,
-    dense_ms: f64,
-    ratio: f64,
-    table: BTreeMap<String, f64>,
-}
-
-impl StoredDepth {
-    fn of(depth: &DepthSelection) -> Self {
-        let DepthSelection {
-            blocks,
-            trials,
-            time,
-        } = depth.clone();
-        Self {
-            blocks,
-            trials,
-            time: time.map(|time| StoredTime {
-                runtime: time.runtime,
-                dense_ms: time.dense_ms,
-                ratio: time.ratio,
-                table: time.table,
-            }),
-        }
-    }
-
-    fn load(self) -> DepthSelection {
-        DepthSelection {
-            blocks: self.blocks,
-            trials: self.trials,
-            time: self.time.map(|time| TimeSelection {
-                runtime: time.runtime,
-                dense_ms: time.dense_ms,
-                ratio: time.ratio,
-                table: time.table,
-            }),
-        }
-    }
+    depth: Option<DepthSelection>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -319,7 +269,7 @@ impl StoredSelection {
             macs: selection.cost.macs,
             params: selection.cost.params,
             bytes: selection.cost.bytes,
-            depth: selection.depth.as_ref().map(StoredDepth::of),
+            depth: selection.depth.clone(),
         }
     }
 
@@ -347,7 +297,7 @@ impl StoredSelection {
                 params: self.params,
                 bytes: self.bytes,
             },
-            depth: self.depth.map(StoredDepth::load),
+            depth: self.depth,
         })
     }
 }

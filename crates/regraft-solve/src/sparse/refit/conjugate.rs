@@ -16,10 +16,6 @@ const INNER: f32 = 1e-5;
 /// A round must lower the residual at least to this share, or f32 gets no further.
 const PROGRESS: f64 = 0.5;
 
-/// A row whose residual is above this after half of the steps that it may take will not be done in
-/// time: two such rounds are needed, and the steps get faster, but not that much.
-const LATE: f32 = 3e-3;
-
 /// What a block came to.
 #[derive(Debug)]
 pub(super) struct Found {
@@ -62,7 +58,7 @@ pub(super) fn solve(
         for (k, &i) in active.iter().enumerate() {
             inner.start(k, residual.row(i), &scaled.root);
         }
-        found.steps += inner.run(&scaled.h, budget, found.steps == 0);
+        found.steps += inner.run(&scaled.h, budget);
         let mut weights = Matrix::zeros(active.len(), d);
         let mut left = Matrix::zeros(active.len(), d);
         for (k, &i) in active.iter().enumerate() {
@@ -141,16 +137,12 @@ impl Inner {
         self.square[k] = dot_f32(&self.residual[row.clone()], &self.residual[row]);
     }
 
-    /// Runs until every row is done, at most `most` steps; returns how many. In the first round it
-    /// gives up where a row is late.
-    fn run(&mut self, h: &[f32], most: usize, first: bool) -> usize {
+    /// Runs until every row is done, at most `most` steps; returns how many.
+    fn run(&mut self, h: &[f32], most: usize) -> usize {
         let d = self.d;
         let mut open: Vec<bool> = self.square.iter().map(|s| *s > 0.0).collect();
         for step in 0..most {
             if !open.contains(&true) {
-                return step;
-            }
-            if first && step == most / 2 && self.is_late(&open) {
                 return step;
             }
             product_f32(&mut self.image, &self.direction, h, d);
@@ -159,13 +151,6 @@ impl Inner {
             }
         }
         most
-    }
-
-    /// Returns whether an open row is too far from the end to be worth the other steps.
-    fn is_late(&self, open: &[bool]) -> bool {
-        let squares = self.square.iter().zip(open).filter(|(_, open)| **open);
-        // The right side has norm 1.
-        squares.into_iter().any(|(s, _)| *s > LATE * LATE)
     }
 
     /// Makes one row's step; returns whether it needs another.

@@ -3,7 +3,7 @@
 use super::{ACCEPT, RefitWays, Scaled, Shared, Solved, TARGET, complement_cost, direct_cost};
 use crate::error::SolveError;
 use crate::factor::blocked::blocked_cholesky;
-use crate::factor::{cholesky_in_place, cholesky_solve, subtract_product, zeros_apart};
+use crate::factor::{cholesky_in_place, cholesky_solve, subtract_product, taken_over, zeros_apart};
 use crate::matrix::Matrix;
 use crate::problem::dot;
 use crate::sparse::Objective;
@@ -189,10 +189,7 @@ impl<'a> System<'a> {
         }
         if gathers(support.len(), unit.kept.len()) {
             let len = support.len() * (support.len() + 1) / 2;
-            if lower.capacity() < len {
-                lower = zeros_apart(len);
-            }
-            lower.resize(len, 0.0);
+            lower = taken_over(lower, len);
             let mut rest = lower.as_mut_slice();
             for (k, &row) in support.iter().enumerate() {
                 let (part, after) = rest.split_at_mut(k + 1);
@@ -310,12 +307,8 @@ impl<'a> System<'a> {
 
     fn in_f32(&self, scaled: &Scaled, scratch: &mut Vec<f32>) -> Option<(Matrix, f64)> {
         let (n, d) = (self.support.len(), self.objective.n_in());
-        let mut block = std::mem::take(scratch);
-        if block.capacity() < n * n {
-            block = zeros_apart(n * n);
-        }
         // Only the lower triangle is read: what another row left above it does not matter.
-        block.resize(n * n, 0.0);
+        let mut block = taken_over(std::mem::take(scratch), n * n);
         for (i, &row) in self.support.iter().enumerate() {
             let source = &scaled.h[row * d..(row + 1) * d];
             let values = block[i * n..=i * n + i].iter_mut();

@@ -211,7 +211,7 @@ fn solve_units(
             .collect();
         affordable.sort_unstable();
         let most = affordable.get(affordable.len() / 2).copied().unwrap_or(0);
-        // Two blocks, whoever does them; one that gets nowhere gives up.
+        // Two blocks, whoever does them.
         let blocks: Vec<_> = sample.chunks(TRIAL_ROWS / 2).collect();
         let found = in_order(
             blocks.len(),

@@ -6,8 +6,6 @@ use super::page::{Page, esc};
 
 /// Longer lists are cut.
 const MAX_ROWS: usize = 60;
-/// Width of the longest bar of an error, pixels.
-const WIDTH: f64 = 180.0;
 
 /// Writes the plans, then the blocks, each with its error as a bar.
 pub(super) fn depth(page: &mut Page, report: &Report) {
@@ -78,14 +76,6 @@ fn blocks(page: &mut Page, depth: &DepthFigures, removed: &[String]) {
 
 /// Ends a row with an error, as a bar and in words.
 fn bar(page: &mut Page, error: f64, most: f64) {
-    let share = error / most;
-    let width = if share.is_finite() {
-        (share * WIDTH).clamp(1.0, WIDTH)
-    } else {
-        1.0
-    };
-    let text = format::percent(error, 2);
-    page.put(format_args!(
-        "<td><svg class=\"inline\" width=\"{WIDTH}\" height=\"10\" role=\"img\" aria-label=\"{text}\"><rect class=\"is\" width=\"{width:.1}\" height=\"10\"/></svg></td><td>{text}</td></tr>\n"
-    ));
+    page.bar_cells(error / most, &format::percent(error, 2));
+    page.put(format_args!("</tr>\n"));
 }

@@ -4,6 +4,9 @@ use std::fmt::{self, Write};
 
 use super::super::format;
 
+/// Width of the longest bar in a table, pixels.
+pub(super) const BAR_WIDTH: f64 = 180.0;
+
 /// How much a page shows; what is left out is named on the page.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Detail {
@@ -79,6 +82,18 @@ impl Page {
                 "<p class=\"note\">{shown} of {total} {what} are shown here; all of them are in report.json.</p>\n"
             ));
         }
+    }
+
+    /// Writes two cells of a table: a bar of a part of the whole width, and what it says.
+    pub(super) fn bar_cells(&mut self, part: f64, text: &str) {
+        let width = if part.is_finite() {
+            (part * BAR_WIDTH).clamp(1.0, BAR_WIDTH)
+        } else {
+            1.0
+        };
+        self.put(format_args!(
+            "<td><svg class=\"inline\" width=\"{BAR_WIDTH}\" height=\"10\" role=\"img\" aria-label=\"{text}\"><rect class=\"is\" width=\"{width:.1}\" height=\"10\"/></svg></td><td>{text}</td>"
+        ));
     }
 
     /// Returns the finished text.

@@ -4,10 +4,8 @@ use super::super::format;
 use super::super::reshape::{PlaceTrial, ReshapeChange, ReshapeFigures, TopologyFigures};
 use super::super::schema::Report;
 use super::drawing;
-use super::page::{Detail, Page, label, sentence};
+use super::page::{BAR_WIDTH, Detail, Page, label, sentence};
 
-/// Pixels of the longest bar.
-const WIDTH: f64 = 180.0;
 /// Characters of a sentence at most.
 const SENTENCE: usize = 300;
 
@@ -46,9 +44,9 @@ fn one(page: &mut Page, step: &ReshapeFigures, detail: &Detail) {
         "<div class=\"scroll\"><table>\n<thead><tr><th>Layer</th><th class=\"words\">became</th><th>MACs</th><th></th><th>Parameters</th><th>Error</th></tr></thead>\n<tbody>\n"
     ));
     for change in step.changes.iter().take(detail.layers) {
-        let bar = |n: u64| (n as f64 / most * WIDTH).max(1.0);
+        let bar = |n: u64| (n as f64 / most * BAR_WIDTH).max(1.0);
         page.put(format_args!(
-            "<tr><th>{}</th><td class=\"words\">{}</td><td><svg class=\"inline\" width=\"{WIDTH}\" height=\"14\" role=\"img\" aria-label=\"{} to {}\"><rect class=\"was\" width=\"{:.1}\" height=\"14\"/><rect class=\"is\" y=\"4\" width=\"{:.1}\" height=\"6\"/></svg></td><td>{} → {}</td><td>{} → {}</td><td>{}</td></tr>\n",
+            "<tr><th>{}</th><td class=\"words\">{}</td><td><svg class=\"inline\" width=\"{BAR_WIDTH}\" height=\"14\" role=\"img\" aria-label=\"{} to {}\"><rect class=\"was\" width=\"{:.1}\" height=\"14\"/><rect class=\"is\" y=\"4\" width=\"{:.1}\" height=\"6\"/></svg></td><td>{} → {}</td><td>{} → {}</td><td>{}</td></tr>\n",
             label(&change.node),
             sentence(&change.what, SENTENCE),
             change.macs.before,
@@ -99,16 +97,14 @@ fn trials(page: &mut Page, topology: &TopologyFigures) {
     ));
     for (at, trial) in topology.trials.iter().enumerate() {
         let kept = if at == topology.chosen { ", kept" } else { "" };
-        let width = (trial.error / most * WIDTH).clamp(1.0, WIDTH);
         page.put(format_args!(
-            "<tr><th>{}{kept}</th><td>{}</td><td>{}</td><td><svg class=\"inline\" width=\"{WIDTH}\" height=\"10\" role=\"img\" aria-label=\"{}\"><rect class=\"is\" width=\"{width:.1}\" height=\"10\"/></svg></td><td>{}</td><td>{}</td></tr>\n",
+            "<tr><th>{}{kept}</th><td>{}</td><td>{}</td>",
             sentence(&trial.what, SENTENCE),
             format::si(trial.macs),
             trial.time_in_words(),
-            format::percent(trial.error, 2),
-            format::percent(trial.error, 2),
-            trial.trained_in_words(),
         ));
+        page.bar_cells(trial.error / most, &format::percent(trial.error, 2));
+        page.put(format_args!("<td>{}</td></tr>\n", trial.trained_in_words()));
     }
     page.put(format_args!("</tbody>\n</table></div>\n"));
 }
@@ -126,15 +122,16 @@ fn places(page: &mut Page, places: &[PlaceTrial], detail: &Detail) {
     let gains = places.iter().map(|p| p.gain);
     let most = gains.fold(f64::MIN_POSITIVE, f64::max);
     for place in places.iter().take(detail.layers) {
-        let width = (place.gain / most * WIDTH).clamp(1.0, WIDTH);
-        let worth = format!("{:+.3} %", 100.0 * place.gain);
         page.put(format_args!(
-            "<tr><th>{}</th><td class=\"words\">{}</td><td>{}</td><td><svg class=\"inline\" width=\"{WIDTH}\" height=\"10\" role=\"img\" aria-label=\"{worth}\"><rect class=\"is\" width=\"{width:.1}\" height=\"10\"/></svg></td><td>{worth}</td><td>{}</td></tr>\n",
+            "<tr><th>{}</th><td class=\"words\">{}</td><td>{}</td>",
             label(&place.node),
             sentence(&place.what, SENTENCE),
             format::si(place.macs),
-            if place.kept { "kept" } else { "" },
         ));
+        let worth = format!("{:+.3} %", 100.0 * place.gain);
+        page.bar_cells(place.gain / most, &worth);
+        let kept = if place.kept { "kept" } else { "" };
+        page.put(format_args!("<td>{kept}</td></tr>\n"));
     }
     page.put(format_args!("</tbody>\n</table></div>\n"));
     page.left_out(places.len().min(detail.layers), places.len(), "edits");

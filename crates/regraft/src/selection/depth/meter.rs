@@ -12,6 +12,7 @@ use regraft_prune::plan::{Budget, CostModel};
 use crate::Error;
 use crate::bench::LatencyOf;
 use crate::latency::MeasureConfig;
+use crate::selection::narrowed;
 use crate::selection::time_model::TimeModel;
 
 /// A plan is close enough where its time misses the target by this share: medians of one model differ
@@ -72,15 +73,9 @@ impl<'a> Counter<'a> {
 
     fn count(&self, widths: &[usize]) -> f64 {
         let (widths, kept) = widths.split_at(self.groups.groups.len().min(widths.len()));
-        let mut state = self.costs.start();
+        let mut state = narrowed(&self.costs, self.groups, self.removal, widths);
         for (block, _) in self.blocks.iter().zip(kept).filter(|(_, kept)| **kept == 0) {
             state.remove_nodes(block);
-        }
-        for (g, width) in widths.iter().enumerate() {
-            let gone = self.groups.groups[g].units.len().saturating_sub(*width);
-            for unit in self.removal[g].iter().take(gone) {
-                state.remove(g, *unit);
-            }
         }
         self.budget.of(state.cost()) as f64
     }

@@ -18,6 +18,7 @@ use regraft_graph::cost::Cost;
 use regraft_prune::blocks::{RemovableBlock, find_blocks};
 use regraft_prune::plan::CostModel;
 use regraft_prune::{Groups, Plan};
+use serde::{Deserialize, Serialize};
 
 use super::time_model::{TimeModel, TimeParts, TimeTable};
 use super::{Limit, WidthCurves};
@@ -33,7 +34,7 @@ use search::{Search, Trials};
 use trial::{PLAN, Trial};
 
 /// What was measured for a time budget.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct TimeSelection {
     /// What the times were measured in.
     pub(crate) runtime: String,
@@ -46,7 +47,7 @@ pub(crate) struct TimeSelection {
 }
 
 /// What was tried where whole blocks may go.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct DepthSelection {
     /// Blocks that could go, with the error of the output without each alone, all else rebuilt.
     pub(crate) blocks: Vec<(String, f64)>,

@@ -96,13 +96,14 @@ impl Search<'_> {
     /// From the best plan on one block goes, comes back, or takes another's place, as long as that
     /// lowers the error.
     fn moves(&self, state: &mut State) -> Result<(), Error> {
+        let prices = self.prices();
         let mut tried: BTreeSet<Vec<usize>> = BTreeSet::new();
         let mut idle = 0;
         while state.trials.len() < MAX_TRIALS && idle < MAX_IDLE {
             let Some((best, _)) = &state.best else { break };
             let kept = best.widths[self.groups.groups.len()..].to_vec();
             let open = self
-                .neighbours(&kept)
+                .neighbours(&kept, &prices)
                 .into_iter()
                 .find(|next| tried.insert(next.clone()));
             let Some(next) = open else { break };
@@ -117,13 +118,12 @@ impl Search<'_> {
     }
 
     /// Blocks kept (1) or gone (0) after one move, the most promising first.
-    fn neighbours(&self, kept: &[usize]) -> Vec<Vec<usize>> {
-        let price = |b: &usize| self.errors[*b] / self.saved(*b).max(f64::MIN_POSITIVE);
+    fn neighbours(&self, kept: &[usize], prices: &[f64]) -> Vec<Vec<usize>> {
         let by_price = |state: usize| {
             let mut found: Vec<usize> = (0..kept.len())
                 .filter(|b| kept[*b] == state && may_go(self.errors[*b]))
                 .collect();
-            found.sort_by(|a, b| price(a).total_cmp(&price(b)));
+            found.sort_by(|a, b| prices[*a].total_cmp(&prices[*b]));
             found
         };
         let cheapest: Vec<usize> = by_price(1).into_iter().take(MOVED_BLOCKS).collect();
@@ -150,13 +150,19 @@ impl Search<'_> {
         next
     }
 
-    /// What a block costs in the dense network.
-    fn saved(&self, block: usize) -> f64 {
+    /// The error of each block for what it costs in the dense network.
+    fn prices(&self) -> Vec<f64> {
+        let n_groups = self.groups.groups.len();
         let mut widths: Vec<usize> = self.groups.groups.iter().map(|g| g.units.len()).collect();
         widths.extend(std::iter::repeat_n(1, self.blocks.len()));
         let whole = self.meter.at(&widths);
-        widths[self.groups.groups.len() + block] = 0;
-        whole - self.meter.at(&widths)
+        let price = |(block, error): (usize, &f64)| {
+            widths[n_groups + block] = 0;
+            let saved = whole - self.meter.at(&widths);
+            widths[n_groups + block] = 1;
+            error / saved.max(f64::MIN_POSITIVE)
+        };
+        self.errors.iter().enumerate().map(price).collect()
     }
 
     /// Makes a plan and judges it if it is new and keeps the budget; returns whether it is the
