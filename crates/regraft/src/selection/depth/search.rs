@@ -179,6 +179,10 @@ impl Search<'_> {
             return Ok(false);
         }
         let error = self.trial.error(&candidate.plan)?;
+        // As the first plan, one that gives no numbers would stay the best: nothing is below it.
+        if !error.is_finite() {
+            return Ok(false);
+        }
         let gone = candidate.plan.removed_blocks.len();
         self.setting.progress.note(&format!(
             "{gone} block{} removed: {:.3} of the {}, error {error:.4} after a closed-form rebuild",
